@@ -1,0 +1,186 @@
+//! Home: every path on disk, who writes it and who reads it.
+//!
+//! Root uses `/var/lib/stack` (data) and `/run/stack` (run); a user `$XDG_DATA_HOME/stack` and
+//! `$XDG_RUNTIME_DIR/stack`. `STACK_HOME` overrides both: data in it, run in `$STACK_HOME/run`.
+//!
+//! | path | written by | read by |
+//! |---|---|---|
+//! | `data/format` | whoever first makes the home | everyone: refuses another major |
+//! | `data/store/blobs/sha256/HEX` | image pull, load, build | image, snapshot |
+//! | `data/store/images/ENCODED.json` | image tag, pull, build, load | everyone |
+//! | `data/store/snapshots/HEX/{fs,meta.json}` | snapshot commit | container, build |
+//! | `data/store/tmp/` | blobs and snapshots being made; swept when older than a day | - |
+//! | `data/build/` | builder: cache records, cache mounts | builder |
+//! | `data/volumes/NAME/{volume.json,_data/}` | volume | container |
+//! | `data/networks/NAME.json` | network create | network, planner |
+//! | `data/stacks/PROJECT/lock` | flock: one changing command per project at a time | - |
+//! | `data/stacks/PROJECT/containers/ID/config.json` | create, once | everyone |
+//! | `…/ID/run.json` | monitor, before the program starts | everyone |
+//! | `…/ID/exit.json` | monitor, before it reaps | everyone |
+//! | `…/ID/health.json`, `…/ID/supervision.json` | supervisor | everyone |
+//! | `…/ID/log.json` (and `.1`, …) | monitor | logs |
+//! | `…/ID/{upper,work}` | snapshot prepare | container's own mount namespace |
+//! | `…/ID/{hosts,hostname,resolv.conf}` | supervisor at start | the container, bind-mounted |
+//! | `run/PROJECT/supervisor.{sock,json,lock}` | supervisor | command line |
+//!
+//! Every JSON file is replaced atomically (write to a temporary file, fsync where a power cut matters, rename).
+
+use serde::{Serialize, de::DeserializeOwned};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Written to `data/format`; another value is refused.
+pub const FORMAT: &str = "1";
+
+/// The two roots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    pub data: PathBuf,
+    pub run: PathBuf,
+}
+
+impl Home {
+    /// From the environment as described above. Nothing is created yet.
+    pub fn from_env() -> Self {
+        if let Some(home) = std::env::var_os("STACK_HOME").filter(|v| !v.is_empty()) {
+            let data = std::path::absolute(PathBuf::from(home)).unwrap_or_else(|_| PathBuf::from("/var/lib/stack"));
+            return Self { run: data.join("run"), data };
+        }
+        if nix::unistd::geteuid().is_root() {
+            return Self { data: "/var/lib/stack".into(), run: "/run/stack".into() };
+        }
+        let user_home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
+        let uid = nix::unistd::geteuid();
+        let data = std::env::var_os("XDG_DATA_HOME").map_or_else(|| user_home.join(".local/share"), PathBuf::from);
+        let run = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| PathBuf::from(format!("/run/user/{uid}")), PathBuf::from);
+        Self { data: data.join("stack"), run: run.join("stack") }
+    }
+
+    /// Makes the roots (0700 run, 0711 data) and checks the format version.
+    ///
+    /// # Errors
+    /// `InvalidData` when the home has another format; otherwise the operating system's.
+    pub fn prepare(&self) -> io::Result<()> {
+        let format = self.data.join("format");
+        match fs::read_to_string(&format) {
+            Ok(text) if text.trim() == FORMAT => {}
+            Ok(text) => {
+                let found = text.trim();
+                let message = format!("{} has format {found}, this stack reads format {FORMAT}", self.data.display());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(&self.data)?;
+                set_mode(&self.data, 0o711)?;
+                replace(&format, FORMAT.as_bytes())?;
+            }
+            Err(e) => return Err(e),
+        }
+        if !self.run.is_dir() {
+            fs::create_dir_all(&self.run)?;
+            set_mode(&self.run, 0o700)?;
+        }
+        Ok(())
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.data.join("store")
+    }
+    pub fn build(&self) -> PathBuf {
+        self.data.join("build")
+    }
+    pub fn volumes(&self) -> PathBuf {
+        self.data.join("volumes")
+    }
+    pub fn volume(&self, name: &str) -> PathBuf {
+        self.volumes().join(name)
+    }
+    pub fn networks(&self) -> PathBuf {
+        self.data.join("networks")
+    }
+    pub fn stacks(&self) -> PathBuf {
+        self.data.join("stacks")
+    }
+    pub fn stack(&self, project: &str) -> PathBuf {
+        self.stacks().join(project)
+    }
+    pub fn containers(&self, project: &str) -> PathBuf {
+        self.stack(project).join("containers")
+    }
+    pub fn container(&self, project: &str, id: &str) -> PathBuf {
+        self.containers(project).join(id)
+    }
+    pub fn run_of(&self, project: &str) -> PathBuf {
+        self.run.join(project)
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+/// Replaces a file atomically: readers see the old bytes or the new ones.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut temporary = tempfile::NamedTempFile::new_in(dir)?;
+    temporary.write_all(bytes)?;
+    temporary.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+/// As [`replace`], and on disk before it returns.
+pub fn replace_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut temporary = tempfile::NamedTempFile::new_in(dir)?;
+    temporary.write_all(bytes)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(path).map_err(|e| e.error)?;
+    File::open(dir)?.sync_all()
+}
+
+/// [`replace`] with JSON.
+pub fn replace_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    replace(path, &serde_json::to_vec(value)?)
+}
+
+/// `None` when the file does not exist; a damaged file is an error that names it.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", path.display())))
+}
+
+/// An exclusive lock held until dropped (flock on a file that stays).
+#[derive(Debug)]
+pub struct Lock(#[allow(dead_code)] File);
+
+/// Waits for the lock.
+pub fn lock(path: &Path) -> io::Result<Lock> {
+    let file = open_lock(path)?;
+    file.lock()?;
+    Ok(Lock(file))
+}
+
+/// `None` when somebody else holds it.
+pub fn try_lock(path: &Path) -> io::Result<Option<Lock>> {
+    let file = open_lock(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Lock(file))),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(e)) => Err(e),
+    }
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    File::options().create(true).truncate(false).write(true).read(true).open(path)
+}

@@ -1,0 +1,95 @@
+//! A diagnostic is about the user's text: what is wrong, where, and what would help.
+//!
+//! ```text
+//! error: service `web` publishes host port 8080 twice
+//!   --> compose.yaml:14:9  services.web.ports[1]
+//!    14 |       - "8080:80"
+//! hint: Give one of the two another host port, or remove it.
+//! ```
+
+use crate::source::Place;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Warning,
+    Error,
+}
+
+/// One finding. `message` has no full stop and starts in lower case; `hint` is a sentence.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Diagnostic {
+    pub severity: Severity,
+    pub message: String,
+    pub place: Option<Place>,
+    /// Dotted key path, e.g. `services.web.ports[1]`; empty when none applies.
+    pub key_path: String,
+    pub hint: Option<String>,
+    /// Further places with a remark, e.g. "first defined here".
+    pub related: Vec<(Place, String)>,
+}
+
+impl Diagnostic {
+    pub fn error(message: impl Into<String>) -> Self {
+        Self::new(Severity::Error, message)
+    }
+
+    pub fn warning(message: impl Into<String>) -> Self {
+        Self::new(Severity::Warning, message)
+    }
+
+    fn new(severity: Severity, message: impl Into<String>) -> Self {
+        Self { severity, message: message.into(), place: None, key_path: String::new(), hint: None, related: Vec::new() }
+    }
+
+    pub fn at(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
+    }
+
+    pub fn key(mut self, key_path: impl Into<String>) -> Self {
+        self.key_path = key_path.into();
+        self
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub fn related(mut self, place: Place, remark: impl Into<String>) -> Self {
+        self.related.push((place, remark.into()));
+        self
+    }
+
+    /// The one shape, as plain text without colour (the terminal's writer adds it).
+    pub fn render(&self) -> String {
+        let head = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        let mut out = format!("{head}: {}\n", self.message);
+        if let Some(place) = &self.place {
+            render_place(&mut out, place, &self.key_path);
+        } else if !self.key_path.is_empty() {
+            out.push_str(&format!("  --> {}\n", self.key_path));
+        }
+        for (place, remark) in &self.related {
+            render_place(&mut out, place, remark);
+        }
+        if let Some(hint) = &self.hint {
+            out.push_str(&format!("hint: {hint}\n"));
+        }
+        out
+    }
+}
+
+fn render_place(out: &mut String, place: &Place, remark: &str) {
+    let (line, column) = place.line_column();
+    let gap = if remark.is_empty() { "" } else { "  " };
+    out.push_str(&format!("  --> {}:{line}:{column}{gap}{remark}\n", place.source.name));
+    if let Some(text) = place.source.text.lines().nth(line - 1) {
+        let shown: String = text.chars().take(200).collect();
+        out.push_str(&format!("{line:>5} | {shown}\n"));
+    }
+}

@@ -1,0 +1,64 @@
+//! A source is a file as read, with its origin; a place is a span of bytes in one.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The bytes of one file (or standard input) and the name under which the user knows it.
+#[derive(Debug)]
+pub struct Source {
+    /// As shown in diagnostics, e.g. `compose.yaml` or `../shared/base.yaml`.
+    pub name: String,
+    /// The absolute path, if the source is a file.
+    pub path: Option<PathBuf>,
+    /// The text. Non-UTF-8 input is refused before a `Source` is made.
+    pub text: String,
+}
+
+/// A span of bytes in a source. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub source: Arc<Source>,
+    /// Byte offsets into `source.text`, `start <= end <= text.len()`, on character boundaries.
+    pub start: usize,
+    pub end: usize,
+}
+
+impl Place {
+    /// 1-based line and column (columns count characters).
+    pub fn line_column(&self) -> (usize, usize) {
+        let before = &self.source.text[..self.start.min(self.source.text.len())];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
+        (line, column)
+    }
+}
+
+impl PartialEq for Place {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.source, &other.source) && self.start == other.start && self.end == other.end
+    }
+}
+
+/// How the crate reads files: the real disk in production, a map in tests.
+pub trait Files {
+    /// The whole file. Errors are the operating system's.
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>>;
+    fn is_file(&self, path: &Path) -> bool;
+    fn is_dir(&self, path: &Path) -> bool;
+}
+
+/// The real disk.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Disk;
+
+impl Files for Disk {
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
+    fn is_file(&self, path: &Path) -> bool {
+        path.is_file()
+    }
+    fn is_dir(&self, path: &Path) -> bool {
+        path.is_dir()
+    }
+}
