@@ -1,1 +1,20 @@
-//! stub
+//! The decisions and the face of `stack`: the only crate that knows both what the user wrote and what the kernel does.
+//!
+//! ```text
+//! Args ─find─► Sources ─load─► Project ─converge─► Plan ─apply─► Outcome ─report─► Report + exit code
+//!                                └─ observe ─► Observed ┘        └─ Event … ─► ui
+//! ```
+
+pub mod apply;
+pub mod build;
+pub mod cli;
+pub mod event;
+pub mod failure;
+pub mod find;
+pub mod fixture;
+pub mod host;
+pub mod plan;
+pub mod schedule;
+pub mod supervise;
+pub mod ui;
+pub mod watch;
