@@ -10,7 +10,7 @@ use std::future::Future;
 use std::time::Duration;
 
 /// A failed effect: what was attempted and why it failed, in words for the user.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error, serde::Serialize, serde::Deserialize)]
 #[error("{message}")]
 pub struct EngineError {
     pub kind: ErrorKind,
@@ -20,7 +20,8 @@ pub struct EngineError {
     pub hint: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     NotFound,
     Conflict,
@@ -77,7 +78,12 @@ pub trait Engine: Send + Sync {
     fn start(&self, project: &str, id: &str) -> impl Future<Output = Result<()>> + Send;
     fn wait(&self, project: &str, id: &str, until: Until) -> impl Future<Output = Result<Waited>> + Send;
     /// Stop signal, grace, then SIGKILL; a manual stop, so no restart follows.
-    fn stop(&self, project: &str, id: &str, grace: Option<Duration>) -> impl Future<Output = Result<()>> + Send;
+    fn stop(
+        &self,
+        project: &str,
+        id: &str,
+        grace: Option<Duration>,
+    ) -> impl Future<Output = Result<()>> + Send;
     fn signal(&self, project: &str, id: &str, signal: &str) -> impl Future<Output = Result<()>> + Send;
     /// Removes a stopped container, its writable layer and, if asked, its anonymous volumes.
     fn remove(&self, project: &str, id: &str, volumes: bool) -> impl Future<Output = Result<()>> + Send;

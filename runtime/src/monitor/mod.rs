@@ -1,0 +1,66 @@
+//! The monitor: one small process per container, its parent, its log writer and its witness.
+//!
+//! | file in the container's directory | written |
+//! |---|---|
+//! | `run.json` ([`RunRecord`]) | before the program starts |
+//! | `log.json` | from its first byte on |
+//! | `exit.json` ([`Exit`]) | before the program is reaped; a failed start too |
+
+use crate::home;
+use crate::observed::{Exit, State};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::Path;
+
+/// Who runs, unmistakably: a pid alone may have been given to somebody else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunRecord {
+    pub pid: i32,
+    /// Field 22 of `/proc/PID/stat`.
+    pub start_time: u64,
+    pub monitor_pid: i32,
+    pub monitor_start_time: u64,
+    /// RFC 3339.
+    pub started_at: String,
+}
+
+impl RunRecord {
+    pub fn read(dir: &Path) -> io::Result<Option<Self>> {
+        home::read_json(&dir.join("run.json"))
+    }
+
+    /// The monitor of this record still runs.
+    pub fn is_alive(&self) -> bool {
+        start_time(self.monitor_pid).is_ok_and(|time| time == self.monitor_start_time)
+    }
+}
+
+/// The end of the last run; `None` while it runs or when nobody saw it.
+pub fn read_exit(dir: &Path) -> io::Result<Option<Exit>> {
+    home::read_json(&dir.join("exit.json"))
+}
+
+/// Created, running or exited (with an unknown code, if nobody saw the end), from files and `/proc`.
+pub fn observe(dir: &Path) -> io::Result<State> {
+    let Some(run) = RunRecord::read(dir)? else {
+        return Ok(read_exit(dir)?.map_or(State::Created, |exit| State::Exited { exit }));
+    };
+    if run.is_alive() && !dir.join("exit.json").exists() {
+        return Ok(State::Running { pid: run.pid, started_at: run.started_at });
+    }
+    let unknown = Exit { started_at: run.started_at, ..Exit::default() };
+    Ok(State::Exited { exit: read_exit(dir)?.unwrap_or(unknown) })
+}
+
+/// When a process started, in clock ticks since boot; fails for one that is gone, and for a zombie too.
+pub fn start_time(pid: i32) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The command may contain anything, also ") "; the last one ends it.
+    let fields: Vec<&str> =
+        stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
+    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/stat is damaged");
+    if matches!(fields.first(), Some(&"Z" | &"X")) {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the process has ended"));
+    }
+    fields.get(19).and_then(|field| field.parse().ok()).ok_or_else(damaged)
+}

@@ -1,0 +1,117 @@
+//! What is written about one container, in `data/stacks/PROJECT/containers/ID/`.
+//!
+//! | file | written by | holds |
+//! |---|---|---|
+//! | `config.json` | create (and rename) | [`ContainerRecord`] |
+//! | `supervision.json` | supervisor | [`Supervision`] |
+//! | `health.json` | supervisor | [`stack_runtime::observed::Health`] |
+//!
+//! `run.json` and `exit.json` belong to the container's monitor (`stack_runtime::monitor`).
+
+use crate::supervise::restart::Restarts;
+use serde::{Deserialize, Serialize};
+use stack_runtime::home::{self, Home};
+use stack_runtime::observed::{Exit, Health, PublishedPort};
+use stack_runtime::spec::ContainerSpec;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Of `config.json`; another is refused.
+pub const FORMAT: u32 = 1;
+
+/// A created container, complete.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerRecord {
+    pub format: u32,
+    /// 64 hex digits.
+    pub id: String,
+    pub project: String,
+    /// RFC 3339.
+    pub created_at: String,
+    pub spec: ContainerSpec,
+}
+
+/// What the supervisor knows about a container beyond run, exit and health.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Supervision {
+    pub restarts: Restarts,
+    /// Between two attempts of the restart policy.
+    pub is_waiting: bool,
+    pub is_paused: bool,
+    pub is_removing: bool,
+    /// Why the last start failed.
+    pub failure: Option<Exit>,
+    /// Bound while it runs.
+    pub published: Vec<PublishedPort>,
+    /// Network name and address.
+    pub addresses: Vec<(String, String)>,
+}
+
+/// The directory of one container, as typed files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerDir(PathBuf);
+
+impl ContainerDir {
+    pub fn new(home: &Home, project: &str, id: &str) -> Self {
+        Self(home.container(project, id))
+    }
+    pub fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+    pub fn upper(&self) -> PathBuf {
+        self.0.join("upper")
+    }
+    pub fn work(&self) -> PathBuf {
+        self.0.join("work")
+    }
+
+    /// `None` when there is no such container.
+    ///
+    /// # Errors
+    /// `InvalidData` for another format or a damaged file.
+    pub fn record(&self) -> io::Result<Option<ContainerRecord>> {
+        let record: Option<ContainerRecord> = home::read_json(&self.0.join("config.json"))?;
+        match record {
+            Some(record) if record.format != FORMAT => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{} has format {}, this stack reads {FORMAT}", self.0.display(), record.format),
+            )),
+            record => Ok(record),
+        }
+    }
+    pub fn write_record(&self, record: &ContainerRecord) -> io::Result<()> {
+        home::replace_durably(&self.0.join("config.json"), &serde_json::to_vec(record)?)
+    }
+
+    pub fn supervision(&self) -> io::Result<Supervision> {
+        Ok(home::read_json(&self.0.join("supervision.json"))?.unwrap_or_default())
+    }
+    pub fn write_supervision(&self, supervision: &Supervision) -> io::Result<()> {
+        home::replace_json(&self.0.join("supervision.json"), supervision)
+    }
+
+    pub fn health(&self) -> io::Result<Health> {
+        Ok(home::read_json(&self.0.join("health.json"))?.unwrap_or_default())
+    }
+    pub fn write_health(&self, health: &Health) -> io::Result<()> {
+        home::replace_json(&self.0.join("health.json"), health)
+    }
+}
+
+/// The ids of a project's containers, in no particular order. Names that start with a dot are being made or removed.
+pub fn container_ids(home: &Home, project: &str) -> io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(home.containers(project)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut ids = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        ids.extend(name.to_str().filter(|n| !n.starts_with('.')).map(String::from));
+    }
+    Ok(ids)
+}
