@@ -1,1 +1,4 @@
 //! sys
+
+pub mod netns;
+pub mod nft;
