@@ -4,8 +4,11 @@
 
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod mount;
 pub mod packet;
+pub mod process;
+pub mod seccomp;
 pub mod tty;
 mod watch;
 
