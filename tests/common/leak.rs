@@ -51,7 +51,7 @@ pub(super) fn sweep(world: &World) {
 }
 
 /// Processes that name the home: in the command line, the environment, or (containers) the mounts of another namespace.
-fn processes(home: &str) -> Vec<(i32, String)> {
+pub(super) fn processes(home: &str) -> Vec<(i32, String)> {
     let own = fs::read_link("/proc/thread-self/ns/mnt").ok();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {

@@ -21,7 +21,7 @@ mod leak;
 mod project;
 
 pub use command::{Background, Ran};
-pub use http::{Response, get, http};
+pub use http::{Response, free_port, get, http};
 pub use image::Images;
 pub use project::Project;
 
@@ -99,6 +99,11 @@ impl World {
     /// What is left of this world's projects now; empty when all is well.
     pub fn leaks(&self) -> Vec<String> {
         leak::find(self)
+    }
+
+    /// Processes of this world, by id and command line.
+    pub fn processes(&self) -> Vec<(i32, String)> {
+        leak::processes(&self.home.to_string_lossy())
     }
 
     /// Polls until nothing is left: PID 1 of a loaded machine reaps late.

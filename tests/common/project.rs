@@ -37,7 +37,13 @@ impl Project<'_> {
 
     #[track_caller]
     pub fn stack_with(&self, env: &[(&str, &str)], args: &[&str]) -> Ran {
-        command::run(self.world, &self.directory, env, &self.named(args), PATIENCE)
+        self.stack_with_patience(env, args, PATIENCE)
+    }
+
+    /// With a limit of its own.
+    #[track_caller]
+    pub fn stack_with_patience(&self, env: &[(&str, &str)], args: &[&str], patience: Duration) -> Ran {
+        command::run(self.world, &self.directory, env, &self.named(args), patience)
     }
 
     /// Starts `stack ARGS` beside the test.
@@ -47,12 +53,6 @@ impl Project<'_> {
 
     pub fn spawn_with(&self, env: &[(&str, &str)], args: &[&str]) -> Background {
         command::spawn(self.world, &self.directory, env, &self.named(args))
-    }
-
-    /// With a limit of its own.
-    #[track_caller]
-    pub fn stack_within(&self, patience: Duration, args: &[&str]) -> Ran {
-        command::run(self.world, &self.directory, &[], &self.named(args), patience)
     }
 
     /// A file may carry a `name:`; two tests must still not meet.
