@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Background, Project, World, checkout, eventually, free_port, get};
+use common::{Background, Project, World, checkout, eventually, free_port, get, note};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -70,7 +70,9 @@ impl Stack<'_> {
         let (rows, hits, _) = self.visit();
         assert_eq!(self.visit().0, rows + 1);
         assert_eq!(self.visit().1, hits + 2);
-        let counted = self.stack(&["exec", "-T", "db", "psql", "-U", "app", "-At", "-c", "SELECT count(*) FROM visit"]).ok();
+        let counted = self
+            .stack(&["exec", "-T", "db", "psql", "-U", "app", "-At", "-c", "SELECT count(*) FROM visit"])
+            .ok();
         assert_eq!(counted.text(), (rows + 2).to_string());
         let cached = self.stack(&["exec", "-T", "cache", "redis-cli", "get", "visits"]).ok();
         assert_eq!(cached.text(), (hits + 2).to_string());
@@ -106,16 +108,19 @@ impl Stack<'_> {
             let floor = self.serves(&format!("inside {round}"), made_inside);
 
             let greeting = format!("outside {round}");
-            let text = std::fs::read_to_string(checkout().join("examples/stacks/api-db-cache/api/app.py")).unwrap();
+            let text =
+                std::fs::read_to_string(checkout().join("examples/stacks/api-db-cache/api/app.py")).unwrap();
             let written = Instant::now();
             self.project.write("api/app.py", &text.replace("Hello from the stack", &greeting));
             let arrived = eventually("the bytes", || {
-                std::fs::read_to_string(&inside).is_ok_and(|text| text.contains(&greeting)).then(|| written.elapsed())
+                std::fs::read_to_string(&inside)
+                    .is_ok_and(|text| text.contains(&greeting))
+                    .then(|| written.elapsed())
             });
             let served = self.serves(&greeting, written);
             report.push((arrived, served, floor));
         }
-        eprintln!("arrived, served, served when edited inside: {report:?}");
+        note(&format!("arrived, served, served when edited inside: {report:?}"));
         let best = |of: fn(&(Duration, Duration, Duration)) -> Duration| report.iter().map(of).min().unwrap();
         // The best of the rounds stands for the idle machine that a test seldom has.
         assert!(best(|r| r.0) <= Duration::from_millis(100), "{report:?}");
@@ -134,7 +139,8 @@ impl Stack<'_> {
         let id = |service: &str| self.project.ps_field(service, "ID");
         let before = ["api", "db", "cache"].map(id);
         let _watch = self.watch();
-        let requirements = std::fs::read_to_string(self.project.directory.join("api/requirements.txt")).unwrap();
+        let requirements =
+            std::fs::read_to_string(self.project.directory.join("api/requirements.txt")).unwrap();
         self.project.write("api/requirements.txt", &(requirements + "# one more line\n"));
         let deadline = Instant::now() + PATIENCE;
         while id("api") == before[0] {

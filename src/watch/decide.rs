@@ -9,12 +9,22 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Build the images of these services again and replace their containers.
-    Rebuild { services: Vec<String> },
+    Rebuild {
+        services: Vec<String>,
+    },
     /// Make these places of the containers what they are on the host.
-    Sync { service: String, copies: Vec<Copy> },
-    Restart { services: Vec<String> },
+    Sync {
+        service: String,
+        copies: Vec<Copy>,
+    },
+    Restart {
+        services: Vec<String>,
+    },
     /// The hook of `sync+exec`, once per batch and rule.
-    Exec { service: String, command: Vec<String> },
+    Exec {
+        service: String,
+        command: Vec<String>,
+    },
 }
 
 /// A path of the host and its place in the container. What is gone on the host is removed there.
@@ -103,13 +113,24 @@ mod tests {
     fn rule(action: WatchAction, path: &str, target: Option<&str>) -> WatchRule {
         let (ignore, include) = (Vec::new(), Vec::new());
         let exec = (action == WatchAction::SyncExec).then(|| vec!["reload".to_owned()]);
-        WatchRule { action, path: path.into(), target: target.map(str::to_owned), ignore, include, initial_sync: false, exec }
+        WatchRule {
+            action,
+            path: path.into(),
+            target: target.map(str::to_owned),
+            ignore,
+            include,
+            initial_sync: false,
+            exec,
+        }
     }
 
     fn rules(services: &[(&str, Vec<WatchRule>)]) -> Rules {
         let services = services.iter().map(|(key, develop)| {
             let build = Some(Build::default());
-            ((*key).to_owned(), Service { key: (*key).to_owned(), develop: develop.clone(), build, ..Service::default() })
+            (
+                (*key).to_owned(),
+                Service { key: (*key).to_owned(), develop: develop.clone(), build, ..Service::default() },
+            )
         });
         Rules::of(&Project { services: services.collect(), ..Project::default() }, &[]).unwrap()
     }
@@ -124,9 +145,18 @@ mod tests {
 
     #[test]
     fn one_edit_is_one_copy() {
-        let rules = rules(&[("api", vec![rule(WatchAction::Sync, "/p/api", Some("/app")), rule(WatchAction::Rebuild, "/p/api/requirements.txt", None)])]);
+        let rules = rules(&[(
+            "api",
+            vec![
+                rule(WatchAction::Sync, "/p/api", Some("/app")),
+                rule(WatchAction::Rebuild, "/p/api/requirements.txt", None),
+            ],
+        )]);
         let steps = decide(&rules, &changed(&["/p/api/app.py"]));
-        assert_eq!(steps, [Step::Sync { service: "api".into(), copies: vec![copy("/p/api/app.py", "/app/app.py")] }]);
+        assert_eq!(
+            steps,
+            [Step::Sync { service: "api".into(), copies: vec![copy("/p/api/app.py", "/app/app.py")] }]
+        );
         assert_eq!(decide(&rules, &changed(&["/p/other"])), []);
     }
 
@@ -135,7 +165,10 @@ mod tests {
         let rules = rules(&[
             ("hook", vec![rule(WatchAction::SyncExec, "/p", Some("/h"))]),
             ("conf", vec![rule(WatchAction::SyncRestart, "/p", Some("/c"))]),
-            ("api", vec![rule(WatchAction::Rebuild, "/p/lock", None), rule(WatchAction::Sync, "/p", Some("/a"))]),
+            (
+                "api",
+                vec![rule(WatchAction::Rebuild, "/p/lock", None), rule(WatchAction::Sync, "/p", Some("/a"))],
+            ),
         ]);
         let steps = decide(&rules, &changed(&["/p/lock"]));
         let expected = [
@@ -151,7 +184,10 @@ mod tests {
 
     #[test]
     fn two_rules_for_one_service_rebuild_it_once() {
-        let rules = rules(&[("api", vec![rule(WatchAction::Rebuild, "/p/a", None), rule(WatchAction::Rebuild, "/p/b", None)])]);
+        let rules = rules(&[(
+            "api",
+            vec![rule(WatchAction::Rebuild, "/p/a", None), rule(WatchAction::Rebuild, "/p/b", None)],
+        )]);
         let steps = decide(&rules, &changed(&["/p/b", "/p/a", "/p/a"]));
         assert_eq!(steps, [Step::Rebuild { services: vec!["api".into()] }]);
     }
@@ -160,7 +196,8 @@ mod tests {
     fn only_rules_that_ask_for_it_sync_at_the_start() {
         let wished = WatchRule { initial_sync: true, ..rule(WatchAction::Sync, "/p/a", Some("/a")) };
         let hook = WatchRule { initial_sync: true, ..rule(WatchAction::SyncExec, "/p/a", Some("/h")) };
-        let rules = rules(&[("a", vec![wished, rule(WatchAction::Sync, "/p/b", Some("/b"))]), ("h", vec![hook])]);
+        let rules =
+            rules(&[("a", vec![wished, rule(WatchAction::Sync, "/p/b", Some("/b"))]), ("h", vec![hook])]);
         let steps = first_sync(&rules, &changed(&["/p/a/x", "/p/b/x"]));
         assert_eq!(steps, [Step::Sync { service: "a".into(), copies: vec![copy("/p/a/x", "/a/x")] }]);
     }

@@ -11,6 +11,7 @@
 //! | [`tree`] | one watch per directory, the walk of new directories, the recovery from lost events |
 //! | [`batch`] | pure: collects changed paths until an edit is complete |
 //! | [`decide`] | pure: a batch and the rules to ordered steps |
+//! | [`lock`] | one session per project |
 //! | [`sync`] | puts files into a running container, never outside of its root |
 //! | [`session`] | the loop |
 //!
@@ -20,12 +21,14 @@
 
 pub mod batch;
 pub mod decide;
+pub mod lock;
 pub mod rule;
 pub mod session;
 pub mod sync;
 pub mod tree;
 
 pub use decide::Step;
+pub use lock::Only;
 pub use rule::{Rule, Rules};
 pub use session::{Doer, Session};
 pub use sync::Replica;

@@ -67,7 +67,8 @@ impl Rules {
             rules.add(service)?;
         }
         if !configured {
-            let message = "none of the selected services is configured for watch, consider setting a 'develop' section";
+            let message =
+                "none of the selected services is configured for watch, consider setting a 'develop' section";
             return Err(Failure::new(Kind::Project, message));
         }
         Ok(rules)
@@ -76,13 +77,18 @@ impl Rules {
     fn add(&mut self, service: &Service) -> Result<(), Failure> {
         for written in &service.develop {
             if written.action == WatchAction::Rebuild && service.build.is_none() {
-                let message =
-                    format!("can't watch service \"{}\" with action rebuild without a build context", service.key);
+                let message = format!(
+                    "can't watch service \"{}\" with action rebuild without a build context",
+                    service.key
+                );
                 return Err(Failure::new(Kind::Project, message));
             }
             if copies(written.action) && covered_by_bind(service, &written.path) {
                 let path = written.path.display();
-                let warning = format!("path {path} of service {} is also bind-mounted, so it is not synchronised", service.key);
+                let warning = format!(
+                    "path {path} of service {} is also bind-mounted, so it is not synchronised",
+                    service.key
+                );
                 self.warnings.push(warning);
                 continue;
             }
@@ -104,7 +110,8 @@ impl Rules {
 impl Rule {
     fn new(service: &Service, written: &WatchRule) -> Result<Self, Failure> {
         let compile = |patterns: &[String]| {
-            Patterns::from_list(patterns).map_err(|e| Failure::new(Kind::Project, format!("service `{}`: {e}", service.key)))
+            Patterns::from_list(patterns)
+                .map_err(|e| Failure::new(Kind::Project, format!("service `{}`: {e}", service.key)))
         };
         let own = if written.ignore.iter().any(|pattern| pattern == "*") { &[][..] } else { &written.ignore };
         let include = if written.include.is_empty() { None } else { Some(compile(&written.include)?) };
@@ -114,7 +121,9 @@ impl Rule {
             action: written.action,
             path: written.path.clone(),
             target: written.target.clone().unwrap_or_default(),
-            initial_sync: written.initial_sync && copies(written.action) && written.action != WatchAction::SyncExec,
+            initial_sync: written.initial_sync
+                && copies(written.action)
+                && written.action != WatchAction::SyncExec,
             exec: written.exec.clone().unwrap_or_default(),
             ignore: compile(own)?,
             include,
@@ -128,7 +137,8 @@ impl Rule {
         let Some(relative) = self.relative(path) else { return false };
         // A file that the rule names is wanted, whatever lists say about its kind.
         relative.is_empty()
-            || !self.ignores(path, relative) && self.include.as_ref().is_none_or(|include| include.matches(relative))
+            || !self.ignores(path, relative)
+                && self.include.as_ref().is_none_or(|include| include.matches(relative))
     }
 
     /// Where a path of the host lies in the container.
@@ -178,7 +188,10 @@ fn covered_by_bind(service: &Service, path: &Path) -> bool {
     sources.filter_map(|mount| mount.source.as_deref()).any(|source| path.starts_with(source))
 }
 
-fn in_context<'a>(context: Option<&'a (PathBuf, Patterns)>, path: &'a Path) -> Option<(&'a Patterns, &'a str)> {
+fn in_context<'a>(
+    context: Option<&'a (PathBuf, Patterns)>,
+    path: &'a Path,
+) -> Option<(&'a Patterns, &'a str)> {
     let (directory, ignores) = context?;
     let inner = path.strip_prefix(directory).ok()?.to_str()?;
     (!inner.is_empty()).then_some((ignores, inner))

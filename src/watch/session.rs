@@ -68,7 +68,10 @@ impl<D: Doer> Session<D> {
     async fn take(&self, step: Step, equal: Equal) -> Result<(), Failure> {
         match step {
             Step::Rebuild { services } => {
-                self.doer.say(&format!("Rebuilding service(s) {} after changes were detected...", quoted(&services)));
+                self.doer.say(&format!(
+                    "Rebuilding service(s) {} after changes were detected...",
+                    quoted(&services)
+                ));
                 self.doer.rebuild(&services).await?;
                 self.doer.say(&format!("service(s) {} successfully built", quoted(&services)));
                 Ok(())
@@ -86,7 +89,9 @@ impl<D: Doer> Session<D> {
     async fn sync(&self, service: &str, copies: Vec<Copy>, equal: Equal) -> Result<(), Failure> {
         let replicas = self.doer.replicas(service).await?;
         let count = copies.len();
-        let failed = |name: &str, why: String| Failure::other(format!("failed to synchronise files into {name}: {why}"));
+        let failed = |name: &str, why: String| {
+            Failure::other(format!("failed to synchronise files into {name}: {why}"))
+        };
         let copied = tokio::task::spawn_blocking(move || {
             replicas.iter().try_for_each(|replica| {
                 copy_into(replica, &copies, equal).map_err(|e| failed(&replica.name, e.to_string()))

@@ -58,7 +58,8 @@ fn one(replica: &Replica, copy: &Copy, equal: Equal) -> io::Result<()> {
         Err(Errno::NOENT | Errno::NOTDIR) => return remove::remove_place(&replica.root, above, name),
         Err(e) => return Err(e.into()),
     };
-    let place = Place { directory: replica.root.directory(above, replica.owner)?, name, owner: replica.owner };
+    let place =
+        Place { directory: replica.root.directory(above, replica.owner)?, name, owner: replica.owner };
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => place.put_directory(&stat),
         FileType::Symlink => place.put_link(&copy.from, &stat),
@@ -164,7 +165,9 @@ impl Place<'_> {
     fn holds(&self, source: &mut File) -> io::Result<bool> {
         // NONBLOCK: what stands there may be a pipe that nobody writes to.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let Ok(file) = rustix::fs::openat(&self.directory, self.name, flags, Mode::empty()) else { return Ok(false) };
+        let Ok(file) = rustix::fs::openat(&self.directory, self.name, flags, Mode::empty()) else {
+            return Ok(false);
+        };
         let file = File::from(file);
         let meta = file.metadata()?;
         let same = meta.is_file() && meta.len() == source.metadata()?.len() && same_bytes(&file, source)?;

@@ -54,7 +54,8 @@ impl Tree {
     /// inotify's limits, with a hint.
     pub fn open(rules: Rules) -> Result<Self, Failure> {
         let (sender, events) = unbounded_channel();
-        let watcher = notify::recommended_watcher(move |event| drop(sender.send(event))).map_err(|e| failed(&e))?;
+        let watcher =
+            notify::recommended_watcher(move |event| drop(sender.send(event))).map_err(|e| failed(&e))?;
         let mut roots: Vec<PathBuf> = rules.rules.iter().map(|rule| rule.path.clone()).collect();
         roots.sort();
         roots.dedup();
@@ -71,7 +72,8 @@ impl Tree {
 
     /// Everything there is now that a rule wants.
     pub fn present(&self) -> Vec<PathBuf> {
-        let mut present: Vec<PathBuf> = self.known.keys().filter(|path| self.rules.wants(path)).cloned().collect();
+        let mut present: Vec<PathBuf> =
+            self.known.keys().filter(|path| self.rules.wants(path)).cloned().collect();
         present.sort();
         present
     }
@@ -201,7 +203,8 @@ impl Tree {
         if !self.known.remove(path).is_some_and(|stamp| stamp.is_dir) {
             return;
         }
-        let below: Vec<PathBuf> = self.known.keys().filter(|known| known.starts_with(path)).cloned().collect();
+        let below: Vec<PathBuf> =
+            self.known.keys().filter(|known| known.starts_with(path)).cloned().collect();
         for gone in below {
             // A moved directory keeps its watch, which would speak of the old path.
             if self.known.remove(&gone).is_some_and(|stamp| stamp.is_dir) {
@@ -232,7 +235,9 @@ fn meaning(kind: &EventKind) -> Option<Seen> {
         EventKind::Create(CreateKind::File) | EventKind::Modify(ModifyKind::Data(_)) => Some(Seen::Written),
         EventKind::Create(_)
         | EventKind::Access(AccessKind::Close(AccessMode::Write))
-        | EventKind::Modify(ModifyKind::Metadata(_) | ModifyKind::Name(RenameMode::To)) => Some(Seen::Settled),
+        | EventKind::Modify(ModifyKind::Metadata(_) | ModifyKind::Name(RenameMode::To)) => {
+            Some(Seen::Settled)
+        }
         EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => Some(Seen::Removed),
         _ => None,
     }
@@ -259,7 +264,8 @@ fn failed(error: &notify::Error) -> Failure {
     let out_of_watches = matches!(error.kind, notify::ErrorKind::MaxFilesWatch);
     let out_of_instances = matches!(&error.kind, notify::ErrorKind::Io(e) if e.raw_os_error() == Some(nix::errno::Errno::EMFILE as i32));
     match (out_of_watches, out_of_instances) {
-        (true, _) => failure.hint("Raise the sysctl fs.inotify.max_user_watches, or let `ignore` cover large directories."),
+        (true, _) => failure
+            .hint("Raise the sysctl fs.inotify.max_user_watches, or let `ignore` cover large directories."),
         (_, true) => failure.hint("Raise the sysctl fs.inotify.max_user_instances."),
         _ => failure,
     }

@@ -64,7 +64,10 @@ impl Project<'_> {
     #[track_caller]
     pub fn ps(&self) -> Vec<serde_json::Value> {
         let ran = self.stack(&["ps", "--all", "--format", "json"]).ok();
-        ran.stdout.lines().map(|row| serde_json::from_str(row).unwrap_or_else(|e| panic!("{e} in {row}"))).collect()
+        ran.stdout
+            .lines()
+            .map(|row| serde_json::from_str(row).unwrap_or_else(|e| panic!("{e} in {row}")))
+            .collect()
     }
 
     /// One column of one service's row.

@@ -33,7 +33,10 @@ fn a_path_maps_below_the_target() {
 
 #[test]
 fn ignore_is_relative_to_the_path_and_anchored() {
-    let rule = only(WatchRule { ignore: vec!["*.log".into(), "node_modules/".into()], ..written(WatchAction::Sync, "/src", "/app") });
+    let rule = only(WatchRule {
+        ignore: vec!["*.log".into(), "node_modules/".into()],
+        ..written(WatchAction::Sync, "/src", "/app")
+    });
     assert!(!rule.wants(Path::new("/src/a.log")));
     assert!(rule.wants(Path::new("/src/deep/a.log")));
     assert!(!rule.wants(Path::new("/src/node_modules/x/y.js")));
@@ -43,13 +46,17 @@ fn ignore_is_relative_to_the_path_and_anchored() {
 
 #[test]
 fn a_star_in_the_list_ignores_nothing() {
-    let rule = only(WatchRule { ignore: vec!["*".into(), "a".into()], ..written(WatchAction::Sync, "/src", "/app") });
+    let rule = only(WatchRule {
+        ignore: vec!["*".into(), "a".into()],
+        ..written(WatchAction::Sync, "/src", "/app")
+    });
     assert!(rule.wants(Path::new("/src/a")));
 }
 
 #[test]
 fn include_limits_what_counts() {
-    let rule = only(WatchRule { include: vec!["**/*.py".into()], ..written(WatchAction::Sync, "/src", "/app") });
+    let rule =
+        only(WatchRule { include: vec!["**/*.py".into()], ..written(WatchAction::Sync, "/src", "/app") });
     assert!(rule.wants(Path::new("/src/x/a.py")));
     assert!(!rule.wants(Path::new("/src/x/a.txt")));
     assert!(!rule.prunes(Path::new("/src/x")));
@@ -58,7 +65,17 @@ fn include_limits_what_counts() {
 #[test]
 fn what_editors_leave_is_no_edit() {
     let rule = only(written(WatchAction::Sync, "/src", "/app"));
-    for name in ["a~", ".a.py.swp", "4913", ".#a", "#a#", ".git/index", ".idea/x", "deep/.git/HEAD", "a.py___jb_tmp___"] {
+    for name in [
+        "a~",
+        ".a.py.swp",
+        "4913",
+        ".#a",
+        "#a#",
+        ".git/index",
+        ".idea/x",
+        "deep/.git/HEAD",
+        "a.py___jb_tmp___",
+    ] {
         assert!(!rule.wants(&Path::new("/src").join(name)), "{name}");
     }
     assert!(rule.wants(Path::new("/src/.gitignore")));
@@ -83,13 +100,17 @@ fn the_ignore_file_of_the_build_counts_except_for_a_file_that_the_rule_names() {
 fn nothing_to_watch_and_nothing_to_build_are_errors() {
     let nothing = Rules::of(&project(Vec::new(), None), &[]).unwrap_err();
     assert!(nothing.message.contains("none of the selected services is configured for watch"));
-    let rebuild = Rules::of(&project(vec![written(WatchAction::Rebuild, "/src", "")], None), &[]).unwrap_err();
+    let rebuild =
+        Rules::of(&project(vec![written(WatchAction::Rebuild, "/src", "")], None), &[]).unwrap_err();
     assert_eq!(rebuild.message, "can't watch service \"web\" with action rebuild without a build context");
 }
 
 #[test]
 fn a_bind_mounted_path_is_not_synchronised_but_still_restarts() {
-    let mut project = project(vec![written(WatchAction::Sync, "/src", "/app"), written(WatchAction::Restart, "/src", "")], None);
+    let mut project = project(
+        vec![written(WatchAction::Sync, "/src", "/app"), written(WatchAction::Restart, "/src", "")],
+        None,
+    );
     let bind = Mount {
         kind: MountKind::Bind,
         source: Some("/src".into()),

@@ -23,7 +23,11 @@ impl Played {
 
 impl Doer for Played {
     async fn replicas(&self, service: &str) -> Result<Vec<Replica>, Failure> {
-        Ok(vec![Replica { name: format!("{service}-1"), root: Root::of_directory(&self.root).unwrap(), owner: None }])
+        Ok(vec![Replica {
+            name: format!("{service}-1"),
+            root: Root::of_directory(&self.root).unwrap(),
+            owner: None,
+        }])
     }
     async fn rebuild(&self, services: &[String]) -> Result<(), Failure> {
         self.asked(format!("rebuild {}", services.join(",")))?;
@@ -43,7 +47,15 @@ impl Doer for Played {
 
 fn rule(action: WatchAction, path: PathBuf, initial_sync: bool) -> WatchRule {
     let exec = (action == WatchAction::SyncExec).then(|| vec!["reload".to_owned()]);
-    WatchRule { action, path, target: Some("/app".into()), ignore: Vec::new(), include: Vec::new(), initial_sync, exec }
+    WatchRule {
+        action,
+        path,
+        target: Some("/app".into()),
+        ignore: Vec::new(),
+        include: Vec::new(),
+        initial_sync,
+        exec,
+    }
 }
 
 struct Ground {
@@ -57,8 +69,10 @@ impl Ground {
     }
 
     fn session(&self, develop: Vec<WatchRule>, builds_fail: bool) -> (Session<Played>, Played) {
-        let service = Service { key: "api".into(), develop, build: Some(Build::default()), ..Service::default() };
-        let project = Project { services: [("api".to_owned(), service)].into_iter().collect(), ..Project::default() };
+        let service =
+            Service { key: "api".into(), develop, build: Some(Build::default()), ..Service::default() };
+        let project =
+            Project { services: [("api".to_owned(), service)].into_iter().collect(), ..Project::default() };
         let doer = Played { root: self.inside.path().into(), asked: Arc::default(), builds_fail };
         (Session::open(Rules::of(&project, &[]).unwrap(), doer.clone()).unwrap(), doer)
     }
@@ -88,7 +102,8 @@ async fn an_edit_arrives_soon() {
     let ground = Ground::new();
     let file = ground.outside.path().join("app.py");
     fs::write(&file, "one").unwrap();
-    let (mut session, _) = ground.session(vec![rule(WatchAction::Sync, ground.outside.path().into(), false)], false);
+    let (mut session, _) =
+        ground.session(vec![rule(WatchAction::Sync, ground.outside.path().into(), false)], false);
     fs::write(&file, "two").unwrap();
     let copy = ground.inside.path().join("app/app.py");
     let took = ground.until(&mut session, "the new bytes", || holds(&copy, "two")).await;
@@ -101,7 +116,10 @@ async fn an_edit_arrives_soon() {
 async fn a_failed_build_drops_the_rest_of_its_batch_and_watching_goes_on() {
     let ground = Ground::new();
     let source = ground.outside.path();
-    let develop = vec![rule(WatchAction::Rebuild, source.join("lock"), false), rule(WatchAction::SyncRestart, source.into(), false)];
+    let develop = vec![
+        rule(WatchAction::Rebuild, source.join("lock"), false),
+        rule(WatchAction::SyncRestart, source.into(), false),
+    ];
     let (mut session, doer) = ground.session(develop, true);
     fs::write(source.join("lock"), "x").unwrap();
     let asked = || doer.asked.lock().unwrap().clone();
@@ -128,7 +146,8 @@ async fn a_session_may_begin_with_a_full_sync() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_hook_runs_after_the_copy() {
     let ground = Ground::new();
-    let (mut session, doer) = ground.session(vec![rule(WatchAction::SyncExec, ground.outside.path().into(), false)], false);
+    let (mut session, doer) =
+        ground.session(vec![rule(WatchAction::SyncExec, ground.outside.path().into(), false)], false);
     fs::write(ground.outside.path().join("a"), "x").unwrap();
     ground.until(&mut session, "the hook", || !doer.asked.lock().unwrap().is_empty()).await;
     assert_eq!(*doer.asked.lock().unwrap(), ["exec api reload"]);

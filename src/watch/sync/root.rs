@@ -34,7 +34,12 @@ impl Root {
     /// # Errors
     /// The operating system's.
     pub fn of_directory(path: &Path) -> io::Result<Self> {
-        Ok(Self(rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
+        Ok(Self(rustix::fs::openat(
+            CWD,
+            path,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?))
     }
 
     /// Opens a directory of the container, making what is missing of its path.

@@ -15,7 +15,11 @@ impl Pair {
     }
     fn replica(&self) -> Replica {
         let own = fs::metadata(self.inside.path()).unwrap();
-        Replica { name: "web-1".into(), root: Root::of_directory(self.inside.path()).unwrap(), owner: Some((own.uid(), own.gid())) }
+        Replica {
+            name: "web-1".into(),
+            root: Root::of_directory(self.inside.path()).unwrap(),
+            owner: Some((own.uid(), own.gid())),
+        }
     }
     fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.outside.path().join(name);

@@ -14,7 +14,11 @@ fn rules(path: &Path, ignore: &[&str]) -> Rules {
         exec: None,
     };
     let service = Service { key: "web".into(), develop: vec![rule], ..Service::default() };
-    Rules::of(&Project { services: [("web".to_owned(), service)].into_iter().collect(), ..Project::default() }, &[]).unwrap()
+    Rules::of(
+        &Project { services: [("web".to_owned(), service)].into_iter().collect(), ..Project::default() },
+        &[],
+    )
+    .unwrap()
 }
 
 /// Collects batches until everything wanted was seen.
@@ -116,6 +120,10 @@ async fn lost_events_are_made_up_for() {
     tree.absorb(Ok(Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan))).unwrap();
     let mut seen = tree.take();
     seen.sort();
-    let seen: Vec<_> = seen.iter().filter_map(|path| path.file_name()?.to_str()).filter(|name| top.path().file_name() != Some(name.as_ref())).collect();
+    let seen: Vec<_> = seen
+        .iter()
+        .filter_map(|path| path.file_name()?.to_str())
+        .filter(|name| top.path().file_name() != Some(name.as_ref()))
+        .collect();
     assert_eq!(seen, ["changed", "new", "removed"]);
 }
