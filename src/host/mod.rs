@@ -3,7 +3,5 @@
 //! | module | does |
 //! |---|---|
 //! | [`record`] | what is written about a container: `config.json`, `supervision.json` |
-//! | [`process`] | is a process that was written down still the same one |
 
-pub mod process;
 pub mod record;

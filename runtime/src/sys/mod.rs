@@ -6,6 +6,7 @@
 
 pub mod mount;
 pub mod packet;
+pub mod signal;
 pub mod tty;
 mod watch;
 
