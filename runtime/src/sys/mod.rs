@@ -5,6 +5,8 @@
 #![allow(unsafe_code)]
 
 pub mod mount;
+pub mod netns;
+pub mod nft;
 pub mod packet;
 pub mod signal;
 pub mod tty;
