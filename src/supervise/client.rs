@@ -29,7 +29,7 @@ pub struct Client {
 }
 
 /// Names of the supervisor's files in the run directory of a stack.
-pub fn socket_path(home: &Home, project: &str) -> PathBuf {
+pub(super) fn socket_path(home: &Home, project: &str) -> PathBuf {
     home.run_of(project).join("supervisor.sock")
 }
 
@@ -38,7 +38,7 @@ impl Client {
     pub async fn connect(home: &Home, project: &str) -> Result<Option<Self>> {
         let socket = socket_path(home, project);
         let Some(mut lease) = open(&socket, project).await? else { return Ok(None) };
-        match ask(&mut lease, Request::Ping).await {
+        match ping(&mut lease).await {
             Ok(Reply::Pong { .. }) => Ok(Some(Self { socket, project: project.into(), _lease: lease })),
             Ok(other) => Err(unexpected(&other)),
             Err(e) if is_gone(&e) => Ok(None),
@@ -144,6 +144,11 @@ impl Client {
         }
     }
 
+    /// Any request that carries no descriptors and has one reply.
+    pub(crate) async fn ask(&self, request: Request) -> Result<Reply> {
+        self.request(request, &[]).await.map(|(reply, _)| reply)
+    }
+
     async fn done(&self, request: Request) -> Result<()> {
         match self.request(request, &[]).await?.0 {
             Reply::Done => Ok(()),
@@ -222,14 +227,16 @@ async fn open(socket: &Path, project: &str) -> Result<Option<Wire>> {
         Err(e) if is_gone(&e) => Ok(None),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             Err(EngineError::new(ErrorKind::PermissionDenied, format!("failed to reach the supervisor: {e}"))
-                .hint(format!("The stack `{project}` belongs to another user; run the command as that user.")))
+                .hint(format!(
+                    "The stack `{project}` belongs to another user; run the command as that user."
+                )))
         }
         Err(e) => Err(lost(project, &e)),
     }
 }
 
-async fn ask(wire: &mut Wire, request: Request) -> io::Result<Reply> {
-    wire.send(request, &[]).await?;
+async fn ping(wire: &mut Wire) -> io::Result<Reply> {
+    wire.send(Request::Ping, &[]).await?;
     let (reply, _) = wire.receive().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
     Ok(reply)
 }
@@ -241,8 +248,11 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 fn gone(project: &str) -> EngineError {
-    EngineError::new(ErrorKind::Unreachable, format!("the supervisor of `{project}` ended before it answered"))
-        .hint("Run the command again: a new supervisor takes over.")
+    EngineError::new(
+        ErrorKind::Unreachable,
+        format!("the supervisor of `{project}` ended before it answered"),
+    )
+    .hint("Run the command again: a new supervisor takes over.")
 }
 
 fn lost(project: &str, error: &io::Error) -> EngineError {
@@ -250,7 +260,7 @@ fn lost(project: &str, error: &io::Error) -> EngineError {
     EngineError::new(kind, format!("failed to talk to the supervisor of `{project}`: {error}"))
 }
 
-fn unexpected(reply: &Reply) -> EngineError {
+pub(crate) fn unexpected(reply: &Reply) -> EngineError {
     EngineError::new(ErrorKind::Other, format!("the supervisor gave an answer to something else: {reply:?}"))
 }
 
@@ -270,10 +280,8 @@ async fn spawn(program: &Path, home: &Home, project: &str) -> Result<()> {
     tokio::spawn(async move { child.wait().await });
     match said.as_str() {
         READY => Ok(()),
-        "" => Err(failed(io::Error::other("it ended at once")).hint(format!(
-            "Its messages are in {}.",
-            home.run_of(project).join("supervisor.log").display()
-        ))),
+        "" => Err(failed(io::Error::other("it ended at once"))
+            .hint(format!("Its messages are in {}.", home.run_of(project).join("supervisor.log").display()))),
         reason => Err(failed(io::Error::other(reason.trim_end()))),
     }
 }

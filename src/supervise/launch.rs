@@ -20,13 +20,14 @@ use stack_runtime::{snapshot, sys, volume};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 use tokio::io::unix::AsyncFd;
 
 /// A container that runs.
 #[derive(Debug)]
-pub struct Run {
-    pub init: Init,
+pub(super) struct Run {
+    pub init: Arc<Init>,
     /// Readable when the monitor is gone.
     pub monitor: AsyncFd<OwnedFd>,
     pub started: Instant,
@@ -35,7 +36,7 @@ pub struct Run {
 
 /// A failed start: what to say, and the exit code that stands for it.
 #[derive(Debug)]
-pub struct StartError {
+pub(super) struct StartError {
     pub error: EngineError,
     pub code: i32,
 }
@@ -46,10 +47,15 @@ pub fn cgroup(project: &str, id: &str) -> String {
 }
 
 /// See the module. What the network gave comes back too.
-pub async fn launch(stack: &Stack, dir: &ContainerDir, record: &ContainerRecord) -> std::result::Result<(Run, Connected), StartError> {
+pub(super) async fn launch(
+    stack: &Stack,
+    dir: &ContainerDir,
+    record: &ContainerRecord,
+) -> std::result::Result<(Run, Connected), StartError> {
     let request = request(stack, dir, record).map_err(|error| StartError { error, code: 128 })?;
     let created = stack.launcher.create(request).await.map_err(|e| start_error(record, e))?;
-    let connected = connect(stack, dir, record, &created).await.map_err(|error| StartError { error, code: 128 })?;
+    let connected =
+        connect(stack, dir, record, &created).await.map_err(|error| StartError { error, code: 128 })?;
     match start(stack, dir, created).await {
         Ok((run, warnings)) => {
             let mut connected = connected;
@@ -63,29 +69,53 @@ pub async fn launch(stack: &Stack, dir: &ContainerDir, record: &ContainerRecord)
     }
 }
 
-async fn connect(stack: &Stack, dir: &ContainerDir, record: &ContainerRecord, created: &Created) -> Result<Connected> {
+async fn connect(
+    stack: &Stack,
+    dir: &ContainerDir,
+    record: &ContainerRecord,
+    created: &Created,
+) -> Result<Connected> {
     let netns = created.netns.try_clone().map_err(|e| EngineError::new(ErrorKind::Other, e.to_string()))?;
     let request = ConnectRequest { id: &record.id, spec: &record.spec, netns, dir: dir.path() };
     stack.network.connect(request).await
 }
 
-async fn start(stack: &Stack, dir: &ContainerDir, created: Created) -> std::result::Result<(Run, Vec<String>), LaunchError> {
+/// Names and ports again, for a container that an earlier supervisor started.
+pub(super) async fn reconnect(
+    stack: &Stack,
+    dir: &ContainerDir,
+    record: &ContainerRecord,
+    pid: i32,
+) -> Result<Connected> {
+    let path = format!("/proc/{pid}/ns/net");
+    let netns = std::fs::File::open(path).map_err(|e| failed("find its network namespace", &e))?.into();
+    let request = ConnectRequest { id: &record.id, spec: &record.spec, netns, dir: dir.path() };
+    stack.network.adopt(request).await
+}
+
+async fn start(
+    stack: &Stack,
+    dir: &ContainerDir,
+    created: Created,
+) -> std::result::Result<(Run, Vec<String>), LaunchError> {
+    let watching = |e: io::Error| LaunchError::new("watch the container", e);
+    let init = Init::waiting(created.pid).map_err(watching)?;
     let mut warnings = created.warnings.clone();
     warnings.extend(stack.launcher.start(&created).await?);
-    let Created { monitor, .. } = created;
-    let run = taken(dir, monitor).map_err(|e| LaunchError::new("watch the container", e))?;
+    let run = Run::new(dir, init, created.monitor).map_err(watching)?;
     Ok((run, warnings))
 }
 
-/// Watches what was just started, or what a supervisor before us started.
-fn taken(dir: &ContainerDir, monitor: OwnedFd) -> io::Result<Run> {
-    let record = RunRecord::read(dir.path())?.ok_or(io::ErrorKind::NotFound)?;
-    let started = instant_of(&record.started_at);
-    Ok(Run { init: Init::open_or_ended(&record)?, monitor: sys::watch(monitor)?, started, record })
+impl Run {
+    fn new(dir: &ContainerDir, init: Init, monitor: OwnedFd) -> io::Result<Self> {
+        let record = RunRecord::read(dir.path())?.ok_or(io::ErrorKind::NotFound)?;
+        let started = instant_of(&record.started_at);
+        Ok(Self { init: Arc::new(init), monitor: sys::watch(monitor)?, started, record })
+    }
 }
 
 /// A running container of an earlier supervisor; `None` when it does not run.
-pub fn adopt(dir: &ContainerDir) -> io::Result<Option<Run>> {
+pub(super) fn adopt(dir: &ContainerDir) -> io::Result<Option<Run>> {
     let Some(record) = RunRecord::read(dir.path())?.filter(RunRecord::is_alive) else { return Ok(None) };
     let pid = rustix::process::Pid::from_raw(record.monitor_pid).ok_or(io::ErrorKind::InvalidData)?;
     let monitor = match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
@@ -96,7 +126,8 @@ pub fn adopt(dir: &ContainerDir) -> io::Result<Option<Run>> {
     if !record.is_alive() || dir.path().join("exit.json").exists() {
         return Ok(None);
     }
-    taken(dir, monitor).map(Some)
+    let init = Init::written(&record)?;
+    Run::new(dir, init, monitor).map(Some)
 }
 
 /// The moment of a written time on the clock that does not jump.
@@ -110,7 +141,8 @@ fn instant_of(time: &str) -> Instant {
 fn request(stack: &Stack, dir: &ContainerDir, record: &ContainerRecord) -> Result<LaunchRequest> {
     let spec = record.spec.clone();
     let store = Store::open(&stack.home).map_err(|e| failed("open the store", &e))?;
-    let lower_dirs = snapshot::lower_dirs(&store, &spec.chain_id).map_err(|e| failed("find the image's layers", &e))?;
+    let lower_dirs =
+        snapshot::lower_dirs(&store, &spec.chain_id).map_err(|e| failed("find the image's layers", &e))?;
     let mut images = IndexMap::new();
     let mut volumes = IndexMap::new();
     for mount in &spec.mounts {
@@ -119,7 +151,8 @@ fn request(stack: &Stack, dir: &ContainerDir, record: &ContainerRecord) -> Resul
                 volumes.insert(mount.target.clone(), volume::data_dir(&stack.home, name));
             }
             MountKindSpec::Image { chain_id, .. } => {
-                let dirs = snapshot::lower_dirs(&store, chain_id).map_err(|e| failed("find a mounted image's layers", &e))?;
+                let dirs = snapshot::lower_dirs(&store, chain_id)
+                    .map_err(|e| failed("find a mounted image's layers", &e))?;
                 images.insert(mount.target.clone(), dirs);
             }
             _ => {}
@@ -163,7 +196,7 @@ fn start_error(record: &ContainerRecord, error: LaunchError) -> StartError {
 }
 
 /// What the reserved exit codes say.
-pub fn kind_of(code: i32) -> ErrorKind {
+pub(super) fn kind_of(code: i32) -> ErrorKind {
     match code {
         126 => ErrorKind::PermissionDenied,
         127 => ErrorKind::NoSuchProgram,

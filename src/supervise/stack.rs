@@ -20,7 +20,7 @@ const REMEMBERED_ENDS: usize = 256;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Stack {
+pub(super) struct Stack {
     pub home: Home,
     pub project: String,
     pub launcher: Launcher,
@@ -41,35 +41,39 @@ struct Inner {
 
 /// The way to a container's keeper.
 #[derive(Debug, Clone)]
-pub struct Keeper {
+pub(super) struct Keeper {
     pub orders: mpsc::Sender<Order>,
     pub status: watch::Receiver<Status>,
 }
 
 /// An open connection; the supervisor does not end before it is dropped.
 #[derive(Debug)]
-pub struct Lease(Arc<Stack>);
+pub(super) struct Lease(Arc<Stack>);
 
 impl Stack {
-    pub fn new(home: Home, project: String, launcher: Launcher, network: StackNetwork) -> Arc<Self> {
+    pub(super) fn new(home: Home, project: String, launcher: Launcher, network: StackNetwork) -> Arc<Self> {
         let (notices, _) = broadcast::channel(NOTICES);
         let inner = Mutex::default();
         Arc::new(Self { home, project, launcher, network, notices, changed: Notify::new(), inner })
     }
 
-    pub fn lease(self: &Arc<Self>) -> Lease {
+    pub(super) fn lease(self: &Arc<Self>) -> Lease {
         self.inner().clients += 1;
         Lease(self.clone())
     }
 
     /// Nobody is connected, nothing runs or is about to.
-    pub fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         let inner = self.inner();
         inner.clients == 0 && !inner.keepers.values().any(|keeper| keeper.status.borrow().phase.is_active())
     }
 
+    pub(super) fn clients(&self) -> usize {
+        self.inner().clients
+    }
+
     /// Something runs or is about to.
-    pub fn is_active(&self) -> bool {
+    pub(super) fn is_active(&self) -> bool {
         self.inner().keepers.values().any(|keeper| keeper.status.borrow().phase.is_active())
     }
 
@@ -77,13 +81,15 @@ impl Stack {
     ///
     /// # Errors
     /// `NotFound` without such a container.
-    pub fn keeper(self: &Arc<Self>, id: &str) -> Result<Keeper> {
+    pub(super) fn keeper(self: &Arc<Self>, id: &str) -> Result<Keeper> {
         let mut inner = self.inner();
         if let Some(keeper) = inner.keepers.get(id) {
             return Ok(keeper.clone());
         }
         let dir = ContainerDir::new(&self.home, &self.project, id);
-        let record = dir.record().map_err(|e| EngineError::new(ErrorKind::Other, format!("failed to read container {id}: {e}")))?;
+        let record = dir
+            .record()
+            .map_err(|e| EngineError::new(ErrorKind::Other, format!("failed to read container {id}: {e}")))?;
         let record = record.ok_or_else(|| no_such_container(id))?;
         let keeper = keeper::spawn(self.clone(), dir, record);
         inner.keepers.insert(id.into(), keeper.clone());
@@ -91,7 +97,11 @@ impl Stack {
     }
 
     /// Gives an order and waits until it is carried out.
-    pub async fn order<T>(self: &Arc<Self>, id: &str, order: impl FnOnce(oneshot::Sender<Result<T>>) -> Order) -> Result<T> {
+    pub(super) async fn order<T>(
+        self: &Arc<Self>,
+        id: &str,
+        order: impl FnOnce(oneshot::Sender<Result<T>>) -> Order,
+    ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let gone = |_| no_such_container(id);
         self.keeper(id)?.orders.send(order(reply)).await.map_err(|_| no_such_container(id))?;
@@ -99,7 +109,7 @@ impl Stack {
     }
 
     /// The keeper has ended; what it last knew stays for those who wait.
-    pub fn forget(&self, id: &str, end: Option<Exit>) {
+    pub(super) fn forget(&self, id: &str, end: Option<Exit>) {
         let mut inner = self.inner();
         inner.keepers.remove(id);
         if let Some(end) = end {
@@ -112,12 +122,12 @@ impl Stack {
     }
 
     /// How a container ended that has removed itself.
-    pub fn end_of(&self, id: &str) -> Option<Exit> {
+    pub(super) fn end_of(&self, id: &str) -> Option<Exit> {
         self.inner().ends.iter().find(|(known, _)| known == id).map(|(_, exit)| exit.clone())
     }
 
     /// The first process of a running container of that name, whose namespaces another one joins.
-    pub fn pid_of(&self, name: &str) -> Result<i32> {
+    pub(super) fn pid_of(&self, name: &str) -> Result<i32> {
         let running = self.inner().keepers.values().find_map(|keeper| {
             let status = keeper.status.borrow();
             status.pid.filter(|_| status.name == name && status.phase != Phase::Starting)
@@ -126,14 +136,15 @@ impl Stack {
         running.ok_or_else(|| EngineError::new(ErrorKind::Conflict, message()))
     }
 
-    pub fn watched(&self) -> Vec<Watched> {
+    pub(super) fn watched(&self) -> Vec<Watched> {
         let inner = self.inner();
-        let mut all: Vec<_> = inner.keepers.iter().map(|(id, keeper)| keeper.status.borrow().to_watched(id)).collect();
+        let mut all: Vec<_> =
+            inner.keepers.iter().map(|(id, keeper)| keeper.status.borrow().to_watched(id)).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
-    pub fn tell(&self, id: &str, name: &str, what: What) {
+    pub(super) fn tell(&self, id: &str, name: &str, what: What) {
         let time = jiff::Timestamp::now().to_string();
         // Nobody listening is fine.
         let _ = self.notices.send(Notice { id: id.into(), name: name.into(), time, what });
@@ -151,6 +162,6 @@ impl Drop for Lease {
     }
 }
 
-pub fn no_such_container(id: &str) -> EngineError {
+pub(super) fn no_such_container(id: &str) -> EngineError {
     EngineError::new(ErrorKind::NotFound, format!("no such container: {id}"))
 }

@@ -21,47 +21,48 @@ const CHILDLESS_TIMES: u32 = 5;
 
 /// A container's first process, by a descriptor that cannot mean another one.
 #[derive(Debug)]
-pub struct Init {
+pub(super) struct Init {
     pid: i32,
-    fd: OwnedFd,
+    /// `None` when it has ended.
+    fd: Option<OwnedFd>,
 }
 
 impl Init {
-    /// `NotFound` when it has ended.
-    pub fn open(run: &RunRecord) -> io::Result<Self> {
-        let gone = || io::Error::from(io::ErrorKind::NotFound);
-        let pid = Pid::from_raw(run.pid).ok_or_else(gone)?;
-        let fd = pidfd_open(pid, PidfdFlags::empty())?;
-        // Opened first, compared second: the descriptor means the process that had this start time.
-        (monitor::start_time(run.pid)? == run.start_time).then_some(Self { pid: run.pid, fd }).ok_or_else(gone)
+    /// Of a process that cannot end now: it waits for its start.
+    pub(super) fn waiting(pid: i32) -> io::Result<Self> {
+        Ok(Self { pid, fd: open(pid)? })
     }
 
-    /// As [`Init::open`]; one that has ended already is signalled in vain.
-    pub fn open_or_ended(run: &RunRecord) -> io::Result<Self> {
-        Self::open(run)
+    /// Of a process that was written down earlier. Opened first, compared second: the descriptor means the process
+    /// that had this start time.
+    pub(super) fn written(run: &RunRecord) -> io::Result<Self> {
+        let fd =
+            open(run.pid)?.filter(|_| monitor::start_time(run.pid).is_ok_and(|time| time == run.start_time));
+        Ok(Self { pid: run.pid, fd })
     }
 
-    pub fn pid(&self) -> i32 {
+    pub(super) fn pid(&self) -> i32 {
         self.pid
     }
 
     /// A process that has ended is no failure.
-    pub fn signal(&self, number: i32) -> io::Result<()> {
+    pub(super) fn signal(&self, number: i32) -> io::Result<()> {
         const NO_SUCH_PROCESS: i32 = 3;
-        match sys::signal::send(&self.fd, number) {
+        let Some(fd) = &self.fd else { return Ok(()) };
+        match sys::signal::send(fd, number) {
             Err(e) if e.raw_os_error() == Some(NO_SUCH_PROCESS) => Ok(()),
             result => result,
         }
     }
 
-    pub fn kill(&self) {
+    pub(super) fn kill(&self) {
         // The only failure left is that it has ended.
         let _ = self.signal(KILL);
     }
 
     /// Sends the stop signal so that somebody hears it. Returns when there is nothing more to tell: at once, if pid 1
     /// hears it; when it was killed, if it does not and has no children (any more).
-    pub async fn tell(&self, signal: i32) -> io::Result<()> {
+    pub(super) async fn tell(&self, signal: i32) -> io::Result<()> {
         if hears(self.pid, signal) {
             return self.signal(signal);
         }
@@ -89,6 +90,15 @@ impl Init {
     }
 }
 
+fn open(pid: i32) -> io::Result<Option<OwnedFd>> {
+    let Some(pid) = Pid::from_raw(pid) else { return Ok(None) };
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(rustix::io::Errno::SRCH) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
 fn send(pid: i32, signal: i32) {
     if let (Some(pid), Some(signal)) = (Pid::from_raw(pid), Signal::from_named_raw(signal)) {
         // It may have ended in between.
@@ -105,7 +115,8 @@ fn children(pid: i32) -> Vec<i32> {
 fn hears(pid: i32, signal: i32) -> bool {
     signal == KILL
         || signal == STOP
-        || std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| is_caught(&status, signal))
+        || std::fs::read_to_string(format!("/proc/{pid}/status"))
+            .is_ok_and(|status| is_caught(&status, signal))
 }
 
 fn is_caught(status: &str, signal: i32) -> bool {
@@ -123,7 +134,8 @@ mod tests {
 
     #[test]
     fn a_caught_or_blocked_signal_is_heard() {
-        let status = "Name:\tx\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000004000\nSigCgt:\t0000000000000200\n";
+        let status =
+            "Name:\tx\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000004000\nSigCgt:\t0000000000000200\n";
         assert!(is_caught(status, 1), "blocked");
         assert!(is_caught(status, 10), "caught");
         assert!(!is_caught(status, 15), "ignored");
