@@ -16,5 +16,7 @@ pub mod observe;
 pub mod record;
 pub mod remove;
 pub mod signal;
+#[cfg(test)]
+mod tests;
 
 pub use engine::{HostEngine, PullReport};
