@@ -1,6 +1,7 @@
 //! A home of its own with a busybox image, and an engine on it.
 
 use libtest_mimic::Failed;
+use nix::mount::{MsFlags, mount};
 use stack::host::{HostEngine, observe};
 use stack::supervise::Client;
 use stack_runtime::engine::{Engine, Until, Waited};
@@ -30,8 +31,10 @@ pub(crate) struct Bed {
     _dir: tempfile::TempDir,
 }
 
-/// Loopback up; nothing of the machine's network is here.
+/// `/` shared with nobody but our children; loopback up; nothing of the machine's network is here.
 pub(crate) fn prepare_namespaces() {
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SHARED, none).expect("root may change propagation");
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
     assert!(up.is_ok_and(|status| status.success()), "loopback is up");
 }
@@ -181,6 +184,9 @@ fn busybox_snapshot(home: &Home) {
 }
 
 fn busybox() -> PathBuf {
+    if let Some(path) = std::env::var_os("STACK_TEST_BUSYBOX") {
+        return path.into();
+    }
     ["/bin/busybox", "/usr/bin/busybox"]
         .map(PathBuf::from)
         .into_iter()
