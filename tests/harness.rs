@@ -20,7 +20,8 @@ fn a_world_has_a_shared_root_and_a_network_of_its_own() {
 #[test]
 fn a_process_that_names_the_home_is_a_leak() {
     World::empty().run(|world| {
-        let mut child = std::process::Command::new("sleep").arg("60").env("STACK_HOME", &world.home).spawn().unwrap();
+        let mut child =
+            std::process::Command::new("sleep").arg("60").env("STACK_HOME", &world.home).spawn().unwrap();
         let found = world.leaks();
         child.kill().unwrap();
         child.wait().unwrap();

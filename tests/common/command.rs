@@ -89,7 +89,14 @@ impl Background {
     #[track_caller]
     pub fn wait(mut self, patience: Duration) -> Ran {
         let ended = wait(&mut self.child, patience);
-        let status = ended.unwrap_or_else(|| panic!("`stack {}` did not end in {patience:?}:\n{}\n{}", self.command, self.stdout(), self.stderr()));
+        let status = ended.unwrap_or_else(|| {
+            panic!(
+                "`stack {}` did not end in {patience:?}:\n{}\n{}",
+                self.command,
+                self.stdout(),
+                self.stderr()
+            )
+        });
         self.captured.ran(&self.command, status, self.started.elapsed())
     }
 }
@@ -152,12 +159,24 @@ pub(super) fn spawn(world: &World, directory: &Path, env: &[(&str, &str)], args:
 }
 
 #[track_caller]
-pub(super) fn run(world: &World, directory: &Path, env: &[(&str, &str)], args: &[&str], patience: Duration) -> Ran {
+pub(super) fn run(
+    world: &World,
+    directory: &Path,
+    env: &[(&str, &str)],
+    args: &[&str],
+    patience: Duration,
+) -> Ran {
     spawn(world, directory, env, args).wait(patience)
 }
 
 /// `None` when it did not end in time; it is killed then.
-pub(super) fn try_run(world: &World, directory: &Path, env: &[(&str, &str)], args: &[&str], patience: Duration) -> Option<Ran> {
+pub(super) fn try_run(
+    world: &World,
+    directory: &Path,
+    env: &[(&str, &str)],
+    args: &[&str],
+    patience: Duration,
+) -> Option<Ran> {
     let mut background = spawn(world, directory, env, args);
     let status = wait(&mut background.child, patience)?;
     Some(background.captured.ran(&background.command, status, background.started.elapsed()))
@@ -173,7 +192,10 @@ fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
     let deadline = Instant::now() + patience;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
+        let timeout = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
         match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)) {
             Ok(0) => return None,
             Ok(_) => return Some(child.wait().expect("our own child")),

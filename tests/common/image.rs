@@ -21,8 +21,12 @@ impl Images {
     pub(super) fn available(self) -> Result<(), String> {
         match self {
             Self::None => Ok(()),
-            Self::Busybox => busybox().map(drop).ok_or_else(|| "needs a static busybox; tests/run fetches one".into()),
-            Self::Base => base_archive().map(drop).ok_or_else(|| "needs the base images; tests/run makes them".into()),
+            Self::Busybox => {
+                busybox().map(drop).ok_or_else(|| "needs a static busybox; tests/run fetches one".into())
+            }
+            Self::Base => {
+                base_archive().map(drop).ok_or_else(|| "needs the base images; tests/run makes them".into())
+            }
         }
     }
 
@@ -78,12 +82,16 @@ fn write_archive(path: &Path, layer: &[u8]) {
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{digest}")] },
     });
     let config = config.to_string().into_bytes();
-    let (config_name, layer_name) = (format!("{}.json", hex(&Sha256::digest(&config))), format!("{digest}/layer.tar"));
-    let manifest = serde_json::json!([{ "Config": config_name, "RepoTags": ["busybox:1"], "Layers": [layer_name] }]);
+    let (config_name, layer_name) =
+        (format!("{}.json", hex(&Sha256::digest(&config))), format!("{digest}/layer.tar"));
+    let manifest =
+        serde_json::json!([{ "Config": config_name, "RepoTags": ["busybox:1"], "Layers": [layer_name] }]);
     let mut archive = tar::Builder::new(File::create(path).unwrap());
-    for (name, bytes) in
-        [("manifest.json", manifest.to_string().as_bytes()), (&config_name, config.as_slice()), (&layer_name, layer)]
-    {
+    for (name, bytes) in [
+        ("manifest.json", manifest.to_string().as_bytes()),
+        (&config_name, config.as_slice()),
+        (&layer_name, layer),
+    ] {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
@@ -95,7 +103,8 @@ fn write_archive(path: &Path, layer: &[u8]) {
 /// A home into which this build of the program has loaded the archive; made once, by whoever comes first.
 fn loaded(archive: &Path) -> PathBuf {
     let scratch = scratch();
-    let key = format!("images-{}-{}", fingerprint(Path::new(env!("CARGO_BIN_EXE_stack"))), fingerprint(archive));
+    let key =
+        format!("images-{}-{}", fingerprint(Path::new(env!("CARGO_BIN_EXE_stack"))), fingerprint(archive));
     let home = scratch.join(&key);
     let _lock = lock(&scratch.join(format!("{key}.lock")));
     if !home.exists() {
@@ -103,7 +112,11 @@ fn loaded(archive: &Path) -> PathBuf {
         fs::create_dir_all(&making).unwrap();
         let archive = archive.to_str().expect("a path of ours");
         let output = program(&making, &making, &[], &["image", "load", "--input", archive]).output().unwrap();
-        assert!(output.status.success(), "cannot load {archive}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "cannot load {archive}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         fs::rename(&making, &home).unwrap();
     }
     home
@@ -146,9 +159,10 @@ fn base_archive() -> Option<PathBuf> {
         return Some(named.into());
     }
     let entries = fs::read_dir(cache().join("stack-images")).ok()?;
-    let archives = entries.flatten().map(|e| e.path()).filter(|path| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("images-"))
-    });
+    let archives = entries
+        .flatten()
+        .map(|e| e.path())
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("images-")));
     archives.max_by_key(|path| fs::metadata(path).and_then(|m| m.modified()).ok())
 }
 

@@ -5,8 +5,11 @@ use std::fs;
 use std::path::Path;
 
 /// Kernel settings of the world's network namespace that an uplink might touch.
-const SYSCTLS: [&str; 3] =
-    ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding", "/proc/sys/net/ipv4/conf/all/route_localnet"];
+const SYSCTLS: [&str; 3] = [
+    "/proc/sys/net/ipv4/ip_forward",
+    "/proc/sys/net/ipv6/conf/all/forwarding",
+    "/proc/sys/net/ipv4/conf/all/route_localnet",
+];
 
 /// What was there before the test.
 pub(super) struct Before {
@@ -25,9 +28,15 @@ impl Before {
 pub(super) fn find(world: &World) -> Vec<String> {
     let home = world.home.to_string_lossy();
     let projects: Vec<String> = world.projects.borrow().iter().map(|(name, _)| name.clone()).collect();
-    let mut found: Vec<String> = processes(&home).into_iter().map(|(pid, what)| format!("process {pid}: {what}")).collect();
+    let mut found: Vec<String> =
+        processes(&home).into_iter().map(|(pid, what)| format!("process {pid}: {what}")).collect();
     found.extend(mounts(&home));
-    found.extend(links().into_iter().filter(|link| !world.before.links.contains(link)).map(|link| format!("link {link}")));
+    found.extend(
+        links()
+            .into_iter()
+            .filter(|link| !world.before.links.contains(link))
+            .map(|link| format!("link {link}")),
+    );
     if sysctls() != world.before.sysctls {
         found.push(format!("sysctls {:?} became {:?}", world.before.sysctls, sysctls()));
     }
@@ -51,13 +60,17 @@ pub(super) fn sweep(world: &World) {
 }
 
 /// Processes that name the home: in the command line, the environment, or (containers) the mounts of another namespace.
-fn processes(home: &str) -> Vec<(i32, String)> {
+pub(super) fn processes(home: &str) -> Vec<(i32, String)> {
     let own = fs::read_link("/proc/thread-self/ns/mnt").ok();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
         let path = entry.path();
-        let names = |file: &str| fs::read(path.join(file)).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(home));
+        let names = |file: &str| {
+            fs::read(path.join(file)).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(home))
+        };
         let elsewhere = fs::read_link(path.join("ns/mnt")).ok() != own;
         if names("cmdline") || names("environ") || (elsewhere && names("mountinfo")) {
             let line = fs::read_to_string(path.join("cmdline")).unwrap_or_default().replace('\0', " ");
@@ -108,5 +121,9 @@ fn cgroups(directory: &Path, project: &str, depth: u32, found: &mut Vec<String>)
 fn files(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let kept = |path: &Path| path.extension().is_some_and(|e| e == "lock");
-    entries.map(|e| e.path()).filter(|path| !kept(path)).map(|path| format!("file {}", path.display())).collect()
+    entries
+        .map(|e| e.path())
+        .filter(|path| !kept(path))
+        .map(|path| format!("file {}", path.display()))
+        .collect()
 }

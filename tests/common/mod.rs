@@ -21,7 +21,7 @@ mod leak;
 mod project;
 
 pub use command::{Background, Ran};
-pub use http::{Response, get, http};
+pub use http::{Response, free_port, get, http};
 pub use image::Images;
 pub use project::Project;
 
@@ -99,6 +99,11 @@ impl World {
     /// What is left of this world's projects now; empty when all is well.
     pub fn leaks(&self) -> Vec<String> {
         leak::find(self)
+    }
+
+    /// Processes of this world, by id and command line.
+    pub fn processes(&self) -> Vec<(i32, String)> {
+        leak::processes(&self.home.to_string_lossy())
     }
 
     /// Polls until nothing is left: PID 1 of a loaded machine reaps late.
@@ -194,6 +199,12 @@ pub fn skip(reason: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     assert!(std::env::var("STACK_TEST_PRIVILEGED").as_deref() != Ok("1"), "{test} cannot run here: {reason}");
     let _ = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
+}
+
+/// A figure for whoever reads the log, past the capture of the test runner.
+pub fn note(text: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stderr(), "{test}: {text}");
 }
 
 /// Calls until it gives a value; panics with `what` after [`PATIENCE`].

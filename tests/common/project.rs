@@ -37,7 +37,13 @@ impl Project<'_> {
 
     #[track_caller]
     pub fn stack_with(&self, env: &[(&str, &str)], args: &[&str]) -> Ran {
-        command::run(self.world, &self.directory, env, &self.named(args), PATIENCE)
+        self.stack_with_patience(env, args, PATIENCE)
+    }
+
+    /// With a limit of its own.
+    #[track_caller]
+    pub fn stack_with_patience(&self, env: &[(&str, &str)], args: &[&str], patience: Duration) -> Ran {
+        command::run(self.world, &self.directory, env, &self.named(args), patience)
     }
 
     /// Starts `stack ARGS` beside the test.
@@ -49,12 +55,6 @@ impl Project<'_> {
         command::spawn(self.world, &self.directory, env, &self.named(args))
     }
 
-    /// With a limit of its own.
-    #[track_caller]
-    pub fn stack_within(&self, patience: Duration, args: &[&str]) -> Ran {
-        command::run(self.world, &self.directory, &[], &self.named(args), patience)
-    }
-
     /// A file may carry a `name:`; two tests must still not meet.
     fn named<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
         [&["-p", self.name.as_str()], args].concat()
@@ -64,7 +64,10 @@ impl Project<'_> {
     #[track_caller]
     pub fn ps(&self) -> Vec<serde_json::Value> {
         let ran = self.stack(&["ps", "--all", "--format", "json"]).ok();
-        ran.stdout.lines().map(|row| serde_json::from_str(row).unwrap_or_else(|e| panic!("{e} in {row}"))).collect()
+        ran.stdout
+            .lines()
+            .map(|row| serde_json::from_str(row).unwrap_or_else(|e| panic!("{e} in {row}")))
+            .collect()
     }
 
     /// One column of one service's row.
