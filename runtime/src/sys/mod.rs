@@ -11,6 +11,7 @@ pub mod nft;
 pub mod packet;
 pub mod process;
 pub mod seccomp;
+pub mod signal;
 pub mod tty;
 mod watch;
 
