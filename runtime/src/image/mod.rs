@@ -1,1 +1,39 @@
-//! image
+//! Images: references, the content store, registries and archives.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`reference`] | what a user types as an image name, normalised as Docker does |
+//! | [`digest`] | `sha256:…` and hashing while copying |
+//! | [`config`] | the image configuration document, complete with Docker's own fields |
+//! | [`manifest`] | manifests and indexes, both vocabularies |
+//! | [`store`] | what is on disk: blobs, image records, references, leases |
+//! | [`prune`] | freeing what nothing refers to, sizes |
+//! | [`compress`] | gzip and zstd by their magic bytes, bounded |
+//! | [`registry`] | one registry over HTTP: tokens, manifests, blobs, uploads |
+//! | [`auth`] | credentials of `config.json` |
+//! | [`pull`], [`push`] | whole images, with progress |
+//! | [`archive`] | load, save, import |
+//!
+//! Reading is synchronous and cheap (a handful of small files). Only [`pull`] and [`push`] are
+//! asynchronous; load, save, import and unpacking block and belong on a blocking thread.
+
+pub mod archive;
+pub mod config;
+pub mod digest;
+mod error;
+pub mod platform;
+pub mod progress;
+pub mod prune;
+pub mod pull;
+pub mod push;
+pub mod reference;
+pub mod store;
+
+pub use config::{Document, HealthcheckConfig, ImageConfig};
+pub use digest::Digest;
+pub use error::{Error, Result};
+pub use platform::Platform;
+pub use progress::{Phase, Progress, Report};
+pub use reference::Reference;
+pub use store::{Image, Lease, Store};
+
