@@ -32,7 +32,7 @@ pub struct Step {
     pub guard: Option<Guard>,
 }
 
-/// One effect. Containers that exist are named by id; those that the plan makes, by their final name.
+/// One effect.
 #[derive(Debug, Clone)]
 pub enum Action {
     /// `optional`: a failure leaves the building of the image to a later step.
@@ -83,13 +83,30 @@ pub enum Action {
     Release,
 }
 
-/// A container of the plan.
+/// A container of the plan; `name` is the final one.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Target {
-    /// Its final name.
-    pub name: String,
-    /// `None`: the plan's own creation of that name.
-    pub id: Option<String>,
+pub enum Target {
+    Existing {
+        name: String,
+        id: String,
+    },
+    /// Made by this plan.
+    Planned {
+        name: String,
+    },
+    /// The one made by this plan if it was made, else the one that was there.
+    Current {
+        name: String,
+        id: String,
+    },
+}
+
+impl Target {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Existing { name, .. } | Self::Planned { name } | Self::Current { name, .. } => name,
+        }
+    }
 }
 
 /// What a build is asked for.
@@ -184,11 +201,13 @@ pub enum Cause {
     Down,
 }
 
-/// A container that is as wanted, with the word for it.
+/// A thing nothing is done about, with the word for it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Settled {
-    pub name: String,
-    pub word: &'static str,
+pub enum Settled {
+    /// As wanted.
+    Running { container: String },
+    /// Kept, because somebody else needs it.
+    InUse { network: String },
 }
 
 #[derive(Debug, Clone, Default)]
@@ -268,7 +287,7 @@ impl Plan {
     }
 
     fn phrase(&self, action: &Action) -> String {
-        let short = |target: &Target| self.short(&target.name).to_string();
+        let short = |target: &Target| self.short(target.name()).to_string();
         match action {
             Action::Pull { reference, .. } => format!("pull {reference}"),
             Action::Build(building) => format!("build {} as {}", building.service.key, building.reference),
