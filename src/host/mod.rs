@@ -2,8 +2,21 @@
 //!
 //! | module | does |
 //! |---|---|
+//! | [`remove`] | removing a stopped container, cut-safe |
+//! | [`signal`] | signals by the names that users write |
+//! | `engine` | [`HostEngine`] |
+//! | `create`, [`observe`] | making a container; what exists |
+//! | [`names`] | names of containers, unique in a project |
 //! | [`record`] | what is written about a container: `config.json`, `supervision.json` |
-//! | [`process`] | is a process that was written down still the same one |
 
-pub mod process;
+mod create;
+mod engine;
+pub mod names;
+pub mod observe;
 pub mod record;
+pub mod remove;
+pub mod signal;
+#[cfg(test)]
+mod tests;
+
+pub use engine::{HostEngine, PullReport};

@@ -36,16 +36,19 @@ pub struct ContainerRecord {
 #[serde(default)]
 pub struct Supervision {
     pub restarts: Restarts,
+    /// It was started, and its end was not dealt with yet.
+    pub is_up: bool,
     /// Between two attempts of the restart policy.
     pub is_waiting: bool,
     pub is_paused: bool,
-    pub is_removing: bool,
     /// Why the last start failed.
     pub failure: Option<Exit>,
     /// Bound while it runs.
     pub published: Vec<PublishedPort>,
     /// Network name and address.
     pub addresses: Vec<(String, String)>,
+    /// What was asked for and could not be had, in sentences.
+    pub warnings: Vec<String>,
 }
 
 /// The directory of one container, as typed files.

@@ -29,7 +29,7 @@ pub struct Client {
 }
 
 /// Names of the supervisor's files in the run directory of a stack.
-pub fn socket_path(home: &Home, project: &str) -> PathBuf {
+pub(super) fn socket_path(home: &Home, project: &str) -> PathBuf {
     home.run_of(project).join("supervisor.sock")
 }
 
@@ -38,7 +38,7 @@ impl Client {
     pub async fn connect(home: &Home, project: &str) -> Result<Option<Self>> {
         let socket = socket_path(home, project);
         let Some(mut lease) = open(&socket, project).await? else { return Ok(None) };
-        match ask(&mut lease, Request::Ping).await {
+        match ping(&mut lease).await {
             Ok(Reply::Pong { .. }) => Ok(Some(Self { socket, project: project.into(), _lease: lease })),
             Ok(other) => Err(unexpected(&other)),
             Err(e) if is_gone(&e) => Ok(None),
@@ -116,10 +116,16 @@ impl Client {
     }
 
     /// Runs a process in a running container. Without a terminal it gets the three streams; with one, its master
-    /// side comes back in [`Exec::terminal`] and the streams are not used.
-    pub async fn exec(&self, id: &str, spec: &ExecSpec, streams: [BorrowedFd<'_>; 3]) -> Result<Exec> {
+    /// side comes back in [`Exec::terminal`], of `size` rows and columns, and the streams are not used.
+    pub async fn exec(
+        &self,
+        id: &str,
+        spec: &ExecSpec,
+        streams: [BorrowedFd<'_>; 3],
+        size: (u16, u16),
+    ) -> Result<Exec> {
         let fds: &[_] = if spec.tty { &[] } else { &streams };
-        let request = Request::Exec { id: id.into(), spec: spec.clone() };
+        let request = Request::Exec { id: id.into(), spec: spec.clone(), size };
         let mut wire = self.send(request, fds).await?;
         match self.reply(&mut wire).await? {
             (Reply::ExecStarted, fds) => {
@@ -136,6 +142,11 @@ impl Client {
             Reply::Done => Ok(Notices { wire, project: self.project.clone() }),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Any request that carries no descriptors and has one reply.
+    pub(crate) async fn ask(&self, request: Request) -> Result<Reply> {
+        self.request(request, &[]).await.map(|(reply, _)| reply)
     }
 
     async fn done(&self, request: Request) -> Result<()> {
@@ -216,14 +227,16 @@ async fn open(socket: &Path, project: &str) -> Result<Option<Wire>> {
         Err(e) if is_gone(&e) => Ok(None),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             Err(EngineError::new(ErrorKind::PermissionDenied, format!("failed to reach the supervisor: {e}"))
-                .hint(format!("The stack `{project}` belongs to another user; run the command as that user.")))
+                .hint(format!(
+                    "The stack `{project}` belongs to another user; run the command as that user."
+                )))
         }
         Err(e) => Err(lost(project, &e)),
     }
 }
 
-async fn ask(wire: &mut Wire, request: Request) -> io::Result<Reply> {
-    wire.send(request, &[]).await?;
+async fn ping(wire: &mut Wire) -> io::Result<Reply> {
+    wire.send(Request::Ping, &[]).await?;
     let (reply, _) = wire.receive().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
     Ok(reply)
 }
@@ -235,8 +248,11 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 fn gone(project: &str) -> EngineError {
-    EngineError::new(ErrorKind::Unreachable, format!("the supervisor of `{project}` ended before it answered"))
-        .hint("Run the command again: a new supervisor takes over.")
+    EngineError::new(
+        ErrorKind::Unreachable,
+        format!("the supervisor of `{project}` ended before it answered"),
+    )
+    .hint("Run the command again: a new supervisor takes over.")
 }
 
 fn lost(project: &str, error: &io::Error) -> EngineError {
@@ -244,7 +260,7 @@ fn lost(project: &str, error: &io::Error) -> EngineError {
     EngineError::new(kind, format!("failed to talk to the supervisor of `{project}`: {error}"))
 }
 
-fn unexpected(reply: &Reply) -> EngineError {
+pub(crate) fn unexpected(reply: &Reply) -> EngineError {
     EngineError::new(ErrorKind::Other, format!("the supervisor gave an answer to something else: {reply:?}"))
 }
 
@@ -264,10 +280,8 @@ async fn spawn(program: &Path, home: &Home, project: &str) -> Result<()> {
     tokio::spawn(async move { child.wait().await });
     match said.as_str() {
         READY => Ok(()),
-        "" => Err(failed(io::Error::other("it ended at once")).hint(format!(
-            "Its messages are in {}.",
-            home.run_of(project).join("supervisor.log").display()
-        ))),
+        "" => Err(failed(io::Error::other("it ended at once"))
+            .hint(format!("Its messages are in {}.", home.run_of(project).join("supervisor.log").display()))),
         reason => Err(failed(io::Error::other(reason.trim_end()))),
     }
 }

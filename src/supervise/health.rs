@@ -119,11 +119,6 @@ impl HealthMachine {
         self.due = Some(now + FIRST_PAUSE);
     }
 
-    /// The container ended: a stopped container with a health check is shown as unhealthy.
-    pub fn stop(&mut self) -> bool {
-        self.suspend()
-    }
-
     fn verdict(
         &self,
         is_turn: bool,

@@ -79,6 +79,8 @@ pub enum Request {
     Exec {
         id: String,
         spec: ExecSpec,
+        /// Rows and columns of its terminal, if it has one.
+        size: (u16, u16),
     },
     Subscribe,
     Inspect,

@@ -11,6 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
@@ -18,10 +19,19 @@ const LENGTH_BYTES: usize = 4;
 /// Standard input, output and error, and one to spare.
 const MOST_FDS: usize = 4;
 
-/// One end of a connection.
+/// One end of a connection. Its halves work at the same time.
 #[derive(Debug)]
 pub struct Wire {
-    stream: UnixStream,
+    pub sender: Sender,
+    pub receiver: Receiver,
+}
+
+#[derive(Debug)]
+pub struct Sender(Arc<UnixStream>);
+
+#[derive(Debug)]
+pub struct Receiver {
+    stream: Arc<UnixStream>,
     received: Vec<u8>,
     fds: Vec<OwnedFd>,
 }
@@ -34,9 +44,21 @@ impl Wire {
             let message = format!("the other end belongs to user {peer}");
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
         }
-        Ok(Self { stream, received: Vec::new(), fds: Vec::new() })
+        let stream = Arc::new(stream);
+        let receiver = Receiver { stream: stream.clone(), received: Vec::new(), fds: Vec::new() };
+        Ok(Self { sender: Sender(stream), receiver })
     }
 
+    pub async fn send<T: Serialize>(&self, body: T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.sender.send(body, fds).await
+    }
+
+    pub async fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        self.receiver.receive().await
+    }
+}
+
+impl Sender {
     pub async fn send<T: Serialize>(&self, body: T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let json = serde_json::to_vec(&Frame { v: VERSION, body })?;
         let length = u32::try_from(json.len()).map_err(|_| invalid("frame too long"))?;
@@ -48,7 +70,22 @@ impl Wire {
         Ok(())
     }
 
-    /// The next frame and what came with it; `None` when the other end is gone.
+    async fn send_some(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+        self.0
+            .async_io(Interest::WRITABLE, || {
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
+                let mut ancillary = SendAncillaryBuffer::new(&mut space);
+                if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+                    return Err(io::ErrorKind::InvalidInput.into());
+                }
+                Ok(sendmsg(&self.0, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
+            })
+            .await
+    }
+}
+
+impl Receiver {
+    /// The next frame and what came with it; `None` when the other end is gone. Nothing is lost when it is cancelled.
     pub async fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         while !self.has_frame()? {
             if self.receive_some().await? == 0 {
@@ -75,19 +112,6 @@ impl Wire {
             return Err(invalid("frame too long"));
         }
         Ok(self.received.len() >= LENGTH_BYTES + self.length())
-    }
-
-    async fn send_some(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
-        self.stream
-            .async_io(Interest::WRITABLE, || {
-                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
-                let mut ancillary = SendAncillaryBuffer::new(&mut space);
-                if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
-                    return Err(io::ErrorKind::InvalidInput.into());
-                }
-                Ok(sendmsg(&self.stream, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
-            })
-            .await
     }
 
     async fn receive_some(&mut self) -> io::Result<usize> {

@@ -249,7 +249,8 @@ impl Launcher {
         }
     }
 
-    fn say_goodbye(&self) {
+    /// As [`Launcher::shutdown`], where it cannot be taken apart.
+    pub fn say_goodbye(&self) {
         // A launcher that is gone already needs no goodbye.
         let _ = packet::send(&self.control, &[Request::Shutdown.to_byte()], &[]);
     }

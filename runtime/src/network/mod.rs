@@ -1,1 +1,52 @@
-//! network
+//! The network of a stack: bridges, addresses, names, published ports, the way out.
+//!
+//! Every stack has one network namespace that owns its bridges; every container has one
+//! with an end of a veth pair per network (`eth0`, `eth1`, …). Dropping the namespaces
+//! removes everything, so nothing of this exists on the host but listening sockets and one
+//! `pasta` process.
+//!
+//! ```text
+//!  host namespace        stack namespace                      container namespaces
+//!  listen 0.0.0.0:8080 ──connect──► br-… 172.18.0.1/16 ──veth── eth0 172.18.0.2
+//!  pasta ◄────────────── uplink ◄─ masquerade ─┘                127.0.0.11:53 ◄─ names
+//!  upstream DNS ◄─────────────────────────────────────────────────── unknown names
+//! ```
+//!
+//! | module | does |
+//! |---|---|
+//! | [`records`] | networks on disk; subnets from the pools |
+//! | [`link`] | the kernel's links, addresses and routes |
+//! | [`address`] | who has which address on which network |
+//! | [`files`] | a container's `hosts`, `hostname` and `resolv.conf` |
+//! | [`dns`] | names of containers, everything else forwarded |
+//! | [`ports`] | published ports: check, hold, forward |
+//! | [`firewall`] | isolation and masquerade in the stack's namespace |
+//! | [`uplink`] | the `pasta` process |
+//! | [`build`] | a network for the builder |
+
+pub mod address;
+pub mod build;
+pub mod cidr;
+pub mod dns;
+pub mod files;
+pub mod firewall;
+pub mod link;
+pub mod listening;
+pub mod ports;
+pub mod records;
+mod stack;
+pub mod uplink;
+
+pub use build::BuildNetwork;
+pub use records::{NetworkRecord, create_record, list, remove_record};
+pub use stack::{ConnectRequest, Connected, Host, StackNetwork};
+pub use uplink::UplinkState;
+
+/// Bridges of networks with a way out begin so; the firewall knows them by it.
+pub(crate) const BRIDGE_PREFIX: &str = "br-";
+/// Bridges of internal networks begin so.
+pub(crate) const INTERNAL_PREFIX: &str = "in-";
+/// The interface of `pasta` in the stack's namespace.
+pub(crate) const UPLINK: &str = "uplink";
+/// Where a container asks for names.
+pub const RESOLVER: std::net::Ipv4Addr = std::net::Ipv4Addr::new(127, 0, 0, 11);

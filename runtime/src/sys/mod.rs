@@ -5,7 +5,10 @@
 #![allow(unsafe_code)]
 
 pub mod mount;
+pub mod netns;
+pub mod nft;
 pub mod packet;
+pub mod signal;
 pub mod tty;
 mod watch;
 

@@ -1,0 +1,244 @@
+//! [`Engine`] over `home`, the image store and the supervisor of the stack.
+//!
+//! What is only a file (create, rename, networks, volumes, removing what does not run) is done here; what runs is the
+//! supervisor's. It is started by the first effect that needs it, and asked again when it is replaced in between.
+
+use super::{create, names, observe, record, remove};
+use crate::supervise::protocol::{Reply, Request};
+use crate::supervise::{self, Client};
+use stack_runtime::engine::{Engine, EngineError, ErrorKind, Result, Until, Waited};
+use stack_runtime::home::Home;
+use stack_runtime::image::{self, Progress, Reference, Store};
+use stack_runtime::network::{ports, records};
+use stack_runtime::observed::{Observed, State};
+use stack_runtime::spec::{ContainerSpec, NetworkSpec, PortSpec, VolumeSpec};
+use stack_runtime::{monitor, volume};
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// Told what a pull does: the reference and its progress.
+pub type PullReport = Arc<dyn Fn(&str, Progress) + Send + Sync>;
+
+/// See the module.
+#[derive(Clone)]
+pub struct HostEngine {
+    home: Home,
+    program: PathBuf,
+    report: PullReport,
+    clients: Arc<Mutex<HashMap<String, Arc<Client>>>>,
+}
+
+impl HostEngine {
+    pub fn new(home: Home) -> Self {
+        let clients = Arc::default();
+        Self { home, program: "/proc/self/exe".into(), report: Arc::new(|_, _| {}), clients }
+    }
+
+    /// The `stack` program that supervisors are started from; needed where we are not `stack` ourselves (tests).
+    pub fn program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.program = program.into();
+        self
+    }
+
+    pub fn pull_report(mut self, report: PullReport) -> Self {
+        self.report = report;
+        self
+    }
+
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// The supervisor of a project, started if none runs. It does not end as long as this engine (or a clone) lives,
+    /// unless [`Engine::release`] was called.
+    pub async fn client(&self, project: &str) -> Result<Arc<Client>> {
+        let mut clients = self.clients.lock().await;
+        if let Some(client) = clients.get(project) {
+            return Ok(client.clone());
+        }
+        let client = Arc::new(Client::connect_or_spawn_from(&self.program, &self.home, project).await?);
+        clients.insert(project.into(), client.clone());
+        Ok(client)
+    }
+
+    /// The supervisor of a project, if one runs.
+    pub async fn running_client(&self, project: &str) -> Result<Option<Arc<Client>>> {
+        let mut clients = self.clients.lock().await;
+        if let Some(client) = clients.get(project) {
+            return Ok(Some(client.clone()));
+        }
+        let client = Client::connect(&self.home, project).await?.map(Arc::new);
+        clients.extend(client.clone().map(|client| (project.into(), client)));
+        Ok(client)
+    }
+
+    /// Whether all ports can be had now; asked before anything is created.
+    ///
+    /// # Errors
+    /// `PortTaken`, with the holder's process id and command where they can be seen.
+    pub fn check_ports(&self, wanted: &[PortSpec]) -> Result<()> {
+        ports::check(wanted).map_err(|taken| {
+            let holder = taken.holder.as_ref();
+            let by = holder.map_or_else(String::new, |h| format!(" by process {} ({})", h.pid, h.command));
+            EngineError::new(ErrorKind::PortTaken, format!("host port {} is taken{by}", taken.port))
+                .hint("Stop that program, or publish another port.")
+        })
+    }
+
+    /// Asks the supervisor; asks the next one when this one is killed meanwhile. Requests are idempotent.
+    async fn ask(&self, project: &str, request: Request) -> Result<Reply> {
+        const ATTEMPTS: u32 = 4;
+        for _ in 1..ATTEMPTS {
+            match self.client(project).await?.ask(request.clone()).await {
+                Err(e) if e.kind == ErrorKind::Unreachable => drop(self.clients.lock().await.remove(project)),
+                answer => return answer,
+            }
+        }
+        self.client(project).await?.ask(request).await
+    }
+
+    async fn tell(&self, project: &str, request: Request) -> Result<()> {
+        self.ask(project, request).await.map(drop)
+    }
+
+    /// Something for a supervisor to look after: it runs, or is between two attempts of its restart policy.
+    fn is_active(&self, project: &str, id: &str) -> bool {
+        let dir = record::ContainerDir::new(&self.home, project, id);
+        let is_running = matches!(monitor::observe(dir.path()), Ok(State::Running { .. }));
+        is_running || dir.supervision().is_ok_and(|supervision| supervision.is_waiting || supervision.is_up)
+    }
+}
+
+impl Engine for HostEngine {
+    async fn observe(&self, project: &str, images: &[String]) -> Result<Observed> {
+        let (home, project, images) = (self.home.clone(), project.to_owned(), images.to_vec());
+        blocking("observe the stack", move || observe::observe(&home, &project, &images)).await
+    }
+
+    async fn pull(&self, reference: &str) -> Result<String> {
+        let store = Store::open(&self.home).map_err(|e| failed("open the image store", &e))?;
+        let parsed = Reference::parse(reference).map_err(EngineError::from)?;
+        let report = |progress| (self.report)(reference, progress);
+        Ok(image::pull::pull(&store, &parsed, None, &report).await?.id.to_string())
+    }
+
+    async fn create_network(&self, project: &str, spec: &NetworkSpec) -> Result<()> {
+        let (home, project, spec) = (self.home.clone(), project.to_owned(), spec.clone());
+        blocking_result("create the network", move || {
+            records::create_record(&home, &project, &spec).map(drop)
+        })
+        .await
+    }
+
+    async fn remove_network(&self, project: &str, name: &str) -> Result<()> {
+        if self.running_client(project).await?.is_some() {
+            self.tell(project, Request::RemoveNetwork { name: name.into() }).await?;
+        }
+        let (home, name) = (self.home.clone(), name.to_owned());
+        blocking_result("remove the network", move || records::remove_record(&home, &name)).await
+    }
+
+    async fn create_volume(&self, spec: &VolumeSpec) -> Result<()> {
+        let (home, spec) = (self.home.clone(), spec.clone());
+        let name = spec.name.clone();
+        blocking(&format!("create volume {name}"), move || volume::create(&home, &spec, false).map(drop))
+            .await
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<()> {
+        let (home, volume) = (self.home.clone(), name.to_owned());
+        blocking(&format!("remove volume {name}"), move || volume::remove(&home, &volume).map(drop)).await
+    }
+
+    async fn create(&self, project: &str, spec: &ContainerSpec) -> Result<String> {
+        let (home, project, spec) = (self.home.clone(), project.to_owned(), spec.clone());
+        blocking_result("create the container", move || create::create(&home, &project, spec)).await
+    }
+
+    async fn rename(&self, project: &str, id: &str, name: &str) -> Result<()> {
+        let (home, owner, own, new) = (self.home.clone(), project.to_owned(), id.to_owned(), name.to_owned());
+        let renamed =
+            blocking("rename the container", move || names::rename(&home, &owner, &own, &new)).await?;
+        renamed.map_err(|holder| create::name_taken(name, &holder))?;
+        if self.running_client(project).await?.is_some() {
+            self.tell(project, Request::Renamed { id: id.into() }).await?;
+        }
+        Ok(())
+    }
+
+    async fn start(&self, project: &str, id: &str) -> Result<()> {
+        self.tell(project, Request::Start { id: id.into() }).await
+    }
+
+    async fn wait(&self, project: &str, id: &str, until: Until) -> Result<Waited> {
+        match self.ask(project, Request::Wait { id: id.into(), until }).await? {
+            Reply::Waited(waited) => Ok(waited),
+            other => Err(supervise::unexpected(&other)),
+        }
+    }
+
+    async fn stop(&self, project: &str, id: &str, grace: Option<Duration>) -> Result<()> {
+        if self.running_client(project).await?.is_none() && !self.is_active(project, id) {
+            return Ok(());
+        }
+        match self.tell(project, Request::Stop { id: id.into(), signal: None, grace }).await {
+            Err(e) if e.kind == ErrorKind::NotFound => Ok(()),
+            told => told,
+        }
+    }
+
+    async fn signal(&self, project: &str, id: &str, signal: &str) -> Result<()> {
+        self.tell(project, Request::Signal { id: id.into(), signal: signal.into() }).await
+    }
+
+    async fn remove(&self, project: &str, id: &str, volumes: bool) -> Result<()> {
+        if self.running_client(project).await?.is_some() || self.is_active(project, id) {
+            let request = Request::Remove { id: id.into(), volumes };
+            return match self.tell(project, request).await {
+                Err(e) if e.kind == ErrorKind::NotFound => Ok(()),
+                told => told,
+            };
+        }
+        let (home, project, id) = (self.home.clone(), project.to_owned(), id.to_owned());
+        blocking("remove the container", move || {
+            let dir = record::ContainerDir::new(&home, &project, &id);
+            dir.record()?.map_or(Ok(()), |record| remove::container(&home, &record, volumes))
+        })
+        .await
+    }
+
+    async fn release(&self, project: &str) -> Result<()> {
+        let client = self.clients.lock().await.remove(project);
+        if let Some(client) = client {
+            // Somebody else's containers may run by now; then it stays.
+            drop(client.shutdown().await);
+        }
+        supervise::gone(&self.home, project).await;
+        let (home, project) = (self.home.clone(), project.to_owned());
+        blocking("tidy up", move || remove::stack(&home, &project)).await
+    }
+}
+
+/// File work off the async threads.
+async fn blocking<T: Send + 'static>(
+    what: &str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(|e| failed(what, &e))?;
+    done.map_err(|e| failed(what, &e))
+}
+
+async fn blocking_result<T: Send + 'static>(
+    what: &str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| failed(what, &e))?
+}
+
+fn failed(what: &str, reason: &dyn std::fmt::Display) -> EngineError {
+    EngineError::new(ErrorKind::Other, format!("failed to {what}: {reason}"))
+}

@@ -1,0 +1,82 @@
+//! Removing a container that does not run.
+//!
+//! Its directory first gets a name that starts with a dot, and with that the container is gone; whatever cuts the rest
+//! off is finished by the next [`sweep`].
+
+use super::names;
+use super::record::ContainerRecord;
+use stack_runtime::home::Home;
+use stack_runtime::spec::MountKindSpec;
+use stack_runtime::{cgroup, volume};
+use std::fs;
+use std::io;
+
+/// A container that is gone already is no failure.
+pub fn container(home: &Home, record: &ContainerRecord, with_volumes: bool) -> io::Result<()> {
+    let path = home.container(&record.project, &record.id);
+    let hidden = home.containers(&record.project).join(format!(".{}.removed", record.id));
+    match fs::rename(&path, &hidden) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        renamed => renamed?,
+    }
+    names::free(home, &record.project, &record.spec.name, &record.id)?;
+    cgroup::remove(&crate::supervise::cgroup(&record.project, &record.id))?;
+    remove_dir(&hidden)?;
+    if with_volumes { anonymous_volumes(home, record) } else { Ok(()) }
+}
+
+/// Removes what earlier commands left half made or half removed. Only while nobody else changes the project.
+pub fn sweep(home: &Home, project: &str) -> io::Result<()> {
+    let entries = match fs::read_dir(home.containers(project)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            remove_dir(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a stack leaves when its last container is gone. Nothing, while it has one.
+pub fn stack(home: &Home, project: &str) -> io::Result<()> {
+    if !super::record::container_ids(home, project)?.is_empty() {
+        return Ok(());
+    }
+    sweep(home, project)?;
+    let stack = home.stack(project);
+    remove_dir(&home.containers(project))?;
+    remove_dir(&stack.join("names"))
+}
+
+fn anonymous_volumes(home: &Home, record: &ContainerRecord) -> io::Result<()> {
+    for mount in &record.spec.mounts {
+        if let MountKindSpec::Volume { name, anonymous: true, .. } = &mount.kind
+            && !is_used(home, &record.project, name)?
+        {
+            volume::remove(home, name)?;
+        }
+    }
+    Ok(())
+}
+
+/// A replacement takes its predecessor's anonymous volumes over.
+fn is_used(home: &Home, project: &str, volume: &str) -> io::Result<bool> {
+    let is_it = |kind: &MountKindSpec| matches!(kind, MountKindSpec::Volume { name, .. } if name == volume);
+    for id in super::record::container_ids(home, project)? {
+        let record = super::record::ContainerDir::new(home, project, &id).record()?;
+        if record.is_some_and(|record| record.spec.mounts.iter().any(|mount| is_it(&mount.kind))) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn remove_dir(path: &std::path::Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}

@@ -1,0 +1,209 @@
+//! One start: from a container's record to its running program.
+//!
+//! ```text
+//! create (namespaces exist, program waits) → connect (addresses, names, ports, files) → start
+//! ```
+//!
+//! On a failure nothing is left: a container that was created and is dropped is undone, its network disconnected.
+
+use super::stack::Stack;
+use super::stopping::Init;
+use crate::host::record::{ContainerDir, ContainerRecord};
+use indexmap::IndexMap;
+use stack_runtime::engine::{EngineError, ErrorKind, Result};
+use stack_runtime::image::Store;
+use stack_runtime::launch::{BindFiles, Created, JoinPids, LaunchError, LaunchRequest, LaunchStdio};
+use stack_runtime::monitor::RunRecord;
+use stack_runtime::network::{ConnectRequest, Connected};
+use stack_runtime::spec::{ContainerSpec, MountKindSpec, NamespaceMode, NetworkMode};
+use stack_runtime::{snapshot, sys, volume};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+use tokio::io::unix::AsyncFd;
+
+/// A container that runs.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub init: Arc<Init>,
+    /// Readable when the monitor is gone.
+    pub monitor: AsyncFd<OwnedFd>,
+    pub started: Instant,
+    pub record: RunRecord,
+}
+
+/// A failed start: what to say, and the exit code that stands for it.
+#[derive(Debug)]
+pub(super) struct StartError {
+    pub error: EngineError,
+    pub code: i32,
+}
+
+/// The control group of a container, below the root of each hierarchy.
+pub fn cgroup(project: &str, id: &str) -> String {
+    format!("stack/{project}/{id}")
+}
+
+/// See the module. What the network gave comes back too.
+pub(super) async fn launch(
+    stack: &Stack,
+    dir: &ContainerDir,
+    record: &ContainerRecord,
+) -> std::result::Result<(Run, Connected), StartError> {
+    let request = request(stack, dir, record).map_err(|error| StartError { error, code: 128 })?;
+    let created = stack.launcher.create(request).await.map_err(|e| start_error(record, e))?;
+    let connected =
+        connect(stack, dir, record, &created).await.map_err(|error| StartError { error, code: 128 })?;
+    match start(stack, dir, created).await {
+        Ok((run, warnings)) => {
+            let mut connected = connected;
+            connected.warnings.extend(warnings);
+            Ok((run, connected))
+        }
+        Err(e) => {
+            stack.network.disconnect(&record.id).await;
+            Err(start_error(record, e))
+        }
+    }
+}
+
+async fn connect(
+    stack: &Stack,
+    dir: &ContainerDir,
+    record: &ContainerRecord,
+    created: &Created,
+) -> Result<Connected> {
+    let netns = created.netns.try_clone().map_err(|e| EngineError::new(ErrorKind::Other, e.to_string()))?;
+    let request = ConnectRequest { id: &record.id, spec: &record.spec, netns, dir: dir.path() };
+    stack.network.connect(request).await
+}
+
+/// Names and ports again, for a container that an earlier supervisor started.
+pub(super) async fn reconnect(
+    stack: &Stack,
+    dir: &ContainerDir,
+    record: &ContainerRecord,
+    pid: i32,
+) -> Result<Connected> {
+    let path = format!("/proc/{pid}/ns/net");
+    let netns = std::fs::File::open(path).map_err(|e| failed("find its network namespace", &e))?.into();
+    let request = ConnectRequest { id: &record.id, spec: &record.spec, netns, dir: dir.path() };
+    stack.network.adopt(request).await
+}
+
+async fn start(
+    stack: &Stack,
+    dir: &ContainerDir,
+    created: Created,
+) -> std::result::Result<(Run, Vec<String>), LaunchError> {
+    let watching = |e: io::Error| LaunchError::new("watch the container", e);
+    let init = Init::waiting(created.pid).map_err(watching)?;
+    let mut warnings = created.warnings.clone();
+    warnings.extend(stack.launcher.start(&created).await?);
+    let run = Run::new(dir, init, created.monitor).map_err(watching)?;
+    Ok((run, warnings))
+}
+
+impl Run {
+    fn new(dir: &ContainerDir, init: Init, monitor: OwnedFd) -> io::Result<Self> {
+        let record = RunRecord::read(dir.path())?.ok_or(io::ErrorKind::NotFound)?;
+        let started = instant_of(&record.started_at);
+        Ok(Self { init: Arc::new(init), monitor: sys::watch(monitor)?, started, record })
+    }
+}
+
+/// A running container of an earlier supervisor; `None` when it does not run.
+pub(super) fn adopt(dir: &ContainerDir) -> io::Result<Option<Run>> {
+    let Some(record) = RunRecord::read(dir.path())?.filter(RunRecord::is_alive) else { return Ok(None) };
+    let pid = rustix::process::Pid::from_raw(record.monitor_pid).ok_or(io::ErrorKind::InvalidData)?;
+    let monitor = match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+        Err(rustix::io::Errno::SRCH) => return Ok(None),
+        monitor => monitor?,
+    };
+    // Opened first, compared second.
+    if !record.is_alive() || dir.path().join("exit.json").exists() {
+        return Ok(None);
+    }
+    let init = Init::written(&record)?;
+    Run::new(dir, init, monitor).map(Some)
+}
+
+/// The moment of a written time on the clock that does not jump.
+fn instant_of(time: &str) -> Instant {
+    let now = Instant::now();
+    let written = time.parse::<jiff::Timestamp>().map(SystemTime::from);
+    let age = written.ok().and_then(|written| written.elapsed().ok()).unwrap_or_default();
+    now.checked_sub(age).unwrap_or(now)
+}
+
+fn request(stack: &Stack, dir: &ContainerDir, record: &ContainerRecord) -> Result<LaunchRequest> {
+    let spec = record.spec.clone();
+    let store = Store::open(&stack.home).map_err(|e| failed("open the store", &e))?;
+    let lower_dirs =
+        snapshot::lower_dirs(&store, &spec.chain_id).map_err(|e| failed("find the image's layers", &e))?;
+    let mut images = IndexMap::new();
+    let mut volumes = IndexMap::new();
+    for mount in &spec.mounts {
+        match &mount.kind {
+            MountKindSpec::Volume { name, .. } => {
+                volumes.insert(mount.target.clone(), volume::data_dir(&stack.home, name));
+            }
+            MountKindSpec::Image { chain_id, .. } => {
+                let dirs = snapshot::lower_dirs(&store, chain_id)
+                    .map_err(|e| failed("find a mounted image's layers", &e))?;
+                images.insert(mount.target.clone(), dirs);
+            }
+            _ => {}
+        }
+    }
+    Ok(LaunchRequest {
+        id: record.id.clone(),
+        dir: dir.path().to_owned(),
+        join: join(stack, &spec)?,
+        files: bind_files(dir),
+        lower_dirs,
+        volumes,
+        images,
+        stdio: LaunchStdio::Logged,
+        cgroup: cgroup(&stack.project, &record.id),
+        ephemeral: false,
+        spec,
+    })
+}
+
+fn bind_files(dir: &ContainerDir) -> BindFiles {
+    let file = |name: &str| -> Option<PathBuf> { Some(dir.path().join(name)) };
+    BindFiles { hosts: file("hosts"), hostname: file("hostname"), resolv_conf: file("resolv.conf") }
+}
+
+fn join(stack: &Stack, spec: &ContainerSpec) -> Result<JoinPids> {
+    let of_mode = |mode: &NamespaceMode| match mode {
+        NamespaceMode::Container(name) => stack.pid_of(name).map(Some),
+        _ => Ok(None),
+    };
+    let network = match &spec.network {
+        NetworkMode::Container(name) => Some(stack.pid_of(name)?),
+        _ => None,
+    };
+    Ok(JoinPids { network, pid: of_mode(&spec.pid_mode)?, ipc: of_mode(&spec.ipc_mode)? })
+}
+
+fn start_error(record: &ContainerRecord, error: LaunchError) -> StartError {
+    let message = format!("failed to start container {}: {error}", record.spec.name);
+    StartError { error: EngineError::new(kind_of(error.code), message), code: error.code }
+}
+
+/// What the reserved exit codes say.
+pub(super) fn kind_of(code: i32) -> ErrorKind {
+    match code {
+        126 => ErrorKind::PermissionDenied,
+        127 => ErrorKind::NoSuchProgram,
+        _ => ErrorKind::Other,
+    }
+}
+
+fn failed(operation: &str, reason: &dyn std::fmt::Display) -> EngineError {
+    EngineError::new(ErrorKind::Other, format!("failed to {operation}: {reason}"))
+}

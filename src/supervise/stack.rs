@@ -1,0 +1,167 @@
+//! What all parts of a supervisor share: the stack's launcher and network, its containers, its clients.
+
+use super::keeper::{self, Order, Status};
+use super::life::Phase;
+use super::protocol::{Notice, Watched, What};
+use crate::host::record::ContainerDir;
+use stack_runtime::engine::{EngineError, ErrorKind, Result};
+use stack_runtime::home::Home;
+use stack_runtime::launch::Launcher;
+use stack_runtime::network::StackNetwork;
+use stack_runtime::observed::Exit;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+
+/// Notices a slow subscriber may fall behind before it misses some.
+const NOTICES: usize = 1024;
+/// Ends of removed containers that somebody may still ask for.
+const REMEMBERED_ENDS: usize = 256;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Stack {
+    pub home: Home,
+    pub project: String,
+    pub launcher: Launcher,
+    pub network: StackNetwork,
+    pub notices: broadcast::Sender<Notice>,
+    /// Told whenever the supervisor may have become idle.
+    pub changed: Notify,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    keepers: HashMap<String, Keeper>,
+    /// Id and end of containers that removed themselves, oldest first.
+    ends: VecDeque<(String, Exit)>,
+    clients: usize,
+}
+
+/// The way to a container's keeper.
+#[derive(Debug, Clone)]
+pub(super) struct Keeper {
+    pub orders: mpsc::Sender<Order>,
+    pub status: watch::Receiver<Status>,
+}
+
+/// An open connection; the supervisor does not end before it is dropped.
+#[derive(Debug)]
+pub(super) struct Lease(Arc<Stack>);
+
+impl Stack {
+    pub(super) fn new(home: Home, project: String, launcher: Launcher, network: StackNetwork) -> Arc<Self> {
+        let (notices, _) = broadcast::channel(NOTICES);
+        let inner = Mutex::default();
+        Arc::new(Self { home, project, launcher, network, notices, changed: Notify::new(), inner })
+    }
+
+    pub(super) fn lease(self: &Arc<Self>) -> Lease {
+        self.inner().clients += 1;
+        Lease(self.clone())
+    }
+
+    /// Nobody is connected, nothing runs or is about to.
+    pub(super) fn is_idle(&self) -> bool {
+        let inner = self.inner();
+        inner.clients == 0 && !inner.keepers.values().any(|keeper| keeper.status.borrow().phase.is_active())
+    }
+
+    pub(super) fn clients(&self) -> usize {
+        self.inner().clients
+    }
+
+    /// Something runs or is about to.
+    pub(super) fn is_active(&self) -> bool {
+        self.inner().keepers.values().any(|keeper| keeper.status.borrow().phase.is_active())
+    }
+
+    /// The keeper of a container, made when it is first asked for.
+    ///
+    /// # Errors
+    /// `NotFound` without such a container.
+    pub(super) fn keeper(self: &Arc<Self>, id: &str) -> Result<Keeper> {
+        let mut inner = self.inner();
+        if let Some(keeper) = inner.keepers.get(id) {
+            return Ok(keeper.clone());
+        }
+        let dir = ContainerDir::new(&self.home, &self.project, id);
+        let record = dir
+            .record()
+            .map_err(|e| EngineError::new(ErrorKind::Other, format!("failed to read container {id}: {e}")))?;
+        let record = record.ok_or_else(|| no_such_container(id))?;
+        let keeper = keeper::spawn(self.clone(), dir, record);
+        inner.keepers.insert(id.into(), keeper.clone());
+        Ok(keeper)
+    }
+
+    /// Gives an order and waits until it is carried out.
+    pub(super) async fn order<T>(
+        self: &Arc<Self>,
+        id: &str,
+        order: impl FnOnce(oneshot::Sender<Result<T>>) -> Order,
+    ) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let gone = |_| no_such_container(id);
+        self.keeper(id)?.orders.send(order(reply)).await.map_err(|_| no_such_container(id))?;
+        answer.await.map_err(gone)?
+    }
+
+    /// The keeper has ended; what it last knew stays for those who wait.
+    pub(super) fn forget(&self, id: &str, end: Option<Exit>) {
+        let mut inner = self.inner();
+        inner.keepers.remove(id);
+        if let Some(end) = end {
+            inner.ends.push_back((id.into(), end));
+            let surplus = inner.ends.len().saturating_sub(REMEMBERED_ENDS);
+            inner.ends.drain(..surplus);
+        }
+        drop(inner);
+        self.changed.notify_one();
+    }
+
+    /// How a container ended that has removed itself.
+    pub(super) fn end_of(&self, id: &str) -> Option<Exit> {
+        self.inner().ends.iter().find(|(known, _)| known == id).map(|(_, exit)| exit.clone())
+    }
+
+    /// The first process of a running container of that name, whose namespaces another one joins.
+    pub(super) fn pid_of(&self, name: &str) -> Result<i32> {
+        let running = self.inner().keepers.values().find_map(|keeper| {
+            let status = keeper.status.borrow();
+            status.pid.filter(|_| status.name == name && status.phase != Phase::Starting)
+        });
+        let message = || format!("cannot join the namespaces of container {name}: it is not running");
+        running.ok_or_else(|| EngineError::new(ErrorKind::Conflict, message()))
+    }
+
+    pub(super) fn watched(&self) -> Vec<Watched> {
+        let inner = self.inner();
+        let mut all: Vec<_> =
+            inner.keepers.iter().map(|(id, keeper)| keeper.status.borrow().to_watched(id)).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    pub(super) fn tell(&self, id: &str, name: &str, what: What) {
+        let time = jiff::Timestamp::now().to_string();
+        // Nobody listening is fine.
+        let _ = self.notices.send(Notice { id: id.into(), name: name.into(), time, what });
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no one panics while holding it")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.inner().clients -= 1;
+        self.0.changed.notify_one();
+    }
+}
+
+pub(super) fn no_such_container(id: &str) -> EngineError {
+    EngineError::new(ErrorKind::NotFound, format!("no such container: {id}"))
+}
