@@ -1,0 +1,250 @@
+//! Networks and volumes: what the selected services use, made where missing.
+
+use super::label;
+use super::step::{Action, Cause, Plan, StepId};
+use super::survey::{Survey, existing, is_running, networks_of};
+use sha2::{Digest, Sha256};
+use stack_runtime::observed::{ContainerObserved, NetworkObserved};
+use stack_runtime::spec::{Map, NetworkSpec, PoolSpec, VolumeSpec};
+use stack_schema::diagnostic::Diagnostic;
+use stack_schema::project::{IpamPool, MountKind, Network, Project, Service, Volume};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Steps that others must wait for, and what had to go to let a network change.
+#[derive(Debug, Default)]
+pub(super) struct Resources {
+    pub(super) ready: Vec<StepId>,
+    /// Ids of containers that were removed because their network is made anew, and its name.
+    pub(super) removed: BTreeMap<String, String>,
+}
+
+pub(super) fn converge(
+    plan: &mut Plan,
+    project: &Project,
+    survey: &Survey<'_>,
+    services: &[&Service],
+    after: &[StepId],
+    grace: Option<Duration>,
+) -> Result<Resources, Vec<Diagnostic>> {
+    check_externals(project, survey, services)?;
+    let mut resources = Resources::default();
+    for network in used_networks(project, services).into_iter().filter(|n| is_ours(n)) {
+        converge_network(plan, project, survey, network, after, grace, &mut resources);
+    }
+    for volume in used_volumes(project, services).into_iter().filter(|v| !v.external) {
+        resources.ready.extend(converge_volume(plan, project, survey, volume, after));
+    }
+    Ok(resources)
+}
+
+/// `host` and `none` are no bridges of anybody.
+fn is_ours(network: &Network) -> bool {
+    !network.external && !matches!(network.driver.as_deref(), Some("host" | "none"))
+}
+
+fn check_externals(
+    project: &Project,
+    survey: &Survey<'_>,
+    services: &[&Service],
+) -> Result<(), Vec<Diagnostic>> {
+    let built_in = |name: &str| matches!(name, "host" | "none" | "bridge");
+    let has_network = |name: &str| built_in(name) || survey.observed.networks.iter().any(|n| n.name == name);
+    let has_volume = |name: &str| survey.observed.volumes.iter().any(|v| v.name == name);
+    let networks =
+        used_networks(project, services).into_iter().filter(|n| n.external && !has_network(&n.name));
+    let networks = networks.map(|n| {
+        Diagnostic::error(format!("network {} declared as external, but could not be found", n.name))
+            .key(format!("networks.{}", n.key))
+    });
+    let volumes = used_volumes(project, services).into_iter().filter(|v| v.external && !has_volume(&v.name));
+    let volumes = volumes.map(|v| {
+        Diagnostic::error(format!("external volume {:?} not found", v.name)).key(format!("volumes.{}", v.key))
+    });
+    let findings: Vec<Diagnostic> = networks.chain(volumes).collect();
+    if findings.is_empty() { Ok(()) } else { Err(findings) }
+}
+
+fn converge_network(
+    plan: &mut Plan,
+    project: &Project,
+    survey: &Survey<'_>,
+    network: &Network,
+    after: &[StepId],
+    grace: Option<Duration>,
+    resources: &mut Resources,
+) {
+    let spec = network_spec(project, network);
+    let Some(known) = survey.observed.networks.iter().find(|n| n.name == spec.name) else {
+        resources.ready.push(plan.add(Action::CreateNetwork(spec), Cause::Missing, after));
+        return;
+    };
+    if is_foreign(plan, project, known)
+        || known.fingerprint.is_empty()
+        || known.fingerprint == spec.fingerprint
+    {
+        return;
+    }
+    let gone = clear_network(plan, survey, &spec.name, after, grace, resources);
+    let action = Action::RemoveNetwork { name: spec.name.clone() };
+    let removed = plan.add(action, Cause::Changed(vec!["configuration changed".into()]), &gone);
+    resources.ready.push(plan.add(Action::CreateNetwork(spec), Cause::Replaced, &[removed]));
+}
+
+/// A network can be made anew only when nobody is attached.
+fn clear_network(
+    plan: &mut Plan,
+    survey: &Survey<'_>,
+    name: &str,
+    after: &[StepId],
+    grace: Option<Duration>,
+    resources: &mut Resources,
+) -> Vec<StepId> {
+    let mut gone = after.to_vec();
+    for container in survey.everything().filter(|c| networks_of(c).contains(&name)) {
+        if resources.removed.insert(container.id.clone(), name.to_string()).is_none() {
+            gone.push(take_down(
+                plan,
+                container,
+                Cause::NetworkChanged(name.to_string()),
+                after,
+                grace,
+                false,
+            ));
+        }
+    }
+    gone
+}
+
+/// Stop if it runs, then remove; the last of the two steps.
+pub(super) fn take_down(
+    plan: &mut Plan,
+    container: &ContainerObserved,
+    cause: Cause,
+    after: &[StepId],
+    grace: Option<Duration>,
+    volumes: bool,
+) -> StepId {
+    let mut after = after.to_vec();
+    if is_running(container) {
+        let stop = Action::Stop { container: existing(container), grace };
+        after = vec![plan.add(stop, cause.clone(), &after)];
+    }
+    plan.add(Action::Remove { container: existing(container), volumes }, cause, &after)
+}
+
+fn is_foreign(plan: &mut Plan, project: &Project, known: &NetworkObserved) -> bool {
+    if label::of(&known.labels, label::PROJECT) == project.name {
+        return false;
+    }
+    let name = &known.name;
+    plan.warn(format!(
+        "a network with name {name} exists but was not created for project \"{}\"; set `external: true` to use an existing network",
+        project.name
+    ));
+    true
+}
+
+fn converge_volume(
+    plan: &mut Plan,
+    project: &Project,
+    survey: &Survey<'_>,
+    volume: &Volume,
+    after: &[StepId],
+) -> Option<StepId> {
+    let spec = volume_spec(project, volume);
+    let Some(known) = survey.observed.volumes.iter().find(|v| v.name == spec.name) else {
+        return Some(plan.add(Action::CreateVolume(spec), Cause::Missing, after));
+    };
+    if label::of(&known.labels, label::PROJECT) != project.name {
+        let (name, project) = (&known.name, &project.name);
+        plan.warn(format!(
+            "volume \"{name}\" already exists but was not created for project \"{project}\"; use `external: true` to use an existing volume"
+        ));
+    } else if !known.fingerprint.is_empty() && known.fingerprint != spec.fingerprint {
+        plan.warn(format!(
+            "volume \"{}\" exists but doesn't match the configuration in the compose file; it is kept as it is",
+            known.name
+        ));
+    }
+    None
+}
+
+pub(super) fn used_networks<'a>(project: &'a Project, services: &[&Service]) -> Vec<&'a Network> {
+    let keys: BTreeSet<&String> = services.iter().flat_map(|s| s.networks.keys()).collect();
+    project.networks.iter().filter(|(key, _)| keys.contains(key)).map(|(_, network)| network).collect()
+}
+
+pub(super) fn used_volumes<'a>(project: &'a Project, services: &[&Service]) -> Vec<&'a Volume> {
+    let of_service = |s: &&Service| s.volumes.clone();
+    let keys: BTreeSet<String> = services
+        .iter()
+        .flat_map(of_service)
+        .filter(|m| m.kind == MountKind::Volume)
+        .filter_map(|m| m.source)
+        .collect();
+    project.volumes.iter().filter(|(key, _)| keys.contains(*key)).map(|(_, volume)| volume).collect()
+}
+
+fn network_spec(project: &Project, network: &Network) -> NetworkSpec {
+    let meaning = serde_json::json!({
+        "driver": network.driver.as_deref().unwrap_or("bridge"),
+        "driver_opts": network.driver_opts,
+        "internal": network.internal,
+        "attachable": network.attachable,
+        "ipv4": network.enable_ipv4,
+        "ipv6": network.enable_ipv6,
+        "ipam": network.ipam.iter().map(|p| (&p.subnet, &p.gateway, &p.ip_range, &p.aux_addresses)).collect::<Vec<_>>(),
+        "labels": network.labels,
+    });
+    let fingerprint = fingerprint(&meaning);
+    NetworkSpec {
+        name: network.name.clone(),
+        labels: labels(project, &network.labels, (label::NETWORK, &network.key), &fingerprint),
+        internal: network.internal,
+        enable_ipv6: network.enable_ipv6.unwrap_or(false),
+        pools: network.ipam.iter().map(pool).collect(),
+        driver_opts: network.driver_opts.clone(),
+        fingerprint,
+    }
+}
+
+fn pool(pool: &IpamPool) -> PoolSpec {
+    PoolSpec {
+        subnet: pool.subnet.clone(),
+        gateway: pool.gateway.clone(),
+        ip_range: pool.ip_range.clone(),
+        reserved: pool.aux_addresses.values().cloned().collect(),
+    }
+}
+
+fn volume_spec(project: &Project, volume: &Volume) -> VolumeSpec {
+    let meaning = serde_json::json!({
+        "driver": volume.driver.as_deref().unwrap_or("local"),
+        "driver_opts": volume.driver_opts,
+        "labels": volume.labels,
+    });
+    let fingerprint = fingerprint(&meaning);
+    VolumeSpec {
+        name: volume.name.clone(),
+        labels: labels(project, &volume.labels, (label::VOLUME, &volume.key), &fingerprint),
+        driver_opts: volume.driver_opts.clone(),
+        fingerprint,
+    }
+}
+
+fn labels(project: &Project, own: &Map, (key_label, key): (&str, &str), fingerprint: &str) -> Map {
+    let mut labels = own.clone();
+    let compose = [
+        (label::CONFIG_HASH, fingerprint),
+        (key_label, key),
+        (label::PROJECT, project.name.as_str()),
+        (label::VERSION, label::TOOL_VERSION),
+    ];
+    labels.extend(compose.map(|(key, value)| (key.to_string(), value.to_string())));
+    labels
+}
+
+fn fingerprint(meaning: &serde_json::Value) -> String {
+    Sha256::digest(meaning.to_string().as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
+}
