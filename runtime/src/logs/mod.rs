@@ -3,6 +3,10 @@
 //! One JSON object per line, as Docker's json-file driver writes: `{"log":"text\n","stream":"stdout","time":"…"}`.
 //! A line longer than 16 KiB is several entries; all but the last lack the line feed.
 
+mod writer;
+
+pub(crate) use writer::Writer;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::io;
