@@ -3,7 +3,7 @@
 //! | file in `run/PROJECT/` | is |
 //! |---|---|
 //! | `supervisor.lock` | locked for as long as the supervisor lives: there is one |
-//! | `supervisor.json` | who it is ([`Mark`]) |
+//! | `supervisor.json` | who it is ([`ProcessMark`]) |
 //! | `supervisor.sock` | where it listens ([`super::protocol`]) |
 //! | `supervisor.log` | what it had to say; empty in good times |
 //!
@@ -14,8 +14,8 @@ use super::client::{READY, socket_path};
 use super::stack::Stack;
 use super::wire::Wire;
 use super::{Client, connection};
+use crate::host::process::ProcessMark;
 use crate::host::record;
-use serde::{Deserialize, Serialize};
 use stack_runtime::engine::ErrorKind;
 use stack_runtime::home::{self, Home};
 use stack_runtime::launch::{Launcher, LauncherNetns, LauncherOptions};
@@ -38,17 +38,10 @@ const WORKERS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// The running supervisor, unmistakably.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Mark {
-    pid: i32,
-    start_time: u64,
-}
-
 /// Whether a supervisor of the project runs, from its file and `/proc`.
 pub fn is_alive(home: &Home, project: &str) -> bool {
-    let mark: Option<Mark> = home::read_json(&home.run_of(project).join("supervisor.json")).ok().flatten();
-    mark.is_some_and(|mark| monitor::start_time(mark.pid).is_ok_and(|time| time == mark.start_time))
+    let mark: Option<ProcessMark> = home::read_json(&home.run_of(project).join("supervisor.json")).ok().flatten();
+    mark.is_some_and(ProcessMark::is_alive)
 }
 
 /// Waits until the supervisor is gone; not for one that has containers or other clients.
@@ -220,8 +213,8 @@ fn listen(home: &Home, project: &str) -> io::Result<UnixListener> {
 }
 
 fn write_mark(home: &Home, project: &str) -> io::Result<()> {
-    let pid = std::process::id().cast_signed();
-    let mark = Mark { pid, start_time: monitor::start_time(pid)? };
+    let own = ProcessMark::of(std::process::id().cast_signed());
+    let mark = own.ok_or_else(|| io::Error::other("/proc is not mounted"))?;
     home::replace_json(&home.run_of(project).join("supervisor.json"), &mark)
 }
 
