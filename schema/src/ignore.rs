@@ -1,1 +1,404 @@
-//! ignore
+//! Ignore patterns: `.dockerignore` files, the builder's `--exclude`, and the watcher's `ignore` lists.
+//!
+//! Shape: one pattern per line, each anchored at the root of the tree. `*` and `?` stay inside one
+//! name, `**` spans any number of directories, `[a-z]` is a class, `\` takes the next character
+//! literally. A leading `!` takes a path back in. The last pattern that decides wins, and a pattern
+//! that names a directory also decides for everything below it.
+//!
+//! Errors: [`PatternError`] for an unfinished class or escape and for a lone `!`.
+//! Source of the rules: Docker's reference of `.dockerignore`, checked against its matcher's behaviour
+//! (not gitignore: `foo` matches `/foo` only, `{a,b}` is literal, paths are cleaned first).
+
+use regex::Regex;
+
+/// Longest pattern accepted, in bytes; more is an error, so a hostile file cannot buy a huge automaton.
+const PATTERN_BYTES_MAX: usize = 4096;
+/// Most patterns of one list.
+const PATTERNS_MAX: usize = 10_000;
+
+/// A pattern that cannot be understood; `line` is 1-based.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid pattern `{pattern}`: {reason}")]
+pub struct PatternError {
+    pub line: usize,
+    pub pattern: String,
+    pub reason: &'static str,
+}
+
+/// An ordered list of patterns.
+#[derive(Debug, Clone, Default)]
+pub struct Patterns {
+    rules: Vec<Rule>,
+}
+
+#[derive(Debug, Clone)]
+struct Rule {
+    takes_back: bool,
+    /// Cleaned, without `!`.
+    text: String,
+    glob: Glob,
+}
+
+impl Patterns {
+    /// Reads an ignore file: `#` in the first column is a comment, blanks around a pattern are dropped.
+    ///
+    /// # Errors
+    /// [`PatternError`] of the first line that is no pattern.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        Self::collect(text.lines().enumerate().filter(|(_, line)| !line.starts_with('#')))
+    }
+
+    /// From separate patterns (no comments), as in a YAML list or a flag.
+    ///
+    /// # Errors
+    /// [`PatternError`]; `line` counts the items.
+    pub fn from_list<S: AsRef<str>>(items: &[S]) -> Result<Self, PatternError> {
+        Self::collect(items.iter().map(AsRef::as_ref).enumerate())
+    }
+
+    fn collect<'a>(lines: impl Iterator<Item = (usize, &'a str)>) -> Result<Self, PatternError> {
+        let mut rules = Vec::new();
+        for (index, line) in lines {
+            let trimmed = line.trim();
+            if trimmed.is_empty() {
+                continue;
+            }
+            let fail = |reason| PatternError { line: index + 1, pattern: shorten(trimmed), reason };
+            if rules.len() == PATTERNS_MAX {
+                return Err(fail("too many patterns"));
+            }
+            rules.push(Rule::parse(trimmed).map_err(fail)?);
+        }
+        Ok(Self { rules })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Whether the path (relative to the root, `/` between names) is ignored.
+    pub fn matches(&self, path: &str) -> bool {
+        let path = clean(path);
+        let mut ignored = false;
+        for rule in &self.rules {
+            // A rule can only change the verdict of the ones before it.
+            if rule.takes_back == ignored && rule.covers(&path) {
+                ignored = !rule.takes_back;
+            }
+        }
+        ignored
+    }
+
+    /// Whether anything below an ignored directory could be taken back in, so a walk has to enter it.
+    pub fn may_take_back_below(&self, directory: &str) -> bool {
+        let directory = clean(directory);
+        self.rules.iter().any(|rule| rule.takes_back && rule.reaches_below(&directory))
+    }
+}
+
+impl Rule {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        let (takes_back, body) = match text.strip_prefix('!') {
+            Some(rest) => (true, rest.trim()),
+            None => (false, text),
+        };
+        if body.is_empty() {
+            return Err("`!` needs a pattern after it");
+        }
+        let text = clean(body);
+        let glob = Glob::with_double_star(&text)?;
+        Ok(Self { takes_back, text, glob })
+    }
+
+    /// The path itself or one of the directories above it.
+    fn covers(&self, path: &str) -> bool {
+        self.glob.matches(path) || path.match_indices('/').any(|(at, _)| self.glob.matches(&path[..at]))
+    }
+
+    fn reaches_below(&self, directory: &str) -> bool {
+        let mut names = self.text.split('/');
+        for wanted in directory.split('/') {
+            match names.next() {
+                // The rule names a directory above: it takes back all of this one.
+                None => return true,
+                Some(name) if name.contains("**") => return true,
+                Some(name) => {
+                    if !Glob::new(name).is_ok_and(|glob| glob.matches(wanted)) {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+}
+
+/// One compiled pattern over a whole path.
+#[derive(Debug, Clone)]
+pub struct Glob(Regex);
+
+impl Glob {
+    /// Without `**`: two stars mean the same as one.
+    ///
+    /// # Errors
+    /// What is wrong with the pattern.
+    pub fn new(pattern: &str) -> Result<Self, &'static str> {
+        compile(pattern, false)
+    }
+
+    /// With `**` for any number of directories.
+    ///
+    /// # Errors
+    /// What is wrong with the pattern.
+    pub fn with_double_star(pattern: &str) -> Result<Self, &'static str> {
+        compile(pattern, true)
+    }
+
+    pub fn matches(&self, path: &str) -> bool {
+        self.0.is_match(path)
+    }
+}
+
+/// Whether a path of a COPY has to be matched against the tree instead of being looked up.
+pub fn has_wildcard(path: &str) -> bool {
+    let mut chars = path.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '*' | '?' | '[' => return true,
+            '\\' => _ = chars.next(),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Cleans a path as text: no `.`, `..`, empty names, leading or trailing slash; the root is `.`.
+pub fn clean(path: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for name in path.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => _ = names.pop(),
+            name => names.push(name),
+        }
+    }
+    if names.is_empty() { ".".into() } else { names.join("/") }
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+fn compile(pattern: &str, double_star: bool) -> Result<Glob, &'static str> {
+    if pattern.len() > PATTERN_BYTES_MAX {
+        return Err("longer than 4096 bytes");
+    }
+    let chars: Vec<char> = pattern.chars().collect();
+    let mut out = String::from("(?s)^");
+    let mut at = 0;
+    while at < chars.len() {
+        at = translate(&chars, at, double_star, &mut out)?;
+    }
+    out.push('$');
+    Regex::new(&out).map(Glob).map_err(|_| "not a valid pattern")
+}
+
+/// Translates what starts at `at` and returns where the next thing starts.
+fn translate(chars: &[char], at: usize, double_star: bool, out: &mut String) -> Result<usize, &'static str> {
+    match chars[at] {
+        '*' if chars.get(at + 1) == Some(&'*') && double_star => Ok(double(chars, at + 2, out)),
+        '*' => {
+            out.push_str("[^/]*");
+            Ok(at + 1)
+        }
+        '?' => {
+            out.push_str("[^/]");
+            Ok(at + 1)
+        }
+        '[' => class(chars, at + 1, out),
+        '\\' => {
+            let next = chars.get(at + 1).ok_or("nothing after the last `\\`")?;
+            literal(*next, out);
+            Ok(at + 2)
+        }
+        c => {
+            literal(c, out);
+            Ok(at + 1)
+        }
+    }
+}
+
+/// After `**`: with a slash behind it any directories or none, at the end everything.
+fn double(chars: &[char], mut at: usize, out: &mut String) -> usize {
+    while chars.get(at) == Some(&'*') {
+        at += 1;
+    }
+    if chars.get(at) == Some(&'/') {
+        at += 1;
+    }
+    out.push_str(if at == chars.len() { ".*" } else { "(?:.*/)?" });
+    at
+}
+
+fn class(chars: &[char], mut at: usize, out: &mut String) -> Result<usize, &'static str> {
+    const OPEN: &str = "a `[` without its `]`";
+    out.push('[');
+    if chars.get(at) == Some(&'^') {
+        // A negated class never reaches over a slash.
+        out.push_str("^/");
+        at += 1;
+    }
+    let mut members = 0;
+    loop {
+        match chars.get(at).ok_or(OPEN)? {
+            ']' if members > 0 => break,
+            ']' => return Err("an empty class"),
+            _ => {}
+        }
+        let (low, next) = member(chars, at).ok_or(OPEN)?;
+        literal(low, out);
+        at = next;
+        if chars.get(at) == Some(&'-') {
+            let (high, next) = member(chars, at + 1).ok_or(OPEN)?;
+            if high < low {
+                return Err("a class whose range runs backwards");
+            }
+            out.push('-');
+            literal(high, out);
+            at = next;
+        }
+        members += 1;
+    }
+    out.push(']');
+    Ok(at + 1)
+}
+
+fn member(chars: &[char], at: usize) -> Option<(char, usize)> {
+    match chars.get(at)? {
+        '\\' => Some((*chars.get(at + 1)?, at + 2)),
+        c => Some((*c, at + 1)),
+    }
+}
+
+fn literal(c: char, out: &mut String) {
+    if c.is_ascii_punctuation() && c != '/' && c != '_' && c != '\'' && c != '"' && c != '`' && c != ',' {
+        out.push('\\');
+    }
+    out.push(c);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ignored(list: &[&str], path: &str) -> bool {
+        Patterns::from_list(list).expect("valid patterns").matches(path)
+    }
+
+    #[test]
+    fn patterns_are_anchored_at_the_root() {
+        assert!(ignored(&["foo"], "foo"));
+        assert!(!ignored(&["foo"], "a/foo"));
+        assert!(!ignored(&["*.md"], "docs/a.md"));
+        assert!(ignored(&["**/*.md"], "docs/x/a.md"));
+        assert!(ignored(&["**/*.md"], "a.md"));
+        assert!(ignored(&["*/*.md"], "docs/a.md"));
+        assert!(!ignored(&["*/*.md"], "a.md"));
+    }
+
+    #[test]
+    fn a_directory_covers_its_subtree() {
+        assert!(ignored(&["node_modules"], "node_modules/a/b.js"));
+        assert!(ignored(&["node_modules/"], "node_modules/a/b.js"));
+        assert!(ignored(&["a/**"], "a/b/c"));
+        assert!(!ignored(&["a/**"], "a"));
+        assert!(ignored(&["**"], "anything/at/all"));
+        assert!(!ignored(&["node"], "node_modules"));
+    }
+
+    #[test]
+    fn the_last_rule_that_decides_wins() {
+        let list = ["*", "!src", "src/secret"];
+        assert!(ignored(&list, "README"));
+        assert!(!ignored(&list, "src/main.rs"));
+        assert!(ignored(&list, "src/secret/key"));
+        assert!(!ignored(&["*.md", "!README.md"], "README.md"));
+        assert!(ignored(&["!README.md", "*.md"], "README.md"));
+    }
+
+    #[test]
+    fn taking_back_works_inside_an_ignored_directory() {
+        assert!(!ignored(&["docs", "!docs/keep"], "docs/keep/a"));
+        let patterns = Patterns::from_list(&["docs", "!docs/keep/*.txt"]).expect("valid");
+        assert!(patterns.may_take_back_below("docs"));
+        assert!(patterns.may_take_back_below("docs/keep"));
+        assert!(!patterns.may_take_back_below("docs/other"));
+        assert!(Patterns::from_list(&["*", "!**/a"]).expect("valid").may_take_back_below("x/y"));
+    }
+
+    #[test]
+    fn text_is_cleaned_first() {
+        assert!(ignored(&["/foo"], "foo"));
+        assert!(ignored(&["./foo/"], "foo"));
+        assert!(ignored(&["a/../b"], "b/c"));
+        assert!(ignored(&["b"], "./b/c"));
+    }
+
+    #[test]
+    fn braces_and_dots_are_literal_and_classes_work() {
+        assert!(ignored(&["{a,b}"], "{a,b}"));
+        assert!(!ignored(&["{a,b}"], "a"));
+        assert!(!ignored(&["a.c"], "abc"));
+        assert!(ignored(&["[a-c]x"], "bx"));
+        assert!(ignored(&["[^a-c]x"], "dx"));
+        assert!(!ignored(&["[^a-c]x"], "ax"));
+        assert!(ignored(&["[a&&b]"], "&"));
+        assert!(ignored(&[r"\*"], "*"));
+        assert!(!ignored(&[r"\*"], "x"));
+        assert!(ignored(&["a?c"], "abc"));
+        assert!(!ignored(&["a?c"], "a/c"));
+    }
+
+    #[test]
+    fn comments_only_in_the_first_column() {
+        let patterns = Patterns::parse("\u{feff}# note\r\n  foo  \r\n\r\n #bar\n! keep\n").expect("valid");
+        assert_eq!(patterns.rules.len(), 3);
+        assert!(patterns.matches("foo"));
+        assert!(patterns.matches("#bar"));
+    }
+
+    #[test]
+    fn bad_patterns_are_named_with_their_line() {
+        let error = Patterns::parse("ok\na[").expect_err("unfinished class");
+        assert_eq!((error.line, error.pattern.as_str()), (2, "a["));
+        assert!(Patterns::parse("!").is_err());
+        assert!(Patterns::parse("a\\").is_err());
+        assert!(Patterns::parse("[b-a]").is_err());
+        assert!(Patterns::parse("[]a]").is_err());
+    }
+
+    #[test]
+    fn wildcards_are_recognised_unless_escaped() {
+        assert!(has_wildcard("a*"));
+        assert!(!has_wildcard(r"a\*"));
+        assert!(has_wildcard("[ab]"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(text in "\\PC{0,40}", path in "[a-c/.*]{0,12}") {
+            if let Ok(patterns) = Patterns::parse(&text) {
+                patterns.matches(&path);
+                patterns.may_take_back_below(&path);
+            }
+        }
+
+        #[test]
+        fn a_covered_directory_covers_all_below(name in "[a-c]{1,3}", below in "[a-c/]{1,8}") {
+            let patterns = Patterns::from_list(&[&name]).expect("plain names are valid");
+            let path = format!("{name}/{below}");
+            proptest::prop_assert!(patterns.matches(&path));
+        }
+    }
+}

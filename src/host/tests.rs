@@ -68,7 +68,8 @@ fn a_name_is_given_once_per_project() {
     assert_eq!(bed.names(), ["web"]);
     bed.remove(&id, false);
     bed.create("web").expect("the name is free again");
-    create::create(&bed.home, "other", ContainerSpec { name: "web".into(), ..Default::default() }).expect("its own");
+    create::create(&bed.home, "other", ContainerSpec { name: "web".into(), ..Default::default() })
+        .expect("its own");
 }
 
 #[test]
@@ -203,8 +204,11 @@ fn the_health_of_a_container_with_a_check_is_read() {
     };
     let spec = ContainerSpec { name: "db".into(), health: Some(health), ..Default::default() };
     let id = bed.create_spec(spec).expect("create");
-    let known =
-        stack_runtime::observed::Health { status: HealthStatus::Unhealthy, failing_streak: 3, log: Vec::new() };
+    let known = stack_runtime::observed::Health {
+        status: HealthStatus::Unhealthy,
+        failing_streak: 3,
+        log: Vec::new(),
+    };
     bed.dir(&id).write_health(&known).expect("write");
     let found = observe::container(&bed.home, "shop", &id).expect("observe").expect("exists");
     assert_eq!(found.health, known);

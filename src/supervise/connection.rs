@@ -194,7 +194,7 @@ async fn started(
     };
     let dir = record::ContainerDir::new(&stack.home, &stack.project, id).path().to_owned();
     let request = ExecRequest { pid, dir, exec: spec, stdio };
-    stack.launcher.exec(request).await.map_err(|e| exec_error(&e))
+    stack.launcher().exec(request).await.map_err(|e| exec_error(&e))
 }
 
 fn exec_error(error: &LaunchError) -> EngineError {

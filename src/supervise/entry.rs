@@ -21,6 +21,7 @@ use stack_runtime::home::{self, Home};
 use stack_runtime::launch::{Launcher, LauncherNetns, LauncherOptions};
 use stack_runtime::monitor::{self, RunRecord};
 use stack_runtime::network::{Host, StackNetwork};
+use stack_runtime::sys;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -158,8 +159,10 @@ async fn run(home: &Home, project: &str, lock: File) -> io::Result<()> {
     let listener = listen(home, project)?;
     write_mark(home, project)?;
     adopt(&stack);
+    let keeping = tokio::spawn(keep_launcher(stack.clone(), stack.launcher().netns()?));
     say(READY);
     serve(&stack, listener).await;
+    keeping.abort();
     close(&stack).await;
     drop(lock);
     Ok(())
@@ -167,15 +170,30 @@ async fn run(home: &Home, project: &str, lock: File) -> io::Result<()> {
 
 fn open(home: &Home, project: &str) -> io::Result<Arc<Stack>> {
     let host = Host::here()?;
-    let netns = match living_netns(home, project) {
-        Some(netns) => LauncherNetns::Join(netns),
-        None => LauncherNetns::New,
-    };
-    let respawn = Some(vec!["__supervise".into(), project.into()]);
-    let launcher = Launcher::spawn(LauncherOptions { netns, respawn, ..Default::default() })?;
+    let netns = living_netns(home, project).map_or(LauncherNetns::New, LauncherNetns::Join);
+    let launcher = launcher(project, netns)?;
     let network = StackNetwork::open(home, project, launcher.netns()?, host)
         .map_err(|e| io::Error::other(e.to_string()))?;
     Ok(Stack::new(home.clone(), project.into(), launcher, network))
+}
+
+fn launcher(project: &str, netns: LauncherNetns) -> io::Result<Launcher> {
+    let respawn = Some(vec!["__supervise".into(), project.into()]);
+    Launcher::spawn(LauncherOptions { netns, respawn, ..Default::default() })
+}
+
+/// A launcher that is killed is replaced by one in the same network namespace. Containers do not notice.
+async fn keep_launcher(stack: Arc<Stack>, netns: OwnedFd) -> io::Result<()> {
+    loop {
+        let Some(pid) = rustix::process::Pid::from_raw(stack.launcher().pid()) else { return Ok(()) };
+        match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+            Ok(ended) => drop(sys::watch(ended)?.readable().await?),
+            Err(rustix::io::Errno::SRCH) => {}
+            Err(e) => return Err(e.into()),
+        }
+        tracing::warn!("the launcher was killed; another one is started");
+        stack.replace_launcher(launcher(&stack.project, LauncherNetns::Join(netns.try_clone()?))?);
+    }
 }
 
 /// The stack's network namespace lives on in the monitors of running containers.
@@ -261,8 +279,9 @@ async fn close(stack: &Stack) {
 
 /// Told first: a launcher that only sees us end starts the next supervisor.
 async fn end_launcher(stack: &Stack) {
-    let pid = stack.launcher.pid();
-    stack.launcher.say_goodbye();
+    let launcher = stack.launcher();
+    let pid = launcher.pid();
+    launcher.say_goodbye();
     let deadline = Instant::now() + PATIENCE;
     while monitor::start_time(pid).is_ok() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(1)).await;

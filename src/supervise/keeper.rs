@@ -379,7 +379,9 @@ impl Keeper {
         self.supervision.published.clear();
         self.supervision.addresses.clear();
         self.supervision.is_paused = false;
-        if let Err(e) = cgroup::remove(&self.cgroup()) {
+        let group = self.cgroup();
+        let removed = tokio::task::spawn_blocking(move || cgroup::remove(&group)).await;
+        if let Ok(Err(e)) = removed {
             tracing::warn!(container = self.record.spec.name, "control group left behind: {e}");
         }
     }

@@ -12,7 +12,9 @@ use crate::host::record::{ContainerDir, ContainerRecord};
 use indexmap::IndexMap;
 use stack_runtime::engine::{EngineError, ErrorKind, Result};
 use stack_runtime::image::Store;
-use stack_runtime::launch::{BindFiles, Created, JoinPids, LaunchError, LaunchRequest, LaunchStdio};
+use stack_runtime::launch::{
+    BindFiles, Created, JoinPids, LaunchError, LaunchRequest, LaunchStdio, Launcher,
+};
 use stack_runtime::monitor::RunRecord;
 use stack_runtime::network::{ConnectRequest, Connected};
 use stack_runtime::spec::{ContainerSpec, MountKindSpec, NamespaceMode, NetworkMode};
@@ -53,10 +55,11 @@ pub(super) async fn launch(
     record: &ContainerRecord,
 ) -> std::result::Result<(Run, Connected), StartError> {
     let request = request(stack, dir, record).map_err(|error| StartError { error, code: 128 })?;
-    let created = stack.launcher.create(request).await.map_err(|e| start_error(record, e))?;
+    let launcher = stack.launcher();
+    let created = launcher.create(request).await.map_err(|e| start_error(record, e))?;
     let connected =
         connect(stack, dir, record, &created).await.map_err(|error| StartError { error, code: 128 })?;
-    match start(stack, dir, created).await {
+    match start(&launcher, dir, created).await {
         Ok((run, warnings)) => {
             let mut connected = connected;
             connected.warnings.extend(warnings);
@@ -94,14 +97,14 @@ pub(super) async fn reconnect(
 }
 
 async fn start(
-    stack: &Stack,
+    launcher: &Launcher,
     dir: &ContainerDir,
     created: Created,
 ) -> std::result::Result<(Run, Vec<String>), LaunchError> {
     let watching = |e: io::Error| LaunchError::new("watch the container", e);
     let init = Init::waiting(created.pid).map_err(watching)?;
     let mut warnings = created.warnings.clone();
-    warnings.extend(stack.launcher.start(&created).await?);
+    warnings.extend(launcher.start(&created).await?);
     let run = Run::new(dir, init, created.monitor).map_err(watching)?;
     Ok((run, warnings))
 }

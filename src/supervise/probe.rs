@@ -58,7 +58,7 @@ async fn execute(
     let exec = ExecSpec { args: args.clone(), ..Default::default() };
     let (streams, mut output) = streams().map_err(|e| LaunchError::new("make the probe's pipe", e))?;
     let request = ExecRequest { pid, dir, exec, stdio: ExecStdio::Fds(streams) };
-    let mut process = stack.launcher.exec(request).await?;
+    let mut process = stack.launcher().exec(request).await?;
     let mut text = Vec::new();
     let finished = async {
         let (code, ()) = tokio::join!(process.wait(), collect(&mut output, &mut text));

@@ -23,12 +23,13 @@ const REMEMBERED_ENDS: usize = 256;
 pub(super) struct Stack {
     pub home: Home,
     pub project: String,
-    pub launcher: Launcher,
     pub network: StackNetwork,
     pub notices: broadcast::Sender<Notice>,
     /// Told whenever the supervisor may have become idle.
     pub changed: Notify,
     inner: Mutex<Inner>,
+    /// Replaced when it is killed.
+    launcher: Mutex<Arc<Launcher>>,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +55,16 @@ impl Stack {
     pub(super) fn new(home: Home, project: String, launcher: Launcher, network: StackNetwork) -> Arc<Self> {
         let (notices, _) = broadcast::channel(NOTICES);
         let inner = Mutex::default();
+        let launcher = Mutex::new(Arc::new(launcher));
         Arc::new(Self { home, project, launcher, network, notices, changed: Notify::new(), inner })
+    }
+
+    pub(super) fn launcher(&self) -> Arc<Launcher> {
+        self.launcher.lock().expect("no one panics while holding it").clone()
+    }
+
+    pub(super) fn replace_launcher(&self, launcher: Launcher) {
+        *self.launcher.lock().expect("no one panics while holding it") = Arc::new(launcher);
     }
 
     pub(super) fn lease(self: &Arc<Self>) -> Lease {

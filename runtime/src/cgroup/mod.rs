@@ -1,20 +1,168 @@
-//! Control groups, version 1 (hybrid) and 2.
+//! Control groups, version 1 (also hybrid) and 2.
 //!
-//! Every container has a group at the same path `stack/PROJECT/ID` in each hierarchy that is needed.
+//! Every container has a group at the same path, e.g. `stack/PROJECT/ID`, in each hierarchy that is needed:
+//! the unified one (kill, freeze, and all controllers it has) and those of version 1 that hold the others.
+//! A limit whose controller is missing is a warning by name, never an error.
 
+mod device;
+mod hierarchy;
+mod limits;
+
+use hierarchy::Hierarchies;
+use oci_spec::runtime::LinuxResources;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Processes of a killed group are gone within this, also on a loaded machine.
+const EMPTY_WITHIN: Duration = Duration::from_secs(10);
+
+/// The groups of one container, one per hierarchy.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    unified: Option<PathBuf>,
+    /// Version 1: controller and directory.
+    legacy: Vec<(String, PathBuf)>,
+}
+
+impl Group {
+    /// Makes the groups and sets the limits; what could not be applied is told in the warnings.
+    pub(crate) fn create(path: &str, resources: &LinuxResources) -> io::Result<(Self, Vec<String>)> {
+        if path.is_empty() {
+            return Ok((Self::default(), Vec::new()));
+        }
+        let hierarchies = Hierarchies::read()?;
+        let mut warnings = Vec::new();
+        let group = Self {
+            unified: hierarchies.unified_group(path)?,
+            legacy: hierarchies.legacy_groups(path, limits::controllers(resources), &mut warnings)?,
+        };
+        limits::apply(&group, &hierarchies, resources, &mut warnings);
+        Ok((group, warnings))
+    }
+
+    /// The existing groups at a path.
+    fn find(path: &str) -> io::Result<Self> {
+        let hierarchies = Hierarchies::read()?;
+        let existing = |mount: &PathBuf| Some(mount.join(path)).filter(|dir| dir.is_dir());
+        let legacy = hierarchies.legacy.iter();
+        Ok(Self {
+            unified: hierarchies.unified.as_ref().and_then(existing),
+            legacy: legacy.filter_map(|(name, mount)| Some((name.clone(), existing(mount)?))).collect(),
+        })
+    }
+
+    /// To be cloned into.
+    pub(crate) fn unified(&self) -> io::Result<Option<OwnedFd>> {
+        self.unified.as_ref().map(|dir| Ok(File::open(dir)?.into())).transpose()
+    }
+
+    /// Directories and the names under which a container sees them; version 1 only.
+    pub(crate) fn legacy(&self) -> &[(String, PathBuf)] {
+        &self.legacy
+    }
+
+    /// Moves a process into the groups that cannot be cloned into.
+    pub(crate) fn place(&self, pid: i32) -> io::Result<()> {
+        self.legacy.iter().try_for_each(|(_, dir)| fs::write(dir.join("cgroup.procs"), pid.to_string()))
+    }
+
+    /// The kernel has killed somebody in it for lack of memory.
+    pub(crate) fn oom_killed(&self) -> bool {
+        let legacy = self.legacy.iter().filter(|(name, _)| name == "memory").map(|(_, dir)| dir.join("memory.oom_control"));
+        let unified = self.unified.iter().map(|dir| dir.join("memory.events"));
+        legacy.chain(unified).any(|file| field(&file, "oom_kill").is_some_and(|count| count > 0))
+    }
+
+    fn kill(&self) -> io::Result<()> {
+        if let Some(dir) = &self.unified {
+            return fs::write(dir.join("cgroup.kill"), "1");
+        }
+        self.legacy.first().map_or(Ok(()), |(_, dir)| kill_each(dir))
+    }
+
+    /// Kills what is left and removes the groups, then parents that have become empty.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        let dirs = self.unified.iter().chain(self.legacy.iter().map(|(_, dir)| dir));
+        let mut killed = false;
+        for dir in dirs {
+            let deadline = Instant::now() + EMPTY_WITHIN;
+            while let Err(e) = remove_tree(dir) {
+                if e.raw_os_error() != Some(libc::EBUSY) || Instant::now() > deadline {
+                    return Err(e);
+                }
+                if !std::mem::replace(&mut killed, true) {
+                    self.kill()?;
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            // Fails while another container of the project is there, which is right.
+            let _ = dir.ancestors().skip(1).take(2).try_for_each(fs::remove_dir);
+        }
+        Ok(())
+    }
+}
 
 /// Kills everything in the group, at once.
-pub fn kill(_group: &str) -> io::Result<()> {
-    Ok(())
+pub fn kill(group: &str) -> io::Result<()> {
+    Group::find(group)?.kill()
 }
 
 /// Freezes or thaws everything in the group.
-pub fn freeze(_group: &str, _frozen: bool) -> io::Result<()> {
+pub fn freeze(group: &str, frozen: bool) -> io::Result<()> {
+    let found = Group::find(group)?;
+    if let Some(dir) = found.unified {
+        return fs::write(dir.join("cgroup.freeze"), if frozen { "1" } else { "0" });
+    }
+    let legacy = found.legacy.into_iter().find(|(name, _)| name == "freezer");
+    let (_, dir) = legacy.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "no freezer control group"))?;
+    fs::write(dir.join("freezer.state"), if frozen { "FROZEN" } else { "THAWED" })
+}
+
+/// Kills what is left in the group and removes it in every hierarchy; missing is fine.
+pub fn remove(group: &str) -> io::Result<()> {
+    Group::find(group)?.remove()
+}
+
+/// Processor time (nanoseconds) and memory (bytes) used by the group, where they are counted.
+pub fn usage(group: &str) -> io::Result<(Option<u64>, Option<u64>)> {
+    let found = Group::find(group)?;
+    let number = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let legacy = |name: &str| found.legacy.iter().find(|(found, _)| found == name).map(|(_, dir)| dir.clone());
+    let unified = found.unified.as_ref();
+    let cpu = unified.and_then(|dir| field(&dir.join("cpu.stat"), "usage_usec")).map(|micros| micros * 1000);
+    let memory = unified.and_then(|dir| number(dir.join("memory.current")));
+    let cpu = legacy("cpuacct").and_then(|dir| number(dir.join("cpuacct.usage"))).or(cpu);
+    Ok((cpu, memory.or_else(|| number(legacy("memory")?.join("memory.usage_in_bytes")))))
+}
+
+/// The number after `name ` in a file of such lines.
+fn field(file: &Path, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+fn kill_each(dir: &Path) -> io::Result<()> {
+    let procs = fs::read_to_string(dir.join("cgroup.procs"))?;
+    for pid in procs.lines().filter_map(|line| rustix::process::Pid::from_raw(line.parse().ok()?)) {
+        // Already gone is as good.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
     Ok(())
 }
 
-/// Removes the group and everything below it, in every hierarchy; missing is fine.
-pub fn remove(_group: &str) -> io::Result<()> {
-    Ok(())
+/// Removes a group and what a container may have made below it.
+fn remove_tree(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EBUSY | libc::ENOTEMPTY)) => {
+            for entry in fs::read_dir(dir)?.flatten().filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir())) {
+                remove_tree(&entry.path())?;
+            }
+            fs::remove_dir(dir)
+        }
+        result => result,
+    }
 }

@@ -9,6 +9,7 @@
 //! | [`store`] | what is on disk: blobs, image records, references, leases |
 //! | [`prune`] | freeing what nothing refers to, sizes |
 //! | [`compress`] | gzip and zstd by their magic bytes, bounded |
+//! | [`tar_read`], [`tar_write`] | tar: bounded reading, reproducible writing |
 //! | [`registry`] | one registry over HTTP: tokens, manifests, blobs, uploads |
 //! | [`auth`] | credentials of `config.json` |
 //! | [`pull`], [`push`] | whole images, with progress |
@@ -18,9 +19,13 @@
 //! asynchronous; load, save, import and unpacking block and belong on a blocking thread.
 
 pub mod archive;
+pub mod compress;
 pub mod config;
 pub mod digest;
 mod error;
+#[doc(hidden)]
+pub mod fixture;
+pub mod manifest;
 pub mod platform;
 pub mod progress;
 pub mod prune;
@@ -28,9 +33,12 @@ pub mod pull;
 pub mod push;
 pub mod reference;
 pub mod store;
+pub mod tar_read;
+pub mod tar_write;
 
 pub use config::{Document, HealthcheckConfig, ImageConfig};
 pub use digest::Digest;
+pub(crate) use error::Doing;
 pub use error::{Error, Result};
 pub use platform::Platform;
 pub use progress::{Phase, Progress, Report};

@@ -197,13 +197,14 @@ impl Launcher {
 
     /// Monitor and init exist in new namespaces; the program waits for [`Launcher::start`].
     pub async fn create(&self, request: LaunchRequest) -> Result<Created, LaunchError> {
-        let (bundle, streams) = container::bundle(request)?;
+        let container::Prepared { bundle, streams, warnings: mut early } = container::prepare(request)?;
         let channel = self.order(&Order::Create(Box::new(bundle)), &streams)?;
         match channel.receive().await? {
             (Reply::Created { pid, monitor_pid, warnings }, fds) => {
                 let [netns, monitor] = <[OwnedFd; 2]>::try_from(fds)
                     .map_err(|_| LaunchError::new("create the container", "the monitor sent no namespace"))?;
-                Ok(Created { pid, netns, monitor_pid, monitor, warnings, channel })
+                early.extend(warnings);
+                Ok(Created { pid, netns, monitor_pid, monitor, warnings: early, channel })
             }
             (reply, _) => Err(unexpected("create the container", reply)),
         }
@@ -309,7 +310,11 @@ impl Channel {
         let (bytes, fds) = loop {
             let mut ready = self.0.readable().await.named("watch a socket")?;
             if let Ok(result) = ready.try_io(|fd| packet::receive(fd.get_ref())) {
-                break result.named("hear from the monitor")?;
+                match result {
+                    // It went without reading our last packet; its own last one is still there.
+                    Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {}
+                    result => break result.named("hear from the monitor")?,
+                }
             }
         };
         if bytes.is_empty() {

@@ -32,6 +32,7 @@ pub mod files;
 pub mod firewall;
 pub mod link;
 pub mod listening;
+mod netlink;
 pub mod ports;
 pub mod records;
 mod stack;
@@ -41,6 +42,8 @@ pub use build::BuildNetwork;
 pub use records::{NetworkRecord, create_record, list, remove_record};
 pub use stack::{ConnectRequest, Connected, Host, StackNetwork};
 pub use uplink::UplinkState;
+
+pub(crate) use netlink::acknowledgements;
 
 /// Bridges of networks with a way out begin so; the firewall knows them by it.
 pub(crate) const BRIDGE_PREFIX: &str = "br-";

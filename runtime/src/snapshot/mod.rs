@@ -15,9 +15,16 @@
 //! Life of a layer that is pulled: [`unpack`] makes the same from an archive. [`archive`] writes a
 //! built layer as the archive that its diff id is the digest of, for push and save.
 
-use crate::image::{Digest, Result, Store};
+mod below;
+mod pack;
+pub(crate) mod tree;
+mod unpack;
+
+use crate::home;
+use crate::image::digest::{Hasher, Hashing, chain};
+use crate::image::{Digest, Doing, Error, Result, Store};
 use serde::{Deserialize, Serialize};
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// `meta.json`.
@@ -69,7 +76,7 @@ pub fn lower_dirs(store: &Store, chain_id: &str) -> io::Result<Vec<PathBuf>> {
 /// # Errors
 /// `NotFound` when there is no such snapshot.
 pub fn meta(store: &Store, chain_id: &str) -> io::Result<Meta> {
-    crate::home::read_json(&directory(store, chain_id)?.join("meta.json"))?
+    home::read_json(&directory(store, chain_id)?.join("meta.json"))?
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no snapshot {chain_id}")))
 }
 
@@ -92,24 +99,98 @@ fn invalid(message: String) -> io::Error {
 }
 
 /// Unpacks an **uncompressed** layer archive on top of `parent` (`""`: base). With `expected`
-/// an existing snapshot is found at once and another content is refused.
-pub fn unpack(_store: &Store, _parent: &str, _layer: impl Read, _expected: Option<&Digest>) -> Result<Layer> {
-    Err(crate::image::Error::NotYet("unpacking".into()))
+/// an existing snapshot is found at once and another content is refused. Blocks.
+///
+/// The caller holds a [`crate::image::Lease`].
+pub fn unpack(store: &Store, parent: &str, layer: impl Read, expected: Option<&Digest>) -> Result<Layer> {
+    let _lock = match expected {
+        Some(diff_id) => {
+            let chain_id = chain(parent, diff_id);
+            // One at a time makes it; the others find it.
+            let lock = store.lock("chain", &chain_id).doing(|| format!("lock snapshot {chain_id}"))?;
+            if let Some(layer) = find(store, &chain_id) {
+                return Ok(layer);
+            }
+            Some(lock)
+        }
+        None => None,
+    };
+    let doing = || "unpack a layer".to_owned();
+    let made = tempfile::Builder::new().prefix("unpack-").tempdir_in(store.tmp()).doing(doing)?;
+    let fs = make_fs(made.path()).doing(doing)?;
+    let below = below::Below::open(store, parent).doing(doing)?;
+    let mut hashing = Hashing::new(layer);
+    let size = unpack::extract(&mut hashing, tree::open_root(&fs).doing(doing)?, below).map_err(layer_error)?;
+    let diff_id = hashing.hasher.finish();
+    match expected {
+        Some(expected) if *expected != diff_id => {
+            Err(Error::Digest { what: "the unpacked layer".into(), expected: expected.clone(), found: diff_id })
+        }
+        _ => publish(store, made.path(), Meta { parent: parent.to_owned(), diff_id, size }),
+    }
+}
+
+/// Unpacks a root file system as a base layer of our own making: its diff id is that of the
+/// archive that [`archive`] writes, whatever the given one looked like. Blocks.
+pub fn import(store: &Store, rootfs: impl Read) -> Result<Layer> {
+    let working = Working::temporary(store, "").doing(|| "prepare a layer".to_owned())?;
+    let root = tree::open_root(&working.upper).doing(|| "open a layer".to_owned())?;
+    let below = below::Below::open(store, "").doing(|| "open a layer".to_owned())?;
+    unpack::extract(rootfs, root, below).map_err(layer_error)?;
+    working.commit(store)
+}
+
+/// What the archive did wrong is its fault, the rest is ours.
+fn layer_error(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => {
+            Error::invalid("the layer archive", error)
+        }
+        _ => Error::Io { doing: "unpack a layer".into(), source: error },
+    }
+}
+
+fn make_fs(directory: &Path) -> io::Result<PathBuf> {
+    let fs = directory.join("fs");
+    std::fs::create_dir(&fs)?;
+    Ok(fs)
+}
+
+fn find(store: &Store, chain_id: &Digest) -> Option<Layer> {
+    let meta = meta(store, chain_id.as_str()).ok()?;
+    Some(Layer { diff_id: meta.diff_id, chain_id: chain_id.clone(), size: meta.size })
+}
+
+/// Moves a directory with a complete `fs` to its place; somebody else's equal one wins.
+fn publish(store: &Store, made: &Path, meta: Meta) -> Result<Layer> {
+    let chain_id = chain(&meta.parent, &meta.diff_id);
+    let doing = || format!("store snapshot {chain_id}");
+    home::replace_json(&made.join("meta.json"), &meta).doing(doing)?;
+    let target = store.snapshots().join(chain_id.hex());
+    match std::fs::rename(made, &target) {
+        Err(e) if !exists(store, chain_id.as_str()) => Err(e).doing(doing),
+        _ => Ok(Layer { diff_id: meta.diff_id, chain_id, size: meta.size }),
+    }
 }
 
 /// Makes `directory/{upper,work}`, empty, with the root directory's owner and mode of the parent.
-pub fn prepare(_store: &Store, parent: &str, directory: &Path) -> io::Result<Working> {
+/// Removed when dropped: see [`Working::keep`].
+pub fn prepare(store: &Store, parent: &str, directory: &Path) -> io::Result<Working> {
     let (upper, work) = (directory.join("upper"), directory.join("work"));
     std::fs::create_dir_all(&upper)?;
     std::fs::create_dir_all(&work)?;
+    let root = below::Below::open(store, parent)?.root()?;
+    tree::apply(tree::open_root(&upper)?, &root)?;
     Ok(Working { upper, work, parent: parent.to_owned(), directory: directory.to_owned(), owned: true })
 }
 
 impl Working {
     /// A new one in the store's own `tmp`.
     pub fn temporary(store: &Store, parent: &str) -> io::Result<Self> {
-        let directory = tempfile::Builder::new().prefix("working-").tempdir_in(store.tmp())?.keep();
-        prepare(store, parent, &directory)
+        let directory = tempfile::Builder::new().prefix("working-").tempdir_in(store.tmp())?;
+        let working = prepare(store, parent, directory.path())?;
+        let _ = directory.keep();
+        Ok(working)
     }
 
     /// Leaves the directories for somebody else to remove.
@@ -117,15 +198,27 @@ impl Working {
         self.owned = false;
     }
 
-    /// Hashes the layer and moves `upper` to its place in the store. Nothing may be mounted on it.
-    pub fn commit(self, _store: &Store) -> Result<Layer> {
-        Err(crate::image::Error::NotYet("committing".into()))
+    /// Hashes the layer and moves `upper` to its place in the store. Nothing may be mounted on
+    /// it any more. The caller holds a [`crate::image::Lease`].
+    pub fn commit(self, store: &Store) -> Result<Layer> {
+        let doing = || "commit a layer".to_owned();
+        let mut hasher = BufWriter::with_capacity(64 << 10, Hasher::default());
+        let size = pack::pack(&self.upper, &mut hasher).doing(doing)?;
+        let diff_id = hasher.into_inner().map_err(|e| e.into_error()).doing(doing)?.finish();
+        let chain_id = chain(&self.parent, &diff_id);
+        if let Some(layer) = find(store, &chain_id) {
+            return Ok(layer);
+        }
+        let made = tempfile::Builder::new().prefix("commit-").tempdir_in(store.tmp()).doing(doing)?;
+        std::fs::rename(&self.upper, made.path().join("fs")).doing(doing)?;
+        publish(store, made.path(), Meta { parent: self.parent.clone(), diff_id, size })
     }
 }
 
 impl Drop for Working {
     fn drop(&mut self) {
         if self.owned {
+            // Overlayfs leaves `work/work` without permissions; root may remove it all the same.
             let _ = std::fs::remove_dir_all(&self.directory);
         }
     }
@@ -133,6 +226,18 @@ impl Drop for Working {
 
 /// Writes the layer's archive, byte for byte the one its diff id names.
 /// Only for layers that were committed here; pulled ones have their blob.
-pub fn archive(_store: &Store, _chain_id: &str, _to: impl Write) -> Result<()> {
-    Err(crate::image::Error::NotYet("archiving".into()))
+///
+/// # Errors
+/// [`Error::Digest`] when the snapshot does not give those bytes.
+pub fn archive(store: &Store, chain_id: &str, to: impl Write) -> Result<()> {
+    let doing = || format!("write the archive of layer {chain_id}");
+    let meta = meta(store, chain_id).doing(doing)?;
+    let fs = directory(store, chain_id).doing(doing)?.join("fs");
+    let mut hashing = BufWriter::with_capacity(64 << 10, Hashing::new(to));
+    pack::pack(&fs, &mut hashing).doing(doing)?;
+    let found = hashing.into_inner().map_err(|e| e.into_error()).doing(doing)?.hasher.finish();
+    if found != meta.diff_id {
+        return Err(Error::Digest { what: format!("layer {chain_id}"), expected: meta.diff_id, found });
+    }
+    Ok(())
 }

@@ -4,10 +4,13 @@
 
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod mount;
 pub mod netns;
 pub mod nft;
 pub mod packet;
+pub mod process;
+pub mod seccomp;
 pub mod signal;
 pub mod tty;
 mod watch;
