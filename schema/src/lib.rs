@@ -1,7 +1,7 @@
 //! What the user wrote: text to [`project::Project`].
 //!
 //! Pure: no async, no kernel, no terminal. The crate reads the world only through the
-//! [`source::Files`] and [`env::Environment`] values it is given.
+//! [`source::Files`] and [`env::Env`] values it is given.
 //!
 //! | module | does |
 //! |---|---|

@@ -3,9 +3,12 @@
 //! Built by `load` from the canonical tree; nothing here is edited after loading.
 //! All paths are absolute, all defaults are filled in, interpolation is done.
 
+use crate::source::Place;
+use crate::yaml::Node;
 use indexmap::IndexMap;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Ordered string map.
@@ -33,6 +36,22 @@ pub struct Project {
     pub secrets: IndexMap<String, FileObject>,
     pub configs: IndexMap<String, FileObject>,
     pub profiles: Vec<String>,
+    pub places: Places,
+}
+
+/// Where the values of a project were written, for failures at run time. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Places(Option<Arc<Node>>);
+
+impl Places {
+    pub fn new(tree: Arc<Node>) -> Self {
+        Self(Some(tree))
+    }
+
+    /// The place of a key path such as `services.web.ports[1]`; when there is none, its nearest parent's.
+    pub fn of(&self, key_path: &str) -> Option<Place> {
+        crate::load::place_of(self.0.as_deref()?, key_path)
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -257,6 +276,8 @@ pub enum FileContent {
     File(PathBuf),
     /// From `environment` or `content`, resolved.
     Inline(String),
+    /// From a variable that is not set: an error as soon as a container needs it. The variable's name.
+    Unset(String),
     External,
 }
 

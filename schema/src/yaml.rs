@@ -1,1 +1,241 @@
-//! yaml
+//! YAML text to a tree in which everything knows its place.
+//!
+//! The text becomes events (`granit-parser`), the events become [`Node`]s ([`parse()`]), plain scalars are resolved the way
+//! docker compose's own reader resolves them ([`scalar`]), and a tree is written back by [`emit`].
+//!
+//! * Every value and every key has a [`Place`].
+//! * Anchors are resolved here, within one document; merge keys (`<<`) are applied here, explicit keys first, earlier sources next.
+//! * `!reset` and `!override` are kept as [`Tag`]s for the merge; other tags only say how a scalar is read.
+//! * A key written twice, an unknown alias, an alias that contains itself, too many nodes, too much nesting: one placed error each.
+//!
+//! `serde_yaml` (its maintained continuation) is not used to read Compose files: it gives no places for keys and values,
+//! cannot keep `!reset`, reorders keys when it applies `<<`, and reads `0440` as text. The tests use it as a second opinion
+//! on what [`emit`] writes.
+
+pub mod emit;
+mod parse;
+pub mod scalar;
+
+use crate::source::Place;
+use indexmap::IndexMap;
+
+pub use parse::{Limits, parse};
+
+/// A value with its place.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub value: Value,
+    /// The value's own text; for a collection, its first character up to its end.
+    pub place: Place,
+    pub tag: Tag,
+}
+
+/// What a value is, after scalar resolution.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Str(String),
+    Seq(Vec<Node>),
+    Map(Map),
+}
+
+/// The two tags that change how files are merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tag {
+    #[default]
+    None,
+    /// Remove the attribute from what was merged so far.
+    Reset,
+    /// Replace the attribute instead of merging it.
+    Override,
+}
+
+/// An ordered mapping with string keys; every key keeps its place.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Map {
+    entries: IndexMap<String, Entry>,
+}
+
+/// A key's place and its value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    pub key: Place,
+    pub node: Node,
+}
+
+/// Equal in meaning: places do not count.
+impl PartialEq for Node {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value && self.tag == other.tag
+    }
+}
+
+impl Node {
+    pub fn new(value: Value, place: Place) -> Self {
+        Self { value, place, tag: Tag::None }
+    }
+
+    pub fn str(text: impl Into<String>, place: Place) -> Self {
+        Self::new(Value::Str(text.into()), place)
+    }
+
+    pub fn map(place: Place) -> Self {
+        Self::new(Value::Map(Map::default()), place)
+    }
+
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.value {
+            Value::Str(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub fn as_bool(&self) -> Option<bool> {
+        match self.value {
+            Value::Bool(is) => Some(is),
+            _ => None,
+        }
+    }
+
+    pub fn as_map(&self) -> Option<&Map> {
+        match &self.value {
+            Value::Map(map) => Some(map),
+            _ => None,
+        }
+    }
+
+    pub fn as_map_mut(&mut self) -> Option<&mut Map> {
+        match &mut self.value {
+            Value::Map(map) => Some(map),
+            _ => None,
+        }
+    }
+
+    pub fn as_seq(&self) -> Option<&[Node]> {
+        match &self.value {
+            Value::Seq(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    pub fn as_seq_mut(&mut self) -> Option<&mut Vec<Node>> {
+        match &mut self.value {
+            Value::Seq(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    pub fn is_null(&self) -> bool {
+        matches!(self.value, Value::Null)
+    }
+
+    /// The member of a mapping; `None` when this is no mapping or has no such key.
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        self.as_map()?.get(key)
+    }
+
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+        self.as_map_mut()?.get_mut(key)
+    }
+
+    /// A scalar as docker compose writes it into a string attribute; `None` for null and collections.
+    pub fn scalar_text(&self) -> Option<String> {
+        Self::scalar_of(&self.value)
+    }
+
+    pub(crate) fn scalar_of(value: &Value) -> Option<String> {
+        match value {
+            Value::Bool(is) => Some(is.to_string()),
+            Value::Int(number) => Some(number.to_string()),
+            Value::Float(number) => Some(scalar::format_float(*number)),
+            Value::Str(text) => Some(text.clone()),
+            Value::Null | Value::Seq(_) | Value::Map(_) => None,
+        }
+    }
+
+    /// How the value is called in a sentence.
+    pub fn kind_name(&self) -> &'static str {
+        match self.value {
+            Value::Null => "null",
+            Value::Bool(_) => "a boolean",
+            Value::Int(_) | Value::Float(_) => "a number",
+            Value::Str(_) => "a string",
+            Value::Seq(_) => "a list",
+            Value::Map(_) => "a mapping",
+        }
+    }
+}
+
+impl Map {
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        self.entries.get(key).map(|entry| &entry.node)
+    }
+
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+        self.entries.get_mut(key).map(|entry| &mut entry.node)
+    }
+
+    pub fn entry(&self, key: &str) -> Option<&Entry> {
+        self.entries.get(key)
+    }
+
+    pub fn contains_key(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    /// Keeps the position of a key that is already there.
+    pub fn insert(&mut self, key: impl Into<String>, entry: Entry) {
+        self.entries.insert(key.into(), entry);
+    }
+
+    /// Inserts a value that has no key of its own in the text: the key's place is the value's.
+    pub fn set(&mut self, key: impl Into<String>, node: Node) {
+        self.insert(key, Entry { key: node.place.clone(), node });
+    }
+
+    /// Removes a key; the others keep their order.
+    pub fn remove(&mut self, key: &str) -> Option<Entry> {
+        self.entries.shift_remove(key)
+    }
+
+    pub fn retain(&mut self, mut keep: impl FnMut(&str, &Entry) -> bool) {
+        self.entries.retain(|key, entry| keep(key, entry));
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.entries.iter().map(|(key, entry)| (key.as_str(), entry))
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Entry)> {
+        self.entries.iter_mut().map(|(key, entry)| (key.as_str(), entry))
+    }
+}
+
+impl IntoIterator for Map {
+    type Item = (String, Entry);
+    type IntoIter = indexmap::map::IntoIter<String, Entry>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.entries.into_iter()
+    }
+}
+
+impl FromIterator<(String, Entry)> for Map {
+    fn from_iter<I: IntoIterator<Item = (String, Entry)>>(entries: I) -> Self {
+        Self { entries: entries.into_iter().collect() }
+    }
+}

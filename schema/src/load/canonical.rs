@@ -1,0 +1,352 @@
+//! Short forms to long ones, for every attribute whose row names a short form. What is already long stays.
+
+use crate::attributes::{self, Shape, Short};
+use crate::diagnostic::Diagnostic;
+use crate::keypath::KeyPath;
+use crate::short::{self, ShortError};
+use crate::source::Place;
+use crate::yaml::{Entry, Map, Node, Tag, Value};
+
+pub(super) struct Canonical<'d> {
+    /// Strings with `$` were not interpolated: a short form that cannot be read stays as it is.
+    pub(super) lenient: bool,
+    pub(super) diagnostics: &'d mut Vec<Diagnostic>,
+}
+
+impl Canonical<'_> {
+    pub(super) fn root(&mut self, document: &mut Node) {
+        self.node(document, attributes::root(), &KeyPath::root());
+    }
+
+    pub(super) fn node(&mut self, node: &mut Node, shape: &Shape, path: &KeyPath) {
+        if node.tag == Tag::Reset || node.is_null() {
+            return;
+        }
+        if let Some(attribute) = shape.attribute {
+            self.lengthen(node, attribute.short, path);
+        }
+        match &mut node.value {
+            Value::Map(map) => {
+                for (key, entry) in map.iter_mut() {
+                    let is_extension = key.starts_with("x-") && !shape.is_user_keyed();
+                    if let Some(below) = shape.member(key).filter(|_| !is_extension) {
+                        self.node(&mut entry.node, below, &path.key(key));
+                    }
+                }
+                external(map, shape);
+            }
+            Value::Seq(items) => {
+                let Some(below) = &shape.item else { return };
+                for (index, item) in items.iter_mut().enumerate() {
+                    self.node(item, below, &path.index(index));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn lengthen(&mut self, node: &mut Node, short: Short, path: &KeyPath) {
+        match short {
+            Short::None | Short::External => {}
+            Short::Build => wrap(node, "context"),
+            Short::DependsOn => names(node, |item| {
+                let mut condition = Node::map(item.place.clone());
+                if let Some(map) = condition.as_map_mut() {
+                    map.set("condition", Node::str("service_started", item.place.clone()));
+                }
+                condition
+            }),
+            Short::Names => names(node, |item| Node::new(Value::Null, item.place.clone())),
+            Short::KeyValue => key_values(node, false),
+            Short::Labels => key_values(node, true),
+            Short::Strings => strings(node),
+            Short::OneOrMore => one_or_more(node),
+            Short::Texts => {
+                one_or_more(node);
+                texts(node);
+            }
+            Short::Words => self.words(node, path),
+            Short::HealthTest => health_test(node),
+            Short::EnvFile => env_files(node),
+            Short::Port => self.list(node, path, ports),
+            Short::Volume => self.list(node, path, |item| volume(item).map(|volume| vec![volume])),
+            Short::Device => self.list(node, path, |item| device(item).map(|device| vec![device])),
+            Short::Grant => grants(node),
+            Short::Gpus => gpus(node),
+            Short::Hosts => self.hosts(node, path),
+            Short::Ssh => ssh(node),
+        }
+    }
+
+    fn report(&mut self, error: &ShortError, place: &Place, path: &KeyPath) {
+        let message = format!("`{path}` is not valid: {error}");
+        self.diagnostics.push(Diagnostic::error(message).at(place.clone()).key(path.to_string()));
+    }
+
+    fn words(&mut self, node: &mut Node, path: &KeyPath) {
+        let Some(text) = node.as_str() else { return };
+        match short::words(text) {
+            Ok(words) => {
+                if let Some(dropped) = words.dropped {
+                    let message = format!("no shell runs this command, so `{dropped}` is dropped");
+                    let hint = "Write it as `[\"sh\", \"-c\", \"…\"]` if a shell is meant.";
+                    self.diagnostics.push(Diagnostic::warning(message).at(node.place.clone()).key(path.to_string()).hint(hint));
+                }
+                let place = &node.place;
+                let items = words.words.into_iter().map(|word| Node::str(word, place.clone())).collect();
+                node.value = Value::Seq(items);
+            }
+            Err(_) if self.lenient => {}
+            Err(error) => self.report(&error, &node.place.clone(), path),
+        }
+    }
+
+    /// Replaces each item by what it stands for.
+    fn list(&mut self, node: &mut Node, path: &KeyPath, read: impl Fn(&Node) -> Result<Vec<Node>, ShortError>) {
+        let Value::Seq(items) = &mut node.value else { return };
+        let mut long = Vec::with_capacity(items.len());
+        for (index, item) in std::mem::take(items).into_iter().enumerate() {
+            if matches!(item.value, Value::Map(_)) {
+                long.push(item);
+                continue;
+            }
+            match read(&item) {
+                Ok(nodes) => long.extend(nodes),
+                Err(_) if self.lenient => long.push(item),
+                Err(error) => self.report(&error, &item.place, &path.index(index)),
+            }
+        }
+        *items = long;
+    }
+
+    fn hosts(&mut self, node: &mut Node, path: &KeyPath) {
+        let mut hosts = Vec::new();
+        match &node.value {
+            Value::Map(map) => {
+                for (host, entry) in map.iter() {
+                    if host.contains([':', '=']) || host.is_empty() {
+                        self.report(&ShortError(format!("`{host}` is no host name")), &entry.key, &path.key(host));
+                    }
+                    let addresses = entry.node.as_seq().unwrap_or(std::slice::from_ref(&entry.node));
+                    for address in addresses.iter().filter_map(|node| node.as_str().map(|text| (text, &node.place))) {
+                        hosts.push(Node::str(format!("{host}={}", bare(address.0)), address.1.clone()));
+                    }
+                }
+            }
+            Value::Seq(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    let Some(text) = item.as_str() else { continue };
+                    match text.split_once('=').or_else(|| text.split_once(':')) {
+                        Some((host, addresses)) if !host.is_empty() => {
+                            let one = |address: &str| Node::str(format!("{host}={}", bare(address.trim())), item.place.clone());
+                            hosts.extend(addresses.split(',').map(one));
+                        }
+                        _ if self.lenient => hosts.push(item.clone()),
+                        _ => {
+                            let error = ShortError(format!("`{text}` names no address; write `host=address`"));
+                            self.report(&error, &item.place, &path.index(index));
+                        }
+                    }
+                }
+            }
+            _ => return,
+        }
+        node.value = Value::Seq(hosts);
+    }
+}
+
+/// An address without the brackets of IPv6.
+fn bare(address: &str) -> &str {
+    address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address)
+}
+
+fn one(key: &str, node: Node) -> Map {
+    let mut map = Map::default();
+    map.set(key, node);
+    map
+}
+
+/// A string becomes `{key: string}`.
+fn wrap(node: &mut Node, key: &str) {
+    if node.as_str().is_some() {
+        let inner = Node { tag: Tag::None, ..node.clone() };
+        node.value = Value::Map(one(key, inner));
+    }
+}
+
+/// A list of names becomes a mapping.
+fn names(node: &mut Node, value: impl Fn(&Node) -> Node) {
+    let Value::Seq(items) = &node.value else { return };
+    let named = items.iter().filter_map(|item| Some((item.as_str()?.to_owned(), item)));
+    node.value = Value::Map(named.map(|(name, item)| (name, Entry { key: item.place.clone(), node: value(item) })).collect());
+}
+
+fn key_values(node: &mut Node, null_is_empty: bool) {
+    if let Value::Seq(items) = &node.value {
+        node.value = Value::Map(items.iter().filter_map(|item| key_value(item, null_is_empty)).collect());
+    } else if let Value::Map(map) = &mut node.value {
+        for (_, entry) in map.iter_mut() {
+            match entry.node.scalar_text() {
+                Some(text) => entry.node.value = Value::Str(text),
+                None if null_is_empty && entry.node.tag != Tag::Reset => entry.node.value = Value::Str(String::new()),
+                None => {}
+            }
+        }
+    }
+}
+
+fn key_value(item: &Node, null_is_empty: bool) -> Option<(String, Entry)> {
+    let text = item.as_str()?;
+    let (key, value) = match text.split_once('=') {
+        Some((key, value)) => (key, Value::Str(value.to_owned())),
+        None if null_is_empty => (text, Value::Str(String::new())),
+        None => (text, Value::Null),
+    };
+    Some((key.to_owned(), Entry { key: item.place.clone(), node: Node::new(value, item.place.clone()) }))
+}
+
+fn strings(node: &mut Node) {
+    let Value::Map(map) = &mut node.value else { return };
+    for (_, entry) in map.iter_mut() {
+        if entry.node.tag != Tag::Reset {
+            entry.node.value = Value::Str(entry.node.scalar_text().unwrap_or_default());
+        }
+    }
+}
+
+fn one_or_more(node: &mut Node) {
+    if !matches!(node.value, Value::Seq(_) | Value::Null) {
+        let item = Node { tag: Tag::None, ..node.clone() };
+        node.value = Value::Seq(vec![item]);
+    }
+}
+
+fn texts(node: &mut Node) {
+    for item in node.as_seq_mut().into_iter().flatten() {
+        item.value = Value::Str(item.scalar_text().unwrap_or_default());
+    }
+}
+
+fn health_test(node: &mut Node) {
+    if let Some(text) = node.as_str() {
+        let (text, place) = (text.to_owned(), node.place.clone());
+        node.value = Value::Seq(vec![Node::str("CMD-SHELL", place.clone()), Node::str(text, place)]);
+    }
+}
+
+fn env_files(node: &mut Node) {
+    one_or_more(node);
+    for item in node.as_seq_mut().into_iter().flatten() {
+        wrap(item, "path");
+    }
+}
+
+fn grants(node: &mut Node) {
+    for item in node.as_seq_mut().into_iter().flatten() {
+        wrap(item, "source");
+    }
+}
+
+fn gpus(node: &mut Node) {
+    if node.as_str() == Some("all") {
+        let count = Node::new(Value::Int(-1), node.place.clone());
+        node.value = Value::Seq(vec![Node::new(Value::Map(one("count", count)), node.place.clone())]);
+    }
+}
+
+fn ports(item: &Node) -> Result<Vec<Node>, ShortError> {
+    let text = item.scalar_text().unwrap_or_default();
+    let specs = short::parse_port(&text)?;
+    Ok(specs.into_iter().map(|spec| port(spec, &item.place)).collect())
+}
+
+fn port(spec: short::PortSpec, place: &Place) -> Node {
+    let mut node = Node::map(place.clone());
+    if let Some(map) = node.as_map_mut() {
+        map.set("mode", Node::str("ingress", place.clone()));
+        if let Some(ip) = spec.host_ip {
+            map.set("host_ip", Node::str(ip, place.clone()));
+        }
+        map.set("target", Node::new(Value::Int(i64::from(spec.target)), place.clone()));
+        if !spec.published.is_empty() {
+            map.set("published", Node::str(spec.published, place.clone()));
+        }
+        map.set("protocol", Node::str(spec.protocol, place.clone()));
+    }
+    node
+}
+
+fn volume(item: &Node) -> Result<Node, ShortError> {
+    let spec = short::parse_volume(item.as_str().unwrap_or_default())?;
+    let place = &item.place;
+    let is_bind = spec.source.as_deref().is_some_and(short::is_path);
+    let string = |text: &str| Node::str(text, place.clone());
+    let truth = || Node::new(Value::Bool(true), place.clone());
+    let mut map = Map::default();
+    map.set("type", string(if is_bind { "bind" } else { "volume" }));
+    if let Some(source) = &spec.source {
+        map.set("source", string(source));
+    }
+    map.set("target", string(&spec.target));
+    if spec.read_only {
+        map.set("read_only", truth());
+    }
+    let mut bind = Map::default();
+    let mut options = Map::default();
+    spec.selinux.iter().for_each(|label| bind.set("selinux", string(label)));
+    spec.propagation.iter().for_each(|mode| bind.set("propagation", string(mode)));
+    if is_bind {
+        bind.set("create_host_path", truth());
+    }
+    if spec.nocopy {
+        options.set("nocopy", truth());
+    }
+    if !bind.is_empty() {
+        map.set("bind", Node::new(Value::Map(bind), place.clone()));
+    }
+    if !is_bind || !options.is_empty() {
+        map.set("volume", Node::new(Value::Map(options), place.clone()));
+    }
+    Ok(Node::new(Value::Map(map), place.clone()))
+}
+
+fn device(item: &Node) -> Result<Node, ShortError> {
+    let text = item.as_str().unwrap_or_default();
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, permissions) = match parts[..] {
+        [source] => (source, source, "rwm"),
+        [source, target] => (source, target, "rwm"),
+        [source, target, permissions] => (source, target, permissions),
+        _ => return Err(ShortError(format!("`{text}` has too many colons; use the long form"))),
+    };
+    let mut map = one("source", Node::str(source, item.place.clone()));
+    map.set("target", Node::str(target, item.place.clone()));
+    map.set("permissions", Node::str(permissions, item.place.clone()));
+    Ok(Node::new(Value::Map(map), item.place.clone()))
+}
+
+/// A mapping or list becomes a list of `id` or `id=path`.
+fn ssh(node: &mut Node) {
+    if let Value::Map(map) = &node.value {
+        let item = |(id, entry): (&str, &Entry)| match entry.node.scalar_text().filter(|path| !path.is_empty()) {
+            Some(path) => Node::str(format!("{id}={path}"), entry.key.clone()),
+            None => Node::str(id, entry.key.clone()),
+        };
+        node.value = Value::Seq(map.iter().map(item).collect());
+    }
+}
+
+/// `external: {name: x}` becomes `external: true` and the resource's own `name`.
+fn external(map: &mut Map, shape: &Shape) {
+    let is_resource = shape.members.get("external").and_then(|below| below.attribute).is_some_and(|a| a.short == Short::External);
+    if !is_resource {
+        return;
+    }
+    let Some(external) = map.get_mut("external").filter(|external| external.as_map().is_some()) else { return };
+    let place = external.place.clone();
+    let name = external.get("name").cloned();
+    external.value = Value::Bool(true);
+    if let Some(name) = name.filter(|_| !map.contains_key("name")) {
+        map.set("name", Node { place, ..name });
+    }
+}

@@ -1,0 +1,129 @@
+//! `extends`: a service that begins with another one, of the same document or another file.
+
+use super::{Session, merge, paths};
+use crate::attributes::{self, Shape};
+use crate::diagnostic::Diagnostic;
+use crate::env::Env;
+use crate::keypath::KeyPath;
+use crate::source::{Place, Source};
+use crate::yaml::{self, Node, Tag};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// One link of a chain: which service of which file, and where it says so.
+struct Link {
+    file: PathBuf,
+    service: String,
+    place: Place,
+}
+
+impl Session<'_> {
+    pub(super) fn extend(&mut self, document: &mut Node, source: &Arc<Source>, environment: &Env) {
+        let Some(services) = document.get("services").and_then(Node::as_map) else { return };
+        let extending: Vec<String> =
+            services.iter().filter(|(_, entry)| entry.node.get("extends").is_some()).map(|(key, _)| key.to_owned()).collect();
+        for key in extending {
+            let mut chain = Vec::new();
+            if let Some(service) = self.resolved(document, source, &key, environment, &mut chain)
+                && let Some(slot) = document.get_mut("services").and_then(|services| services.get_mut(&key))
+            {
+                *slot = service;
+            }
+        }
+    }
+
+    /// The service `key` of a document with everything it extends.
+    fn resolved(&mut self, document: &Node, source: &Arc<Source>, key: &str, environment: &Env, chain: &mut Vec<Link>) -> Option<Node> {
+        let mut service = document.get("services")?.get(key)?.clone();
+        let Some(extends) = service.as_map_mut().and_then(|map| map.remove("extends")) else { return Some(service) };
+        if extends.node.tag == Tag::Reset {
+            return Some(service);
+        }
+        let named = extends.node.get("service").unwrap_or(&extends.node);
+        let Some(name) = named.as_str() else { return Some(service) };
+        let file = source.path.clone().unwrap_or_default();
+        if chain.iter().any(|link| link.file == file && link.service == key) {
+            self.report(circular(key, &named.place, chain));
+            return None;
+        }
+        chain.push(Link { file, service: key.to_owned(), place: named.place.clone() });
+        let base = match extends.node.get("file").and_then(|file| Some((file.as_str()?.to_owned(), file.place.clone()))) {
+            None => self.from_document(document, source, name, &named.place, environment, chain),
+            Some((file, place)) => self.from_file(&file, &place, source, name, &named.place, environment, chain),
+        };
+        chain.pop();
+        let mut whole = base?;
+        let path = KeyPath::root().key("services").key(key);
+        merge::merge_extending(&mut whole, service, service_shape(), &path, &mut self.diagnostics);
+        Some(whole)
+    }
+
+    fn from_document(&mut self, document: &Node, source: &Arc<Source>, name: &str, place: &Place, environment: &Env, chain: &mut Vec<Link>) -> Option<Node> {
+        if document.get("services").and_then(|services| services.get(name)).is_none() {
+            self.report(self.missing(document, name, place, source));
+            return None;
+        }
+        self.resolved(document, source, name, environment, chain)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the two places and the chain belong to one step of the walk")]
+    fn from_file(&mut self, file: &str, file_place: &Place, from: &Arc<Source>, name: &str, place: &Place, environment: &Env, chain: &mut Vec<Link>) -> Option<Node> {
+        if paths::is_remote(file) || file.starts_with("oci:") {
+            let message = format!("extending a service of `{file}` from elsewhere is not supported yet");
+            self.report(Diagnostic::error(message).at(file_place.clone()).hint("Copy the file beside this one."));
+            return None;
+        }
+        let project_directory = self.request.project_directory.clone();
+        let base = match (chain.len(), from.path.as_deref().and_then(Path::parent)) {
+            (2.., Some(directory)) => directory.to_owned(),
+            _ => project_directory,
+        };
+        let path = PathBuf::from(paths::join(file, &base));
+        let source = self.read(&path, Some(file_place))?;
+        let document = self.extended_document(&source, name, environment)?;
+        let mut service = self.from_document(&document, &source, name, place, environment, chain)?;
+        let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
+        if !self.request.no_path_resolution {
+            paths::resolve(&mut service, service_shape(), &directory, environment);
+        }
+        Some(service)
+    }
+
+    /// The documents of a base file, merged. Problems in services that nobody extends do not count.
+    fn extended_document(&mut self, source: &Arc<Source>, name: &str, environment: &Env) -> Option<Node> {
+        let mut merged: Option<Node> = None;
+        for document in yaml::parse(source, yaml::Limits::default(), &mut self.diagnostics) {
+            let before = self.diagnostics.len();
+            let document = self.document(document, environment)?;
+            let prefix = format!("services.{name}.");
+            let mut index = 0;
+            self.diagnostics.retain(|diagnostic| {
+                index += 1;
+                index <= before || diagnostic.key_path.starts_with(&prefix) || diagnostic.key_path.is_empty()
+            });
+            let mut whole = merged.take().unwrap_or_else(|| Node::map(document.place.clone()));
+            merge::merge_extending(&mut whole, document, attributes::root(), &KeyPath::root(), &mut self.diagnostics);
+            merged = Some(whole);
+        }
+        merged
+    }
+
+    fn missing(&self, document: &Node, name: &str, place: &Place, source: &Source) -> Diagnostic {
+        let diagnostic = Diagnostic::error(format!("`{}` has no service `{name}` to extend", source.name)).at(place.clone());
+        let services = document.get("services").and_then(Node::as_map);
+        match super::fit::nearest(name, services.iter().flat_map(|services| services.keys())) {
+            Some(near) => diagnostic.hint(format!("Did you mean `{near}`?")),
+            None => diagnostic,
+        }
+    }
+}
+
+fn service_shape() -> &'static Shape {
+    attributes::root().find("services.*").expect("the table has services")
+}
+
+fn circular(key: &str, place: &Place, chain: &[Link]) -> Diagnostic {
+    let names: Vec<&str> = chain.iter().map(|link| link.service.as_str()).chain([key]).collect();
+    let diagnostic = Diagnostic::error(format!("services extend each other in a circle: {}", names.join(" → "))).at(place.clone());
+    chain.iter().fold(diagnostic, |d, link| d.related(link.place.clone(), "extended here"))
+}

@@ -1,0 +1,80 @@
+//! One model from one set of files: each document through its phases, then merged in order.
+
+use super::{Session, canonical, fit, merge, paths, unique};
+use crate::attributes;
+use crate::diagnostic::Diagnostic;
+use crate::env::Env;
+use crate::interpolate;
+use crate::keypath::KeyPath;
+use crate::source::Source;
+use crate::yaml::{self, Node, Value};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Sets the resolved project name, at the front of the tree.
+pub(super) fn set_name(tree: &mut Node, name: &str) {
+    let place = tree.get("name").map_or_else(|| tree.place.clone(), |node| node.place.clone());
+    if let Some(map) = tree.as_map_mut() {
+        map.remove("version");
+        map.set("name", Node::str(name, place));
+    }
+}
+
+impl Session<'_> {
+    /// The merged tree of a set of files with a base directory and an environment of its own.
+    pub(super) fn model(&mut self, inputs: &[Arc<Source>], base: &Path, environment: &Env) -> Option<Node> {
+        let mut merged: Option<Node> = None;
+        for source in inputs {
+            for document in self.documents(source) {
+                let Some(mut document) = self.document(document, environment) else { continue };
+                self.include(&mut document, base, environment);
+                self.extend(&mut document, source, environment);
+                let place = document.place.clone();
+                let mut whole = merged.take().unwrap_or_else(|| Node::map(place));
+                merge::merge(&mut whole, document, attributes::root(), &KeyPath::root(), &mut self.diagnostics);
+                merged = Some(whole);
+            }
+        }
+        let mut tree = merged?;
+        unique::unique(&mut tree, attributes::root(), &KeyPath::root(), &mut self.diagnostics);
+        if !self.request.no_path_resolution {
+            paths::resolve(&mut tree, attributes::root(), base, environment);
+        }
+        self.variables(&mut tree, environment);
+        Some(tree)
+    }
+
+    fn documents(&mut self, source: &Arc<Source>) -> Vec<Node> {
+        let before = self.diagnostics.len();
+        let documents = match self.parsed.remove(&Arc::as_ptr(source)) {
+            Some(documents) => documents,
+            None => yaml::parse(source, yaml::Limits::default(), &mut self.diagnostics),
+        };
+        if documents.is_empty() && self.diagnostics.len() == before && !self.failed() {
+            let place = crate::source::Place { source: source.clone(), start: 0, end: 0 };
+            self.report(Diagnostic::error("the Compose file is empty").at(place));
+        }
+        documents
+    }
+
+    /// A document that fits the table and has only long forms; `None` when it is no mapping.
+    pub(super) fn document(&mut self, mut document: Node, environment: &Env) -> Option<Node> {
+        if !matches!(document.value, Value::Map(_)) {
+            let message = format!("a Compose file is a mapping, this is {}", document.kind_name());
+            self.report(Diagnostic::error(message).at(document.place));
+            return None;
+        }
+        if document.as_map().is_some_and(yaml::Map::is_empty) {
+            self.report(Diagnostic::error("the Compose file is empty").at(document.place.clone()));
+            return None;
+        }
+        if !self.request.no_interpolate {
+            let lookup = |name: &str| environment.get(name).map(str::to_owned);
+            interpolate::tree(&mut document, &KeyPath::root(), &lookup, &mut self.diagnostics);
+        }
+        let lenient = self.request.no_interpolate;
+        fit::Fit { lenient, diagnostics: &mut self.diagnostics }.root(&mut document);
+        canonical::Canonical { lenient, diagnostics: &mut self.diagnostics }.root(&mut document);
+        Some(document)
+    }
+}

@@ -1,0 +1,96 @@
+//! Relative paths to absolute ones.
+
+use crate::attributes::{PathKind, Shape};
+use crate::env::Env;
+use crate::short;
+use crate::yaml::{Node, Value};
+use std::path::Path;
+
+/// Resolves every path of a tree against `base`; `~` is the home directory.
+pub(super) fn resolve(node: &mut Node, shape: &Shape, base: &Path, environment: &Env) {
+    if let (Some(attribute), Value::Str(text)) = (shape.attribute, &mut node.value) {
+        match attribute.kind {
+            PathKind::None => {}
+            PathKind::Local => *text = absolute(text, base, environment),
+            PathKind::Context if is_remote(text) => {}
+            PathKind::Context => *text = absolute(text, base, environment),
+        }
+    }
+    match &mut node.value {
+        Value::Map(map) => {
+            for (key, entry) in map.iter_mut() {
+                let is_extension = key.starts_with("x-") && !shape.is_user_keyed();
+                if let Some(below) = shape.member(key).filter(|_| !is_extension) {
+                    resolve(&mut entry.node, below, base, environment);
+                }
+            }
+            bind_source(node, base, environment);
+            local_device(node, shape, base, environment);
+        }
+        Value::Seq(items) => {
+            if let Some(below) = &shape.item {
+                items.iter_mut().for_each(|item| resolve(item, below, base, environment));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The source of a mount is a path only when the mount is a bind.
+fn bind_source(node: &mut Node, base: &Path, environment: &Env) {
+    let is_bind = node.get("type").and_then(Node::as_str) == Some("bind") && node.get("target").is_some();
+    if let Some(Value::Str(source)) = node.get_mut("source").filter(|_| is_bind).map(|source| &mut source.value) {
+        *source = mount_source(source, base, environment);
+    }
+}
+
+/// A volume that is a bind by its driver's options.
+fn local_device(node: &mut Node, shape: &Shape, base: &Path, environment: &Env) {
+    let is_volume = shape.attribute.is_some_and(|attribute| attribute.path == "volumes.*");
+    let option = |name: &str| node.get("driver_opts").and_then(|options| options.get(name)).and_then(Node::as_str);
+    let is_bind = option("o") == Some("bind") && node.get("driver").and_then(Node::as_str) == Some("local");
+    if !is_volume || !is_bind {
+        return;
+    }
+    let device = node.get_mut("driver_opts").and_then(|options| options.get_mut("device"));
+    if let Some(Value::Str(device)) = device.map(|device| &mut device.value) {
+        *device = absolute(device, base, environment);
+    }
+}
+
+/// Whether a build context is something else than a directory here.
+pub(super) fn is_remote(text: &str) -> bool {
+    text.contains("://") || text.starts_with("service:") || text.starts_with("git@") || text.starts_with("github.com/")
+}
+
+fn home(text: &str, environment: &Env) -> Option<String> {
+    let rest = text.strip_prefix('~')?;
+    let home = environment.get("HOME")?;
+    Some(format!("{}/{}", home.trim_end_matches('/'), rest.trim_start_matches('/')))
+}
+
+/// A relative or `~` path against `base`, cleaned; an absolute one as it is.
+pub(super) fn absolute(text: &str, base: &Path, environment: &Env) -> String {
+    if let Some(path) = home(text, environment) {
+        return short::clean_path(&path);
+    }
+    if text.starts_with('/') {
+        return text.to_owned();
+    }
+    join(text, base)
+}
+
+fn mount_source(text: &str, base: &Path, environment: &Env) -> String {
+    if text.as_bytes().get(1) == Some(&b':') && text.as_bytes().first().is_some_and(u8::is_ascii_alphabetic) {
+        return text.to_owned();
+    }
+    absolute(text, base, environment)
+}
+
+/// `base/text`, cleaned.
+pub(super) fn join(text: &str, base: &Path) -> String {
+    if text.starts_with('/') {
+        return short::clean_path(text);
+    }
+    short::clean_path(&format!("{}/{text}", base.display()))
+}

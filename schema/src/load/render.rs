@@ -1,0 +1,124 @@
+//! The canonical tree as text: what `docker compose config` prints. Attributes in the order of the table, keys of the user's
+//! choice sorted, extensions last; `$` is doubled so that the output loads again.
+
+use super::Loaded;
+use crate::attributes::{self, Shape};
+use crate::yaml::{Map, Node, Value, emit};
+
+/// As YAML.
+pub fn yaml(loaded: &Loaded) -> String {
+    let Some(tree) = &loaded.tree else { return String::new() };
+    let mut tree = tree.clone();
+    order(&mut tree, attributes::root());
+    drop_empty_structs(&mut tree);
+    escape(emit::emit(&tree), loaded.verbatim)
+}
+
+/// As JSON, indented, with a newline at the end.
+pub fn json(loaded: &Loaded) -> String {
+    let Some(tree) = &loaded.tree else { return String::new() };
+    let mut tree = tree.clone();
+    order(&mut tree, attributes::root());
+    json_members(&mut tree);
+    let text = serde_json::to_string_pretty(&to_json(&tree)).unwrap_or_default();
+    escape(text + "\n", loaded.verbatim)
+}
+
+/// One line of JSON with all keys in order: equal trees give equal text.
+pub(super) fn compact(node: &Node) -> String {
+    let mut node = node.clone();
+    sort(&mut node);
+    to_json(&node).to_string()
+}
+
+fn escape(text: String, verbatim: bool) -> String {
+    if verbatim { text } else { text.replace('$', "$$") }
+}
+
+/// The tree as a JSON value, in its own order.
+pub fn to_json(node: &Node) -> serde_json::Value {
+    use serde_json::Value as Json;
+    match &node.value {
+        Value::Null => Json::Null,
+        Value::Bool(is) => Json::Bool(*is),
+        Value::Int(number) => Json::from(*number),
+        Value::Float(number) => serde_json::Number::from_f64(*number).map_or(Json::Null, Json::Number),
+        Value::Str(text) => Json::String(text.clone()),
+        Value::Seq(items) => Json::Array(items.iter().map(to_json).collect()),
+        Value::Map(map) => Json::Object(map.iter().map(|(key, entry)| (key.to_owned(), to_json(&entry.node))).collect()),
+    }
+}
+
+/// Known members by the table, then extensions by name; keys of the user's choice by name.
+fn order(node: &mut Node, shape: &Shape) {
+    match &mut node.value {
+        Value::Map(map) => {
+            let is_user_keyed = shape.is_user_keyed() || shape.members.is_empty();
+            for (key, entry) in map.iter_mut() {
+                let is_extension = key.starts_with("x-") && !is_user_keyed;
+                match shape.member(key).filter(|_| !is_extension) {
+                    Some(below) => order(&mut entry.node, below),
+                    None => sort(&mut entry.node),
+                }
+            }
+            let rank = |key: &str| if is_user_keyed { 0 } else { shape.members.get_index_of(key).unwrap_or(usize::MAX) };
+            let mut entries: Vec<_> = std::mem::take(map).into_iter().collect();
+            entries.sort_by(|(a, _), (b, _)| rank(a).cmp(&rank(b)).then_with(|| a.cmp(b)));
+            *map = entries.into_iter().collect();
+        }
+        Value::Seq(items) => {
+            let nothing = Shape::default();
+            let below = shape.item.as_deref().unwrap_or(&nothing);
+            items.iter_mut().for_each(|item| order(item, below));
+        }
+        _ => {}
+    }
+}
+
+fn sort(node: &mut Node) {
+    order(node, &Shape::default());
+}
+
+fn each_service(tree: &mut Node, mut visit: impl FnMut(&mut Node)) {
+    if let Some(services) = tree.get_mut("services").and_then(Node::as_map_mut) {
+        services.iter_mut().for_each(|(_, entry)| visit(&mut entry.node));
+    }
+}
+
+/// docker compose leaves these out of YAML when they are empty, and writes them into JSON always.
+const STRUCTS: [&str; 2] = ["resources", "placement"];
+
+fn drop_empty_structs(tree: &mut Node) {
+    let is_empty = |node: &Node| node.as_map().is_some_and(Map::is_empty);
+    each_service(tree, |service| {
+        if let Some(deploy) = service.get_mut("deploy").and_then(Node::as_map_mut) {
+            deploy.retain(|key, entry| !(STRUCTS.contains(&key) && is_empty(&entry.node)));
+        }
+    });
+    if let Some(networks) = tree.get_mut("networks").and_then(Node::as_map_mut) {
+        for (_, entry) in networks.iter_mut() {
+            if let Some(network) = entry.node.as_map_mut() {
+                network.retain(|key, entry| !(key == "ipam" && is_empty(&entry.node)));
+            }
+        }
+    }
+}
+
+fn json_members(tree: &mut Node) {
+    let ensure = |node: &mut Node, key: &str, value: Value| {
+        let place = node.place.clone();
+        if let Some(map) = node.as_map_mut().filter(|map| !map.contains_key(key)) {
+            map.set(key, Node::new(value, place));
+        }
+    };
+    each_service(tree, |service| {
+        ensure(service, "command", Value::Null);
+        ensure(service, "entrypoint", Value::Null);
+        if let Some(deploy) = service.get_mut("deploy") {
+            STRUCTS.iter().for_each(|key| ensure(deploy, key, Value::Map(Map::default())));
+        }
+    });
+    if let Some(networks) = tree.get_mut("networks").and_then(Node::as_map_mut) {
+        networks.iter_mut().for_each(|(_, entry)| ensure(&mut entry.node, "ipam", Value::Map(Map::default())));
+    }
+}

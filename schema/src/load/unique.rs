@@ -1,0 +1,71 @@
+//! Items of a list that are the same thing: a later one replaces the earlier one in its place.
+
+use crate::attributes::{Shape, Unique};
+use crate::diagnostic::Diagnostic;
+use crate::keypath::KeyPath;
+use crate::yaml::{Node, Value};
+use std::collections::HashMap;
+
+pub(super) fn unique(node: &mut Node, shape: &Shape, path: &KeyPath, diagnostics: &mut Vec<Diagnostic>) {
+    match &mut node.value {
+        Value::Map(map) => {
+            for (key, entry) in map.iter_mut() {
+                if let Some(below) = shape.member(key) {
+                    unique(&mut entry.node, below, &path.key(key), diagnostics);
+                }
+            }
+        }
+        Value::Seq(items) => {
+            if let Some(below) = &shape.item {
+                for (index, item) in items.iter_mut().enumerate() {
+                    unique(item, below, &path.index(index), diagnostics);
+                }
+            }
+            let rule = shape.attribute.map_or(Unique::No, |attribute| attribute.unique);
+            if rule != Unique::No {
+                *items = distinct(std::mem::take(items), rule, path, diagnostics);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn distinct(items: Vec<Node>, rule: Unique, path: &KeyPath, diagnostics: &mut Vec<Diagnostic>) -> Vec<Node> {
+    let mut kept: Vec<Node> = Vec::with_capacity(items.len());
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for (index, item) in items.into_iter().enumerate() {
+        let Some(identity) = identity(&item, rule) else {
+            kept.push(item);
+            continue;
+        };
+        match seen.get(&identity) {
+            None => {
+                seen.insert(identity, kept.len());
+                kept.push(item);
+            }
+            Some(first) if rule == Unique::Strict => {
+                let message = format!("`{identity}` is listed twice");
+                let diagnostic = Diagnostic::error(message).at(item.place.clone()).key(path.index(index).to_string());
+                diagnostics.push(diagnostic.related(kept[*first].place.clone(), "first listed here"));
+            }
+            Some(first) => kept[*first] = item,
+        }
+    }
+    kept
+}
+
+/// What makes an item the same as another one; `None`: nothing does.
+fn identity(item: &Node, rule: Unique) -> Option<String> {
+    let member = |name: &str| item.get(name).and_then(Node::scalar_text);
+    match rule {
+        Unique::No => None,
+        Unique::Value | Unique::Strict => item.scalar_text(),
+        Unique::Key => item.as_str().map(|text| text.split('=').next().unwrap_or(text).to_owned()),
+        Unique::Member(name) => member(name),
+        Unique::Port => {
+            let parts = ["host_ip", "published", "target", "protocol"].map(|name| member(name).unwrap_or_default());
+            Some(parts.join("|"))
+        }
+        Unique::Target(prefix) => member("target").or_else(|| member("source").map(|source| format!("{prefix}{source}"))),
+    }
+}

@@ -1,0 +1,107 @@
+//! `1h5m30s20ms`, `2d`, `1.5s`.
+
+use super::{ShortError, error};
+use std::time::Duration;
+
+const UNITS: [(&str, f64); 9] = [
+    ("ns", 1.0),
+    ("us", 1e3),
+    ("µs", 1e3),
+    ("ms", 1e6),
+    ("s", 1e9),
+    ("m", 60e9),
+    ("h", 3600e9),
+    ("d", 86_400e9),
+    ("w", 604_800e9),
+];
+
+/// A duration: numbers with units, added up. The largest is about 292 years.
+pub fn parse_duration(text: &str) -> Result<Duration, ShortError> {
+    let bad = || ShortError(format!("`{text}` is no duration; write a number with a unit, such as `90s` or `1m30s`"));
+    if text.starts_with('-') {
+        return error(format!("the duration `{text}` is negative"));
+    }
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest == "0" {
+        return Ok(Duration::ZERO);
+    }
+    if rest.is_empty() {
+        return Err(bad());
+    }
+    let mut nanos = 0.0;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
+        let number: f64 = rest[..end].parse().map_err(|_| bad())?;
+        rest = &rest[end..];
+        let unit_end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let factor = UNITS.iter().find(|(unit, _)| *unit == &rest[..unit_end]).ok_or_else(bad)?.1;
+        nanos += number * factor;
+        rest = &rest[unit_end..];
+    }
+    if nanos > i64::MAX as f64 {
+        return error(format!("the duration `{text}` is too long"));
+    }
+    Ok(Duration::from_nanos(nanos as u64))
+}
+
+/// As Go writes durations, and so as `docker compose config` does: `1m30s`, `1h0m0s`, `1.5s`, `500ms`.
+pub fn format_duration(duration: Duration) -> String {
+    let nanos = duration.as_nanos();
+    if nanos == 0 {
+        return "0s".into();
+    }
+    if nanos < 1_000_000_000 {
+        return match nanos {
+            0..1_000 => format!("{nanos}ns"),
+            1_000..1_000_000 => format!("{}µs", fraction(nanos, 1_000)),
+            _ => format!("{}ms", fraction(nanos, 1_000_000)),
+        };
+    }
+    let (minutes, rest) = (nanos / 60_000_000_000, nanos % 60_000_000_000);
+    let seconds = fraction(rest, 1_000_000_000);
+    match (minutes / 60, minutes % 60) {
+        (0, 0) => format!("{seconds}s"),
+        (0, minutes) => format!("{minutes}m{seconds}s"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
+/// `nanos / unit` in decimal, without trailing zeros.
+fn fraction(nanos: u128, unit: u128) -> String {
+    let digits = unit.ilog10() as usize;
+    let text = format!("{}.{:0digits$}", nanos / unit, nanos % unit);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_and_writes_like_go() {
+        for (text, written) in [
+            ("90s", "1m30s"),
+            ("1h", "1h0m0s"),
+            ("1m", "1m0s"),
+            ("1.5s", "1.5s"),
+            ("1500ms", "1.5s"),
+            ("20ms", "20ms"),
+            ("10us", "10µs"),
+            ("5ns", "5ns"),
+            ("1h5m30s20ms", "1h5m30.02s"),
+            ("2d", "48h0m0s"),
+            ("1w", "168h0m0s"),
+            ("0", "0s"),
+            ("0s", "0s"),
+        ] {
+            assert_eq!(format_duration(parse_duration(text).expect(text)), written, "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_duration() {
+        for text in ["", "10", "s", "1x", "1s2", "-1s", "9999999w", "1..5s"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}

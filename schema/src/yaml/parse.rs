@@ -1,0 +1,307 @@
+//! Events to nodes: one document after the other, with bounds on everything.
+
+use super::{Entry, Map, Node, Tag, Value, scalar};
+use crate::diagnostic::Diagnostic;
+use crate::source::{Place, Source};
+use granit_parser::{Event, Parser, ScalarStyle, Span};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Bounds on one source. A document beyond them is refused with a placed error.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Values written in the text.
+    pub nodes: usize,
+    /// Values that aliases add by repetition.
+    pub aliased_nodes: usize,
+    /// Bytes of text.
+    pub bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { nodes: 1_000_000, aliased_nodes: 500_000, bytes: 64 << 20 }
+    }
+}
+
+/// All documents of a source. Duplicate keys are reported and the later one is dropped, so that one run shows all of them;
+/// what breaks the structure ends the parse.
+pub fn parse(source: &Arc<Source>, limits: Limits, diagnostics: &mut Vec<Diagnostic>) -> Vec<Node> {
+    if source.text.len() > limits.bytes {
+        let message = format!("the file is larger than {} MiB", limits.bytes >> 20);
+        diagnostics.push(Diagnostic::error(message).at(place_at(source, 0, 0)));
+        return Vec::new();
+    }
+    let mut composer = Composer::new(source, limits, diagnostics);
+    match composer.stream() {
+        Ok(documents) => documents,
+        Err(diagnostic) => {
+            composer.diagnostics.push(*diagnostic);
+            Vec::new()
+        }
+    }
+}
+
+type Fallible<T> = Result<T, Box<Diagnostic>>;
+type Spanned<'t> = (Event<'t>, Span);
+
+struct Composer<'t, 'd> {
+    source: &'t Arc<Source>,
+    parser: Parser<'t, granit_parser::StrInput<'t>>,
+    limits: Limits,
+    nodes: usize,
+    aliased: usize,
+    depth: usize,
+    /// By anchor id.
+    anchors: HashMap<usize, Anchor>,
+    diagnostics: &'d mut Vec<Diagnostic>,
+}
+
+struct Anchor {
+    /// `None` while the anchored node is still being read: an alias to it would contain itself.
+    node: Option<Anchored>,
+    place: Place,
+}
+
+struct Anchored {
+    node: Node,
+    /// Values that one alias adds.
+    size: usize,
+    /// Levels that one alias adds.
+    height: usize,
+}
+
+/// The parser allows 255 levels in the text; aliases must not nest deeper than this either.
+const MAX_DEPTH: usize = 300;
+
+fn height(node: &Node) -> usize {
+    let below = match &node.value {
+        Value::Seq(items) => items.iter().map(height).max(),
+        Value::Map(map) => map.iter().map(|(_, entry)| height(&entry.node)).max(),
+        _ => None,
+    };
+    1 + below.unwrap_or(0)
+}
+
+fn place_at(source: &Arc<Source>, start: usize, end: usize) -> Place {
+    let clamp = |at: usize| {
+        let mut at = at.min(source.text.len());
+        while !source.text.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    };
+    let (start, end) = (clamp(start), clamp(end));
+    Place { source: source.clone(), start, end: end.max(start) }
+}
+
+impl<'t, 'd> Composer<'t, 'd> {
+    fn new(source: &'t Arc<Source>, limits: Limits, diagnostics: &'d mut Vec<Diagnostic>) -> Self {
+        let parser = Parser::new_from_str(&source.text);
+        Self { source, parser, limits, nodes: 0, aliased: 0, depth: 0, anchors: HashMap::new(), diagnostics }
+    }
+
+    fn stream(&mut self) -> Fallible<Vec<Node>> {
+        let mut documents = Vec::new();
+        loop {
+            match self.next()? {
+                (Event::DocumentStart(..), _) => {
+                    self.anchors.clear();
+                    let event = self.next()?;
+                    documents.push(self.node(event)?);
+                }
+                (Event::StreamEnd, _) => return Ok(documents),
+                _ => {}
+            }
+        }
+    }
+
+    fn next(&mut self) -> Fallible<Spanned<'t>> {
+        match self.parser.next_event() {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(error)) => {
+                let at = error.marker().byte_offset().unwrap_or(0);
+                let place = place_at(self.source, at, at);
+                Err(Box::new(Diagnostic::error(format!("not valid YAML: {}", error.info())).at(place)))
+            }
+            None => Ok((Event::StreamEnd, Span::empty(granit_parser::Marker::new(0, 1, 0)))),
+        }
+    }
+
+    fn place(&self, span: &Span) -> Place {
+        let range = span.byte_range().unwrap_or(0..0);
+        let mut place = place_at(self.source, range.start, range.end);
+        let trimmed = place.source.text[place.start..place.end].trim_end().len();
+        place.end = place.start + trimmed;
+        place
+    }
+
+    fn count(&mut self, place: &Place) -> Fallible<()> {
+        self.nodes += 1;
+        if self.nodes > self.limits.nodes {
+            let message = format!("the file holds more than {} values", self.limits.nodes);
+            return Err(Box::new(Diagnostic::error(message).at(place.clone())));
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, (event, span): Spanned<'t>) -> Fallible<Node> {
+        let place = self.place(&span);
+        self.count(&place)?;
+        let before = self.nodes;
+        let (value, anchor, tag) = match event {
+            Event::Alias(id) => return self.alias(id, place),
+            Event::Scalar(text, style, anchor, tag) => {
+                let text = if span.is_empty() && style == ScalarStyle::Plain { "" } else { &text };
+                let suffix = tag.as_ref().map(|tag| tag.original());
+                (scalar_value(text, style, suffix.as_deref()), anchor, suffix)
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                self.open(anchor, &place);
+                (Value::Seq(self.sequence()?), anchor, tag.map(|tag| tag.original()))
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                self.open(anchor, &place);
+                (Value::Map(self.mapping()?), anchor, tag.map(|tag| tag.original()))
+            }
+            _ => return Err(Box::new(Diagnostic::error("not valid YAML: a value is missing").at(place))),
+        };
+        let node = Node { value, place: place.clone(), tag: merge_tag(tag.as_deref()) };
+        if anchor != 0 {
+            let anchored = Anchored { node: node.clone(), size: 1 + self.nodes - before, height: height(&node) };
+            self.anchors.insert(anchor, Anchor { node: Some(anchored), place });
+        }
+        Ok(node)
+    }
+
+    fn open(&mut self, anchor: usize, place: &Place) {
+        if anchor != 0 {
+            self.anchors.insert(anchor, Anchor { node: None, place: place.clone() });
+        }
+    }
+
+    fn alias(&mut self, id: usize, place: Place) -> Fallible<Node> {
+        let Some(anchor) = self.anchors.get(&id) else {
+            return Err(Box::new(Diagnostic::error("this alias has no anchor").at(place)));
+        };
+        let Some(anchored) = &anchor.node else {
+            let diagnostic = Diagnostic::error("this alias stands inside the value it repeats").at(place);
+            return Err(Box::new(diagnostic.related(anchor.place.clone(), "the value begins here")));
+        };
+        self.aliased += anchored.size;
+        self.nodes += anchored.size;
+        if self.depth + anchored.height > MAX_DEPTH {
+            return Err(Box::new(Diagnostic::error(format!("more than {MAX_DEPTH} levels of nesting")).at(place)));
+        }
+        if self.aliased > self.limits.aliased_nodes {
+            let message = format!("aliases repeat more than {} values", self.limits.aliased_nodes);
+            return Err(Box::new(Diagnostic::error(message).at(place)));
+        }
+        Ok(anchored.node.clone())
+    }
+
+    fn sequence(&mut self) -> Fallible<Vec<Node>> {
+        let mut items = Vec::new();
+        self.depth += 1;
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd, _) => break,
+                event => items.push(self.node(event)?),
+            }
+        }
+        self.depth -= 1;
+        Ok(items)
+    }
+
+    fn mapping(&mut self) -> Fallible<Map> {
+        let mut map = Map::default();
+        self.depth += 1;
+        let mut merged: Option<(Place, Vec<Map>)> = None;
+        loop {
+            let event = match self.next()? {
+                (Event::MappingEnd, _) => break,
+                event => event,
+            };
+            let is_merge = matches!(&event.0, Event::Scalar(text, ScalarStyle::Plain, _, None) if text == "<<");
+            let key = self.node(event)?;
+            let event = self.next()?;
+            let node = self.node(event)?;
+            if is_merge {
+                self.merge_source(key.place, node, &mut merged);
+            } else {
+                self.insert(&mut map, key, node);
+            }
+        }
+        self.depth -= 1;
+        for (key, entry) in merged.into_iter().flat_map(|(_, maps)| maps).flatten() {
+            if !map.contains_key(&key) {
+                map.insert(key, entry);
+            }
+        }
+        Ok(map)
+    }
+
+    fn insert(&mut self, map: &mut Map, key: Node, node: Node) {
+        let Some(name) = key.as_str().map(str::to_owned) else {
+            let shown = key.scalar_text().unwrap_or_else(|| "null".into());
+            let diagnostic = match &key.value {
+                Value::Seq(_) | Value::Map(_) => Diagnostic::error("a key must be a string"),
+                _ => Diagnostic::error(format!("the key `{shown}` is not a string"))
+                    .hint(format!("Write it in quotes: \"{shown}\".")),
+            };
+            self.diagnostics.push(diagnostic.at(key.place));
+            return;
+        };
+        if let Some(first) = map.entry(&name) {
+            let diagnostic = Diagnostic::error(format!("the key `{name}` is written twice"));
+            self.diagnostics.push(diagnostic.at(key.place).related(first.key.clone(), "first written here"));
+            return;
+        }
+        map.insert(name, Entry { key: key.place, node });
+    }
+
+    /// The value of `<<`: a mapping or a list of mappings.
+    fn merge_source(&mut self, key: Place, node: Node, merged: &mut Option<(Place, Vec<Map>)>) {
+        if let Some((first, _)) = merged {
+            let diagnostic = Diagnostic::error("the key `<<` is written twice");
+            self.diagnostics.push(diagnostic.at(key).related(first.clone(), "first written here").hint("List both after one `<<`: `<<: [*a, *b]`."));
+            return;
+        }
+        let place = node.place.clone();
+        let sources = match node.value {
+            Value::Map(map) => vec![map],
+            Value::Seq(items) => {
+                let maps: Option<Vec<Map>> = items
+                    .into_iter()
+                    .map(|item| if let Value::Map(map) = item.value { Some(map) } else { None })
+                    .collect();
+                maps.unwrap_or_else(|| self.bad_merge(&place))
+            }
+            _ => self.bad_merge(&place),
+        };
+        *merged = Some((key, sources));
+    }
+
+    fn bad_merge(&mut self, place: &Place) -> Vec<Map> {
+        self.diagnostics.push(Diagnostic::error("`<<` takes a mapping or a list of mappings").at(place.clone()));
+        Vec::new()
+    }
+}
+
+fn merge_tag(tag: Option<&str>) -> Tag {
+    match tag {
+        Some("!reset") => Tag::Reset,
+        Some("!override") => Tag::Override,
+        _ => Tag::None,
+    }
+}
+
+fn scalar_value(text: &str, style: ScalarStyle, tag: Option<&str>) -> Value {
+    match tag {
+        Some("!!str" | "!") => Value::Str(text.to_owned()),
+        Some("!override") => Value::Str(text.to_owned()),
+        Some("!!int" | "!!float" | "!!bool" | "!!null") => scalar::resolve(text),
+        _ if style == ScalarStyle::Plain => scalar::resolve(text),
+        _ => Value::Str(text.to_owned()),
+    }
+}

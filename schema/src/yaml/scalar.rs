@@ -1,0 +1,130 @@
+//! How a plain scalar is read. Neither YAML 1.1 nor 1.2, but what docker compose's reader (Go's yaml v4) does:
+//! `0644` is octal, `0o17`, `0b11`, `0x1f` and `1_000` are integers, `yes`, `on` and `22:22` stay text.
+
+use super::Value;
+
+/// The value of a plain (unquoted, untagged) scalar.
+pub fn resolve(text: &str) -> Value {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        "true" | "True" | "TRUE" => return Value::Bool(true),
+        "false" | "False" | "FALSE" => return Value::Bool(false),
+        ".nan" | ".NaN" | ".NAN" => return Value::Float(f64::NAN),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return Value::Float(f64::INFINITY),
+        "-.inf" | "-.Inf" | "-.INF" => return Value::Float(f64::NEG_INFINITY),
+        _ => {}
+    }
+    if !text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) {
+        return Value::Str(text.to_owned());
+    }
+    integer(text).map(Value::Int).or_else(|| float(text).map(Value::Float)).unwrap_or_else(|| Value::Str(text.to_owned()))
+}
+
+fn integer(text: &str) -> Option<i64> {
+    let plain = text.replace('_', "");
+    let (negative, digits) = match plain.as_bytes().first()? {
+        b'-' => (true, &plain[1..]),
+        b'+' => (false, &plain[1..]),
+        _ => (false, plain.as_str()),
+    };
+    let (radix, digits) = radix(digits);
+    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
+        return None;
+    }
+    let signed = if negative { format!("-{digits}") } else { digits.to_owned() };
+    i64::from_str_radix(&signed, radix).ok()
+}
+
+fn radix(digits: &str) -> (u32, &str) {
+    let prefixed = |lower: &str, upper: &str| digits.strip_prefix(lower).or_else(|| digits.strip_prefix(upper));
+    if let Some(rest) = prefixed("0b", "0B") {
+        (2, rest)
+    } else if let Some(rest) = prefixed("0o", "0O") {
+        (8, rest)
+    } else if let Some(rest) = prefixed("0x", "0X") {
+        (16, rest)
+    } else if digits.len() > 1 && digits.starts_with('0') {
+        (8, &digits[1..])
+    } else {
+        (10, digits)
+    }
+}
+
+/// `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`, underscores ignored.
+fn float(text: &str) -> Option<f64> {
+    let plain = text.replace('_', "");
+    let unsigned = plain.strip_prefix(['-', '+']).unwrap_or(&plain);
+    let (mantissa, exponent) = match unsigned.find(['e', 'E']) {
+        Some(at) => (&unsigned[..at], Some(&unsigned[at + 1..])),
+        None => (unsigned, None),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let is_digits = |part: &str| part.chars().all(|c| c.is_ascii_digit());
+    let has_digits = !whole.is_empty() || !fraction.is_empty();
+    let exponent_fits = exponent.is_none_or(|e| {
+        let digits = e.strip_prefix(['-', '+']).unwrap_or(e);
+        !digits.is_empty() && is_digits(digits)
+    });
+    if has_digits && is_digits(whole) && is_digits(fraction) && exponent_fits { plain.parse().ok() } else { None }
+}
+
+/// A float as Go prints it: shortest digits, an exponent below 1e-4 and from 1e21.
+pub fn format_float(number: f64) -> String {
+    if number.is_nan() {
+        return "NaN".into();
+    }
+    if number.is_infinite() {
+        return if number > 0.0 { "+Inf".into() } else { "-Inf".into() };
+    }
+    let magnitude = number.abs();
+    if magnitude != 0.0 && !(1e-4..1e21).contains(&magnitude) {
+        return go_exponent(&format!("{number:e}"));
+    }
+    format!("{number}")
+}
+
+/// `1e21` → `1e+21`, `1e-7` → `1e-07`.
+fn go_exponent(text: &str) -> String {
+    let Some((mantissa, exponent)) = text.split_once('e') else { return text.to_owned() };
+    let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));
+    format!("{mantissa}e{sign}{digits:0>2}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_plain_scalars_like_compose() {
+        for (text, value) in [
+            ("0644", Value::Int(420)),
+            ("017", Value::Int(15)),
+            ("0o17", Value::Int(15)),
+            ("0b11", Value::Int(3)),
+            ("0x1F", Value::Int(31)),
+            ("1_000", Value::Int(1000)),
+            ("-5", Value::Int(-5)),
+            ("08", Value::Float(8.0)),
+            ("1.10", Value::Float(1.1)),
+            ("1e3", Value::Float(1000.0)),
+            ("yes", Value::Str("yes".into())),
+            ("on", Value::Str("on".into())),
+            ("22:22", Value::Str("22:22".into())),
+            ("1.2.3", Value::Str("1.2.3".into())),
+            ("-", Value::Str("-".into())),
+            (".", Value::Str(".".into())),
+            ("", Value::Null),
+            ("~", Value::Null),
+            ("TRUE", Value::Bool(true)),
+        ] {
+            assert_eq!(resolve(text), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn prints_floats_like_go() {
+        for (number, text) in [(1.1, "1.1"), (3.0, "3"), (1e21, "1e+21"), (1e-7, "1e-07"), (123456789.0, "123456789")] {
+            assert_eq!(format_float(number), text);
+        }
+    }
+}
