@@ -1,1 +1,66 @@
-//! build
+//! The builder: a Dockerfile becomes a graph of steps, each step a layer or a change of the image's configuration.
+//!
+//! ```text
+//! Dockerfile ─select─► stages ─graph─► steps ─schedule─► each: key ─► cache record? ─► or execute, commit, record
+//!                                                                └─► state (config, history, chain of layers)
+//! ```
+//!
+//! | module | does |
+//! |---|---|
+//! | `request` | what is asked for |
+//! | `event` | what happens, as data |
+//! | `failure` | why it did not succeed: the line of the Dockerfile, the exit code, the last output |
+//! | `graph` | stages and steps, and what each waits for |
+//! | `state` | what a stage is after a step; metadata instructions (pure) |
+//! | `key` | content-addressed cache keys |
+//! | `cache` | records on disk, prune |
+//! | `tree` | a directory tree that nothing leads out of |
+//! | `view` | merged layers, mounted where nobody else sees them |
+//! | `pick` | the files a COPY or ADD means, with their digests |
+//! | `place` | putting picked files into a layer |
+//! | `unpack` | ADD of archives |
+//! | `context` | directories to copy from, ignore files, digests of their files |
+//! | `owners` | names of users and groups in an image |
+//! | `mounts` | `RUN --mount` |
+//! | `run` | one RUN in a container |
+//! | `steps` | executing one step |
+//!
+//! # Cache keys
+//!
+//! The parent's part of every key is the chain id of its layers: a step is reused only on exactly the files it
+//! was made on. RUN adds arguments, environment, `ARG`s, directory, user, mounts and network; COPY and ADD add
+//! names, types, modes, owners, link targets and content of what they copy, never times. Proxy variables, secrets
+//! and the content of cache mounts are in no key.
+//!
+//! # On disk, below `data/build/`
+//!
+//! | path | holds |
+//! |---|---|
+//! | `cache/KEY.json` | one record: the layer made by the step of this key; its time of change is its last use |
+//! | `digests/KEY.json` | content digest of a part of a layer chain (they never change) |
+//! | `contexts/KEY.json` | digests of a context's files, by their inode data |
+//! | `mounts/ID/` | cache mounts: `data/` is what is mounted, `lock` serialises `sharing=locked` |
+//! | `locks/KEY` | one build at a time executes a key; the others find its record |
+//! | `tmp/` | working directories of steps; swept when older than a day |
+//!
+//! Records appear by rename, and a layer is in the store before its record is: killed at any moment, a build
+//! leaves the old state or the new one.
+
+mod cache;
+mod context;
+mod event;
+mod failure;
+mod graph;
+mod key;
+mod owners;
+mod pick;
+mod place;
+mod request;
+mod state;
+mod tree;
+mod view;
+
+pub use cache::{Pruned, Usage, chains_in_use, prune, usage};
+pub use event::{BuildEvent, Stream};
+pub use failure::BuildFailure;
+pub use request::{BuildEnv, BuildRequest, BuildResult, DockerfileSource, Network, Secret};

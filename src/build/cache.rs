@@ -1,0 +1,312 @@
+//! The records of the layer cache, digests of parts of layers, and freeing them.
+//!
+//! The files are described in the module above. A damaged or unreadable record counts as absent: the worst
+//! that happens is that a step is executed again.
+
+use super::state::Made;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use stack_runtime::home::{self, Home};
+use stack_runtime::image::{Digest, Store};
+use stack_runtime::snapshot;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// `cache/KEY.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Record {
+    diff_id: Digest,
+    chain_id: Digest,
+    /// RFC 3339: when the layer was made.
+    created: String,
+    /// The instruction, for people.
+    #[serde(default)]
+    created_by: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct DigestRecord {
+    digest: Digest,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    /// Makes the directories.
+    pub(super) fn open(home: &Home) -> io::Result<Self> {
+        let root = home.build();
+        for part in ["cache", "digests", "contexts", "mounts", "locks", "tmp"] {
+            fs::create_dir_all(root.join(part))?;
+        }
+        // Cache mounts and working directories hold what images hold, setuid programs too.
+        fs::set_permissions(&root, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+        let cache = Self { root };
+        cache.sweep();
+        Ok(cache)
+    }
+
+    pub(super) fn tmp(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    pub(super) fn mount(&self, id: &str) -> PathBuf {
+        self.root.join("mounts").join(id)
+    }
+
+    fn record_path(&self, key: &Digest) -> PathBuf {
+        self.root.join("cache").join(format!("{}.json", key.hex()))
+    }
+
+    /// The layer made under this key, if it is still in the store. Counts as a use.
+    pub(super) fn find(&self, store: &Store, key: &Digest) -> Option<Made> {
+        let path = self.record_path(key);
+        let record: Record = home::read_json(&path).ok()??;
+        if !snapshot::exists(store, record.chain_id.as_str()) {
+            return None;
+        }
+        touch(&path);
+        Some(Made { diff_id: record.diff_id, chain_id: record.chain_id, created: record.created })
+    }
+
+    pub(super) fn record(&self, key: &Digest, made: &Made, created_by: &str) -> io::Result<()> {
+        let record = Record {
+            diff_id: made.diff_id.clone(),
+            chain_id: made.chain_id.clone(),
+            created: made.created.clone(),
+            created_by: created_by.chars().take(500).collect(),
+        };
+        home::replace_json(&self.record_path(key), &record)
+    }
+
+    /// Held while a key is executed. Blocks.
+    pub(super) fn lock(&self, key: &Digest) -> io::Result<home::Lock> {
+        home::lock(&self.root.join("locks").join(key.hex()))
+    }
+
+    /// A digest that was computed before.
+    pub(super) fn digest(&self, key: &Digest) -> Option<Digest> {
+        let path = self.root.join("digests").join(format!("{}.json", key.hex()));
+        let record: DigestRecord = home::read_json(&path).ok()??;
+        touch(&path);
+        Some(record.digest)
+    }
+
+    /// Remembering is an optimisation, so failing to is none.
+    pub(super) fn remember_digest(&self, key: &Digest, digest: &Digest) {
+        let path = self.root.join("digests").join(format!("{}.json", key.hex()));
+        let _ = home::replace_json(&path, &DigestRecord { digest: digest.clone() });
+    }
+
+    pub(super) fn read_context<T: DeserializeOwned>(&self, key: &Digest) -> Option<T> {
+        home::read_json(&self.root.join("contexts").join(format!("{}.json", key.hex()))).ok()?
+    }
+
+    pub(super) fn write_context<T: Serialize>(&self, key: &Digest, value: &T) {
+        let _ = home::replace_json(&self.root.join("contexts").join(format!("{}.json", key.hex())), value);
+    }
+
+    /// Removes what killed builds left.
+    fn sweep(&self) {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        for entry in entries(&self.tmp()).into_iter().filter(|entry| entry.unused_for() > DAY) {
+            let _ = fs::remove_dir_all(&entry.path);
+        }
+    }
+}
+
+/// Sets the time of change to now: when it was last used.
+fn touch(path: &Path) {
+    let _ = File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
+}
+
+struct Entry {
+    path: PathBuf,
+    used: SystemTime,
+}
+
+impl Entry {
+    fn unused_for(&self) -> Duration {
+        self.used.elapsed().unwrap_or_default()
+    }
+}
+
+fn entries(directory: &Path) -> Vec<Entry> {
+    let Ok(read) = fs::read_dir(directory) else { return Vec::new() };
+    let entry = |entry: fs::DirEntry| {
+        let used = entry.metadata().and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+        Entry { path: entry.path(), used }
+    };
+    read.flatten().map(entry).collect()
+}
+
+/// Chain ids that the cache stands on: what a prune of the store must keep.
+pub fn chains_in_use(home: &Home) -> BTreeSet<String> {
+    let records = entries(&home.build().join("cache")).into_iter();
+    records.filter_map(|entry| home::read_json::<Record>(&entry.path).ok()?).map(|r| r.chain_id.to_string()).collect()
+}
+
+/// How much the builder keeps.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub records: usize,
+    /// Bytes of layers that no image has.
+    pub layers: u64,
+    /// Bytes in cache mounts.
+    pub mounts: u64,
+}
+
+impl Usage {
+    pub fn total(&self) -> u64 {
+        self.layers + self.mounts
+    }
+}
+
+/// Blocks.
+///
+/// # Errors
+/// The operating system's, reading the images.
+pub fn usage(home: &Home, store: &Store) -> io::Result<Usage> {
+    let of_images = chains_of_images(store)?;
+    let chains = chains_in_use(home);
+    let mut counted = BTreeSet::new();
+    let layers = chains.iter().map(|chain| own_size(store, chain, &of_images, &mut counted)).sum();
+    let mounts = entries(&home.build().join("mounts")).iter().map(|entry| disk_size(&entry.path)).sum();
+    Ok(Usage { records: entries(&home.build().join("cache")).len(), layers, mounts })
+}
+
+fn chains_of_images(store: &Store) -> io::Result<BTreeSet<String>> {
+    Ok(store.images()?.iter().flat_map(|image| image.chain_ids.iter().map(ToString::to_string)).collect())
+}
+
+/// Bytes of the layers of a chain that are neither an image's nor counted before.
+fn own_size(store: &Store, chain: &str, of_images: &BTreeSet<String>, counted: &mut BTreeSet<String>) -> u64 {
+    let (mut bytes, mut next) = (0, chain.to_owned());
+    while !next.is_empty() && !of_images.contains(&next) && counted.insert(next.clone()) {
+        let Ok(meta) = snapshot::meta(store, &next) else { break };
+        bytes += meta.size;
+        next = meta.parent;
+    }
+    bytes
+}
+
+fn disk_size(path: &Path) -> u64 {
+    let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
+    if meta.is_dir() { entries(path).iter().map(|entry| disk_size(&entry.path)).sum() } else { meta.len() }
+}
+
+/// What a prune did. The layers themselves are freed by the next prune of the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    pub records: usize,
+    pub mounts: usize,
+    /// Bytes that are free, or will be once the store is pruned.
+    pub bytes: u64,
+}
+
+/// Drops records and cache mounts that were not used for `unused_for`. Without `all`, records of layers that
+/// an image has stay, since they cost nothing. Blocks.
+///
+/// # Errors
+/// The operating system's; what was removed until then stays removed.
+pub fn prune(home: &Home, store: &Store, all: bool, unused_for: Duration) -> io::Result<Pruned> {
+    let before = usage(home, store)?;
+    let of_images = chains_of_images(store)?;
+    let mut pruned = Pruned::default();
+    for entry in old(&home.build().join("cache"), unused_for) {
+        let record: Option<Record> = home::read_json(&entry.path).unwrap_or(None);
+        if all || !record.is_some_and(|r| of_images.contains(r.chain_id.as_str())) {
+            fs::remove_file(&entry.path)?;
+            pruned.records += 1;
+        }
+    }
+    for part in ["digests", "contexts", "locks"] {
+        for entry in old(&home.build().join(part), unused_for) {
+            remove_unless_locked(&entry.path)?;
+        }
+    }
+    for entry in old(&home.build().join("mounts"), unused_for) {
+        pruned.mounts += usize::from(remove_mount(&entry.path)?);
+    }
+    pruned.bytes = before.total().saturating_sub(usage(home, store)?.total());
+    Ok(pruned)
+}
+
+fn old(directory: &Path, unused_for: Duration) -> Vec<Entry> {
+    entries(directory).into_iter().filter(|entry| entry.unused_for() >= unused_for).collect()
+}
+
+fn remove_unless_locked(path: &Path) -> io::Result<()> {
+    match home::try_lock(path)? {
+        Some(_held) => fs::remove_file(path),
+        None => Ok(()),
+    }
+}
+
+/// A mount that a build uses right now stays: every user holds its lock, shared or not.
+fn remove_mount(path: &Path) -> io::Result<bool> {
+    let Some(_held) = home::try_lock(&path.join("lock"))? else { return Ok(false) };
+    fs::remove_dir_all(path)?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache() -> (tempfile::TempDir, Home, Store, Cache) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let home = Home { data: directory.path().join("data"), run: directory.path().join("run") };
+        home.prepare().expect("a home");
+        let store = Store::open(&home).expect("a store");
+        let cache = Cache::open(&home).expect("a cache");
+        (directory, home, store, cache)
+    }
+
+    fn made() -> Made {
+        Made { diff_id: Digest::of(b"d"), chain_id: Digest::of(b"c"), created: "2026-01-01T00:00:00Z".into() }
+    }
+
+    #[test]
+    fn a_record_without_its_layer_is_not_found() {
+        let (_directory, home, store, cache) = cache();
+        let key = Digest::of(b"k");
+        cache.record(&key, &made(), "RUN x").expect("recorded");
+        assert_eq!(cache.find(&store, &key), None);
+        assert_eq!(chains_in_use(&home).len(), 1);
+    }
+
+    #[test]
+    fn damaged_records_count_as_absent() {
+        let (_directory, home, store, cache) = cache();
+        let key = Digest::of(b"k");
+        fs::write(home.build().join(format!("cache/{}.json", key.hex())), b"{").expect("written");
+        assert_eq!(cache.find(&store, &key), None);
+        assert!(chains_in_use(&home).is_empty());
+    }
+
+    #[test]
+    fn pruning_removes_records_and_mounts_by_age() {
+        let (_directory, home, store, cache) = cache();
+        cache.record(&Digest::of(b"k"), &made(), "RUN x").expect("recorded");
+        fs::create_dir_all(cache.mount("m").join("data")).expect("made");
+        fs::write(cache.mount("m").join("data/file"), b"12345").expect("written");
+        let pruned = prune(&home, &store, true, Duration::from_secs(3600)).expect("pruned");
+        assert_eq!(pruned, Pruned::default());
+        let pruned = prune(&home, &store, true, Duration::ZERO).expect("pruned");
+        assert_eq!((pruned.records, pruned.mounts, pruned.bytes), (1, 1, 5));
+        assert_eq!(usage(&home, &store).expect("measured"), Usage::default());
+    }
+
+    #[test]
+    fn digests_are_remembered() {
+        let (_directory, _home, _store, cache) = cache();
+        assert_eq!(cache.digest(&Digest::of(b"k")), None);
+        cache.remember_digest(&Digest::of(b"k"), &Digest::of(b"v"));
+        assert_eq!(cache.digest(&Digest::of(b"k")), Some(Digest::of(b"v")));
+    }
+}

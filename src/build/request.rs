@@ -1,0 +1,108 @@
+//! What a build is asked for, and what it needs from its surroundings.
+
+use indexmap::IndexMap;
+use stack_runtime::home::Home;
+use stack_runtime::image::{Digest, Reference, Store};
+use std::path::PathBuf;
+
+/// Where the builder works.
+#[derive(Debug, Clone)]
+pub struct BuildEnv {
+    pub home: Home,
+    pub store: Store,
+    /// Steps that may run at the same time; 0: as many as there are processors, at least 4.
+    pub parallel: usize,
+}
+
+impl BuildEnv {
+    pub fn new(home: Home, store: Store) -> Self {
+        Self { home, store, parallel: 0 }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum DockerfileSource {
+    /// Relative to the context, or absolute. The default `Dockerfile` falls back to `dockerfile`.
+    Path(PathBuf),
+    Inline(String),
+}
+
+impl Default for DockerfileSource {
+    fn default() -> Self {
+        Self::Path("Dockerfile".into())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Network {
+    /// A network of the build's own with a way out.
+    #[default]
+    Default,
+    None,
+    Host,
+}
+
+impl Network {
+    /// The name as the key and the user know it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::None => "none",
+            Self::Host => "host",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Default, Self::None, Self::Host].into_iter().find(|network| network.name() == text)
+    }
+}
+
+/// A build secret. Never in a layer, a key or the history.
+#[derive(Clone)]
+pub enum Secret {
+    File(PathBuf),
+    Bytes(Vec<u8>),
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct BuildRequest {
+    /// Absolute directory.
+    pub context: PathBuf,
+    pub dockerfile: DockerfileSource,
+    /// The name by which diagnostics show the Dockerfile; `None`: its path.
+    pub dockerfile_name: Option<String>,
+    /// `None`: the variable is named without a value, so the default stays.
+    pub args: IndexMap<String, Option<String>>,
+    pub target: Option<String>,
+    /// Set last, without a history entry.
+    pub labels: IndexMap<String, String>,
+    pub tags: Vec<Reference>,
+    /// `linux/amd64`; `None`: this machine's.
+    pub platform: Option<String>,
+    pub no_cache: bool,
+    /// Ask the registry for base images even if they are here.
+    pub pull: bool,
+    pub network: Network,
+    /// By id.
+    pub secrets: IndexMap<String, Secret>,
+    pub extra_hosts: Vec<(String, String)>,
+    /// Name → directory, or `docker-image://reference`.
+    pub additional_contexts: IndexMap<String, String>,
+    /// Bytes of `/dev/shm` in RUN.
+    pub shm_size: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildResult {
+    pub image_id: Digest,
+    pub tags: Vec<Reference>,
+    /// Steps that made a layer, and how many of those came from the cache.
+    pub steps: usize,
+    pub cached: usize,
+}
