@@ -167,7 +167,7 @@ impl Keeper {
         match order {
             Order::Start(answer) => drop(answer.send(self.start().await)),
             Order::Stop { signal, grace, answer } => self.stop(signal, grace, answer).await,
-            Order::Signal { signal, answer } => drop(answer.send(self.signal(signal))),
+            Order::Signal { signal, answer } => drop(answer.send(self.signal(signal).await)),
             Order::Pause(answer) => drop(answer.send(self.pause())),
             Order::Resume(answer) => drop(answer.send(self.resume())),
             Order::Renamed(answer) => drop(answer.send(self.renamed())),
@@ -229,11 +229,19 @@ impl Keeper {
         }
     }
 
-    fn signal(&mut self, signal: i32) -> Result<()> {
-        let Some(run) = &self.run else { return Err(self.conflict("is not running")) };
-        run.init.signal(signal).map_err(|e| self.failed("signal", &e))?;
+    /// Between two attempts of the restart policy there is nobody to hear it, but it still ends the attempts.
+    async fn signal(&mut self, signal: i32) -> Result<()> {
+        if let Some(run) = &self.run {
+            run.init.signal(signal).map_err(|e| self.failed("signal", &e))?;
+        } else if self.phase != Phase::Waiting {
+            return Err(self.conflict("is not running"));
+        }
         self.supervision.restarts.signal(signal, self.stop_signal());
         self.save();
+        if self.phase == Phase::Waiting && self.supervision.restarts.is_cancelled {
+            self.step(Event::Stop);
+            self.settle().await;
+        }
         Ok(())
     }
 
