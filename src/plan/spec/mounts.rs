@@ -90,6 +90,9 @@ fn granted(object: Option<&FileObject>, grant: &Grant, what: &str) -> Result<Mou
         Some(FileContent::External) => {
             return refuse("is external, which needs a store that stack does not have");
         }
+        Some(FileContent::Unset(variable)) => {
+            return refuse(&format!("comes from the variable {variable}, which is not set"));
+        }
         Some(FileContent::File(path)) => {
             MountKindSpec::Bind { source: path.clone(), create: false, propagation: None }
         }
