@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 /// Generous: machines are loaded.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-const APPLETS: [&str; 32] = [
+const APPLETS: [&str; 33] = [
     "sh", "cat", "echo", "ls", "sleep", "id", "env", "mount", "umount", "hostname", "ps", "kill", "stty",
     "pwd", "touch", "mkdir", "rm", "unshare", "head", "tail", "wc", "grep", "ip", "dd", "tty", "stat",
-    "sysctl", "mknod", "chroot", "awk", "readlink", "yes",
+    "sysctl", "mknod", "chroot", "awk", "readlink", "yes", "tr",
 ];
 
 pub struct Fixture {
@@ -59,6 +59,10 @@ pub fn privileged(name: &str, test: impl AsyncFnOnce(&Fixture)) {
 
 pub fn spec(args: &[&str]) -> ContainerSpec {
     ContainerSpec { args: args.iter().map(|arg| (*arg).to_owned()).collect(), ..ContainerSpec::default() }
+}
+
+pub fn sh(script: &str) -> ContainerSpec {
+    spec(&["sh", "-c", script])
 }
 
 pub fn options() -> LauncherOptions {
@@ -132,6 +136,11 @@ impl Fixture {
         (exit.code, container.output())
     }
 
+    /// A shell script to its end.
+    pub async fn sh(&self, script: &str) -> (Option<i32>, String) {
+        self.run(sh(script)).await
+    }
+
     pub fn cgroup(&self, container: &Container) -> String {
         format!("{}/project/{}", self.group, container.id)
     }
@@ -196,4 +205,16 @@ fn cgroups_left(group: &str) -> Vec<PathBuf> {
     let _ = cgroup::remove(group);
     let roots = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
     roots.map(|root| root.join(group)).filter(|dir| dir.exists()).collect()
+}
+
+/// Declares a test that needs root: name, the fixture's name, body.
+#[macro_export]
+macro_rules! privileged {
+    ($(#[$attribute:meta])* $name:ident, $fixture:ident, $body:block) => {
+        #[test]
+        $(#[$attribute])*
+        fn $name() {
+            $crate::runtime::harness::privileged(stringify!($name), async |$fixture: &$crate::runtime::harness::Fixture| $body);
+        }
+    };
 }
