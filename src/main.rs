@@ -7,8 +7,11 @@ fn main() -> ExitCode {
     match arguments.next().as_deref().and_then(|first| first.to_str()) {
         Some("__launch") => stack_runtime::launch::main(),
         Some("__supervise") => {
-            let project = arguments.next().and_then(|project| project.into_string().ok());
-            project.map_or(ExitCode::FAILURE, |project| stack::supervise::main(&project))
+            let arguments: Vec<_> = arguments.filter_map(|argument| argument.into_string().ok()).collect();
+            let project = arguments.first();
+            project.map_or(ExitCode::FAILURE, |project| {
+                stack::supervise::main(project, arguments.get(1).map(String::as_str))
+            })
         }
         _ => ExitCode::SUCCESS,
     }

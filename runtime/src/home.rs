@@ -14,14 +14,16 @@
 //! | `data/volumes/NAME/{volume.json,_data/}` | volume | container |
 //! | `data/networks/NAME.json` | network create | network, planner |
 //! | `data/stacks/PROJECT/lock` | flock: one changing command per project at a time | - |
-//! | `data/stacks/PROJECT/containers/ID/config.json` | create, once | everyone |
+//! | `data/stacks/PROJECT/names/NAME` | create, rename: a link to the id | create |
+//! | `data/stacks/PROJECT/containers/.ID`, `….removed` | being made, being removed; swept | - |
+//! | `data/stacks/PROJECT/containers/ID/config.json` | create, rename | everyone |
 //! | `…/ID/run.json` | monitor, before the program starts | everyone |
 //! | `…/ID/exit.json` | monitor, before it reaps | everyone |
 //! | `…/ID/health.json`, `…/ID/supervision.json` | supervisor | everyone |
 //! | `…/ID/log.json` (and `.1`, …) | monitor | logs |
 //! | `…/ID/{upper,work}` | snapshot prepare | container's own mount namespace |
 //! | `…/ID/{hosts,hostname,resolv.conf}` | supervisor at start | the container, bind-mounted |
-//! | `run/PROJECT/supervisor.{sock,json,lock}` | supervisor | command line |
+//! | `run/PROJECT/supervisor.{sock,json,lock,log}` | supervisor | command line |
 //!
 //! Every JSON file is replaced atomically (write to a temporary file, fsync where a power cut matters, rename).
 

@@ -7,12 +7,14 @@
 //! | `engine` | [`HostEngine`] |
 //! | `create`, [`observe`] | making a container; what exists |
 //! | [`names`] | names of containers, unique in a project |
+//! | [`process`] | is a process that was written down still the same one |
 //! | [`record`] | what is written about a container: `config.json`, `supervision.json` |
 
 mod create;
 mod engine;
 pub mod names;
 pub mod observe;
+pub mod process;
 pub mod record;
 pub mod remove;
 pub mod signal;

@@ -3,7 +3,7 @@
 //! | file in `run/PROJECT/` | is |
 //! |---|---|
 //! | `supervisor.lock` | locked for as long as the supervisor lives: there is one |
-//! | `supervisor.json` | who it is ([`Mark`]) |
+//! | `supervisor.json` | who it is ([`ProcessMark`]) |
 //! | `supervisor.sock` | where it listens ([`super::protocol`]) |
 //! | `supervisor.log` | what it had to say; empty in good times |
 //!
@@ -11,16 +11,17 @@
 //! launcher along. Killed, it leaves everything: its launcher starts the next one, or the next command does.
 
 use super::client::{READY, socket_path};
+use super::protocol::What;
 use super::stack::Stack;
 use super::wire::Wire;
 use super::{Client, connection};
+use crate::host::process::ProcessMark;
 use crate::host::record;
-use serde::{Deserialize, Serialize};
 use stack_runtime::engine::ErrorKind;
 use stack_runtime::home::{self, Home};
 use stack_runtime::launch::{Launcher, LauncherNetns, LauncherOptions};
 use stack_runtime::monitor::{self, RunRecord};
-use stack_runtime::network::{Host, StackNetwork};
+use stack_runtime::network::{Host, StackNetwork, UplinkState};
 use stack_runtime::sys;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -36,19 +37,15 @@ use tokio::net::{UnixListener, UnixStream};
 const WORKERS: usize = 2;
 /// How long a second supervisor waits for the first to answer or to go.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a fresh one waits for whoever started it.
+const FIRST_CLIENT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(5);
-
-/// The running supervisor, unmistakably.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Mark {
-    pid: i32,
-    start_time: u64,
-}
 
 /// Whether a supervisor of the project runs, from its file and `/proc`.
 pub fn is_alive(home: &Home, project: &str) -> bool {
-    let mark: Option<Mark> = home::read_json(&home.run_of(project).join("supervisor.json")).ok().flatten();
-    mark.is_some_and(|mark| monitor::start_time(mark.pid).is_ok_and(|time| time == mark.start_time))
+    let mark: Option<ProcessMark> =
+        home::read_json(&home.run_of(project).join("supervisor.json")).ok().flatten();
+    mark.is_some_and(ProcessMark::is_alive)
 }
 
 /// Waits until the supervisor is gone; not for one that has containers or other clients.
@@ -67,15 +64,19 @@ pub async fn gone(home: &Home, project: &str) {
     }
 }
 
+/// Second argument of a supervisor that replaces a killed one: nobody is about to connect to it.
+const REPLACEMENT: &str = "replacement";
+
 /// The hidden entry. Says `ready` on its standard output when it (or another supervisor) answers, or why not.
-pub fn main(project: &str) -> ExitCode {
+pub fn main(project: &str, role: Option<&str>) -> ExitCode {
     log_to_stderr();
     // A command that is interrupted does not take the supervisor along. It fails only for the leader of a group,
     // which nobody interrupts from a terminal.
     let _ = rustix::process::setsid();
     rename_process();
     let home = Home::from_env();
-    match supervise(&home, project) {
+    let patience = if role == Some(REPLACEMENT) { Duration::ZERO } else { FIRST_CLIENT };
+    match supervise(&home, project, patience) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             tracing::error!("{e}");
@@ -105,12 +106,12 @@ fn say(line: &str) {
     }
 }
 
-fn supervise(home: &Home, project: &str) -> io::Result<()> {
+fn supervise(home: &Home, project: &str, patience: Duration) -> io::Result<()> {
     home.prepare()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
     let done = runtime.block_on(async {
         match only_one(home, project).await? {
-            Some(lock) => run(home, project, lock).await,
+            Some(lock) => run(home, project, lock, patience).await,
             None => {
                 say(READY);
                 Ok(())
@@ -154,14 +155,15 @@ fn try_lock(path: &Path) -> io::Result<Option<File>> {
     Ok(is_same.then_some(file))
 }
 
-async fn run(home: &Home, project: &str, lock: File) -> io::Result<()> {
+async fn run(home: &Home, project: &str, lock: File, patience: Duration) -> io::Result<()> {
     let stack = open(home, project)?;
     let listener = listen(home, project)?;
     write_mark(home, project)?;
     adopt(&stack);
+    tokio::spawn(tell_uplink(stack.clone()));
     let keeping = tokio::spawn(keep_launcher(stack.clone(), stack.launcher().netns()?));
     say(READY);
-    serve(&stack, listener).await;
+    serve(&stack, listener, patience).await;
     keeping.abort();
     close(&stack).await;
     drop(lock);
@@ -177,8 +179,20 @@ fn open(home: &Home, project: &str) -> io::Result<Arc<Stack>> {
     Ok(Stack::new(home.clone(), project.into(), launcher, network))
 }
 
+/// Nobody waits for the way out of the stack; that it does not come is told to whoever listens.
+async fn tell_uplink(stack: Arc<Stack>) {
+    let mut uplink = stack.network.uplink();
+    while uplink.changed().await.is_ok() {
+        let state = uplink.borrow_and_update().clone();
+        if let UplinkState::Failed(why) = state {
+            tracing::warn!("{why}");
+            stack.tell("", &stack.project, What::Warning(why));
+        }
+    }
+}
+
 fn launcher(project: &str, netns: LauncherNetns) -> io::Result<Launcher> {
-    let respawn = Some(vec!["__supervise".into(), project.into()]);
+    let respawn = Some(vec!["__supervise".into(), project.into(), REPLACEMENT.into()]);
     Launcher::spawn(LauncherOptions { netns, respawn, ..Default::default() })
 }
 
@@ -220,8 +234,8 @@ fn listen(home: &Home, project: &str) -> io::Result<UnixListener> {
 }
 
 fn write_mark(home: &Home, project: &str) -> io::Result<()> {
-    let pid = std::process::id().cast_signed();
-    let mark = Mark { pid, start_time: monitor::start_time(pid)? };
+    let own = ProcessMark::of(std::process::id().cast_signed());
+    let mark = own.ok_or_else(|| io::Error::other("/proc is not mounted"))?;
     home::replace_json(&home.run_of(project).join("supervisor.json"), &mark)
 }
 
@@ -235,9 +249,8 @@ fn adopt(stack: &Arc<Stack>) {
 }
 
 /// Until nothing runs and nobody is connected. Whoever started us has a moment to come in.
-async fn serve(stack: &Arc<Stack>, listener: UnixListener) {
-    const FIRST_CLIENT: Duration = Duration::from_secs(5);
-    let mut idle_at = Some(tokio::time::Instant::now() + FIRST_CLIENT);
+async fn serve(stack: &Arc<Stack>, listener: UnixListener, patience: Duration) {
+    let mut idle_at = Some(tokio::time::Instant::now() + patience);
     loop {
         tokio::select! {
             biased;

@@ -326,6 +326,9 @@ impl Keeper {
         self.save();
         self.save_health();
         self.tell(What::Started);
+        for warning in &self.supervision.warnings {
+            self.tell(What::Warning(warning.clone()));
+        }
     }
 
     async fn not_started(&mut self, failure: &launch::StartError) {

@@ -116,11 +116,16 @@ pub struct Notice {
 pub enum What {
     Started,
     Exited(Exit),
-    Restarting { attempt: u32, delay: Duration },
+    Restarting {
+        attempt: u32,
+        delay: Duration,
+    },
     Health(HealthStatus),
     Paused,
     Resumed,
     Removed,
+    /// A sentence for the user; of the whole stack when the notice has no id.
+    Warning(String),
 }
 
 /// A container in the supervisor's eye.

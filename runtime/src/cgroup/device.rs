@@ -17,7 +17,9 @@ fn line(rule: &LinuxDeviceCgroup) -> String {
     let number = |number: Option<i64>| number.map_or_else(|| "*".to_owned(), |n| n.to_string());
     match kind(rule) {
         Kind::A => "a".to_owned(),
-        kind => format!("{} {}:{} {}", kind.as_str(), number(rule.major()), number(rule.minor()), access(rule)),
+        kind => {
+            format!("{} {}:{} {}", kind.as_str(), number(rule.major()), number(rule.minor()), access(rule))
+        }
     }
 }
 

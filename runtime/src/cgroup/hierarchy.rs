@@ -64,7 +64,9 @@ impl Hierarchies {
     ) -> io::Result<Vec<(String, PathBuf)>> {
         let mut groups: Vec<(String, PathBuf)> = Vec::new();
         for controller in wanted {
-            let Some((name, mount)) = self.legacy.iter().find(|(name, _)| name == controller) else { continue };
+            let Some((name, mount)) = self.legacy.iter().find(|(name, _)| name == controller) else {
+                continue;
+            };
             let dir = mount.join(path);
             match make(&dir) {
                 Ok(()) => groups.push((name.clone(), dir)),

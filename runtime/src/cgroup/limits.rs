@@ -15,7 +15,12 @@ pub(super) fn controllers(resources: &LinuxResources) -> Vec<&'static str> {
     wanted
 }
 
-pub(super) fn apply(group: &Group, hierarchies: &Hierarchies, resources: &LinuxResources, warnings: &mut Vec<String>) {
+pub(super) fn apply(
+    group: &Group,
+    hierarchies: &Hierarchies,
+    resources: &LinuxResources,
+    warnings: &mut Vec<String>,
+) {
     let mut writer = Writer { group, warnings };
     if let Some(memory) = resources.memory() {
         writer.memory(memory);
@@ -66,7 +71,13 @@ impl Writer<'_> {
             self.set("memory limit", "memory", "memory.limit_in_bytes", "memory.max", &limit.to_string());
         }
         if let Some(low) = memory.reservation() {
-            self.set("memory reservation", "memory", "memory.soft_limit_in_bytes", "memory.low", &low.to_string());
+            self.set(
+                "memory reservation",
+                "memory",
+                "memory.soft_limit_in_bytes",
+                "memory.low",
+                &low.to_string(),
+            );
         }
         if let (Some(total), Some(limit)) = (memory.swap(), memory.limit()) {
             self.swap(total, limit);
@@ -74,7 +85,9 @@ impl Writer<'_> {
         if memory.disable_oom_killer() == Some(true) {
             match self.legacy("memory").map(|dir| dir.join("memory.oom_control")) {
                 Some(file) => self.write("oom_kill_disable", &file, "1"),
-                None => self.warnings.push("oom_kill_disable is not applied: cgroup v2 has no such switch".to_owned()),
+                None => self
+                    .warnings
+                    .push("oom_kill_disable is not applied: cgroup v2 has no such switch".to_owned()),
             }
         }
     }
@@ -112,7 +125,9 @@ impl Writer<'_> {
         if let Some(shares) = cpu.shares() {
             match self.legacy("cpu").map(|dir| dir.join("cpu.shares")) {
                 Some(file) => self.write("cpu shares", &file, &shares.to_string()),
-                None => self.set("cpu shares", "cpu", "cpu.weight", "cpu.weight", &weight(shares).to_string()),
+                None => {
+                    self.set("cpu shares", "cpu", "cpu.weight", "cpu.weight", &weight(shares).to_string())
+                }
             }
         }
         if let Some(cpus) = cpu.cpus() {

@@ -44,7 +44,7 @@ impl Group {
     }
 
     /// The existing groups at a path.
-    fn find(path: &str) -> io::Result<Self> {
+    pub(crate) fn find(path: &str) -> io::Result<Self> {
         let hierarchies = Hierarchies::read()?;
         let existing = |mount: &PathBuf| Some(mount.join(path)).filter(|dir| dir.is_dir());
         let legacy = hierarchies.legacy.iter();
@@ -71,9 +71,17 @@ impl Group {
 
     /// The kernel has killed somebody in it for lack of memory.
     pub(crate) fn oom_killed(&self) -> bool {
-        let legacy = self.legacy.iter().filter(|(name, _)| name == "memory").map(|(_, dir)| dir.join("memory.oom_control"));
+        let legacy = self
+            .legacy
+            .iter()
+            .filter(|(name, _)| name == "memory")
+            .map(|(_, dir)| dir.join("memory.oom_control"));
         let unified = self.unified.iter().map(|dir| dir.join("memory.events"));
         legacy.chain(unified).any(|file| field(&file, "oom_kill").is_some_and(|count| count > 0))
+    }
+
+    pub(crate) fn unified_dir(&self) -> Option<&Path> {
+        self.unified.as_deref()
     }
 
     fn kill(&self) -> io::Result<()> {
@@ -117,7 +125,8 @@ pub fn freeze(group: &str, frozen: bool) -> io::Result<()> {
         return fs::write(dir.join("cgroup.freeze"), if frozen { "1" } else { "0" });
     }
     let legacy = found.legacy.into_iter().find(|(name, _)| name == "freezer");
-    let (_, dir) = legacy.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "no freezer control group"))?;
+    let (_, dir) =
+        legacy.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "no freezer control group"))?;
     fs::write(dir.join("freezer.state"), if frozen { "FROZEN" } else { "THAWED" })
 }
 
@@ -130,7 +139,8 @@ pub fn remove(group: &str) -> io::Result<()> {
 pub fn usage(group: &str) -> io::Result<(Option<u64>, Option<u64>)> {
     let found = Group::find(group)?;
     let number = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let legacy = |name: &str| found.legacy.iter().find(|(found, _)| found == name).map(|(_, dir)| dir.clone());
+    let legacy =
+        |name: &str| found.legacy.iter().find(|(found, _)| found == name).map(|(_, dir)| dir.clone());
     let unified = found.unified.as_ref();
     let cpu = unified.and_then(|dir| field(&dir.join("cpu.stat"), "usage_usec")).map(|micros| micros * 1000);
     let memory = unified.and_then(|dir| number(dir.join("memory.current")));
@@ -158,7 +168,9 @@ fn remove_tree(dir: &Path) -> io::Result<()> {
     match fs::remove_dir(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) if matches!(e.raw_os_error(), Some(libc::EBUSY | libc::ENOTEMPTY)) => {
-            for entry in fs::read_dir(dir)?.flatten().filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir())) {
+            for entry in
+                fs::read_dir(dir)?.flatten().filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir()))
+            {
                 remove_tree(&entry.path())?;
             }
             fs::remove_dir(dir)

@@ -112,7 +112,9 @@ fn number(name: &str) -> Option<u8> {
 
 /// `CAP_…`, for warnings.
 pub(crate) fn name(number: u8) -> String {
-    NAMES.get(usize::from(number)).map_or_else(|| format!("capability {number}"), |name| format!("CAP_{name}"))
+    NAMES
+        .get(usize::from(number))
+        .map_or_else(|| format!("capability {number}"), |name| format!("CAP_{name}"))
 }
 
 pub(crate) fn to_oci(set: &Set) -> std::collections::HashSet<Capability> {

@@ -44,7 +44,10 @@ pub(super) fn allow_all() -> Vec<LinuxDeviceCgroup> {
 /// The nodes and rules of one `devices` entry; a directory stands for all nodes below it.
 pub(super) fn resolve(spec: &DeviceSpec) -> Result<(Vec<LinuxDevice>, Vec<LinuxDeviceCgroup>), String> {
     let gathering = |e: String| {
-        format!("error gathering device information while adding custom device {:?}: {e}", spec.source.display())
+        format!(
+            "error gathering device information while adding custom device {:?}: {e}",
+            spec.source.display()
+        )
     };
     let meta = std::fs::metadata(&spec.source).map_err(|e| gathering(plain(&e)))?;
     let nodes = if meta.is_dir() {
@@ -76,7 +79,9 @@ fn below(dir: &Path, target: &Path) -> Vec<LinuxDevice> {
         let inner = target.join(&name);
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => nodes.extend(below(&path, &inner)),
-            Ok(kind) if kind.is_char_device() || kind.is_block_device() => nodes.extend(from_host(&path, &inner)),
+            Ok(kind) if kind.is_char_device() || kind.is_block_device() => {
+                nodes.extend(from_host(&path, &inner))
+            }
             _ => {}
         }
     }
@@ -90,8 +95,13 @@ fn from_host(source: &Path, target: &Path) -> Option<LinuxDevice> {
         kind if kind.is_block_device() => LinuxDeviceType::B,
         _ => return None,
     };
-    let mut device =
-        node(target, kind, i64::from(major(meta.rdev())), i64::from(minor(meta.rdev())), meta.mode() & 0o7777);
+    let mut device = node(
+        target,
+        kind,
+        i64::from(major(meta.rdev())),
+        i64::from(minor(meta.rdev())),
+        meta.mode() & 0o7777,
+    );
     device.set_uid(Some(meta.uid())).set_gid(Some(meta.gid()));
     Some(device)
 }

@@ -59,7 +59,12 @@ fn system_mounts(spec: &ContainerSpec) -> Vec<Mount> {
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        mount("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sys]),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", groups]),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
@@ -75,7 +80,11 @@ fn system_mounts(spec: &ContainerSpec) -> Vec<Mount> {
     mounts
 }
 
-fn user_mount(mount: &MountSpec, request: &LaunchRequest, extras: &mut Extras) -> Result<Option<Mount>, String> {
+fn user_mount(
+    mount: &MountSpec,
+    request: &LaunchRequest,
+    extras: &mut Extras,
+) -> Result<Option<Mount>, String> {
     let target = mount.target.as_str();
     if !target.starts_with('/') || clean(Path::new(target)) == Path::new("/") {
         return Err(format!("invalid mount path {target:?}: it must be absolute and not the root"));
@@ -90,7 +99,8 @@ fn user_mount(mount: &MountSpec, request: &LaunchRequest, extras: &mut Extras) -
         }
         MountKindSpec::Directory { source } => bind(source, mount, None).map(Some),
         MountKindSpec::Volume { name, nocopy, subpath, .. } => {
-            let volume = request.volumes.get(target).ok_or_else(|| format!("volume {name} has no directory"))?;
+            let volume =
+                request.volumes.get(target).ok_or_else(|| format!("volume {name} has no directory"))?;
             volume_mount(volume, mount, *nocopy, subpath.as_deref(), extras).map(Some)
         }
         MountKindSpec::Tmpfs { size, mode, options } => Ok(Some(tmpfs(mount, *size, *mode, options))),
@@ -101,7 +111,11 @@ fn user_mount(mount: &MountSpec, request: &LaunchRequest, extras: &mut Extras) -
         }
         MountKindSpec::Image { subpath, .. } => {
             let lower_dirs = request.images.get(target).cloned().unwrap_or_default();
-            extras.images.push(ImageMount { target: target.to_owned(), lower_dirs, subpath: subpath.clone() });
+            extras.images.push(ImageMount {
+                target: target.to_owned(),
+                lower_dirs,
+                subpath: subpath.clone(),
+            });
             Ok(None)
         }
     }
@@ -127,7 +141,9 @@ fn volume_mount(
         Some(inner) if Path::new(inner).components().all(|part| matches!(part, Component::Normal(_))) => {
             volume.join(inner)
         }
-        Some(inner) => return Err(format!("invalid volume subpath {inner:?}: it must stay inside the volume")),
+        Some(inner) => {
+            return Err(format!("invalid volume subpath {inner:?}: it must stay inside the volume"));
+        }
     };
     if !nocopy && subpath.is_none() {
         extras.copy_ups.push(CopyUp { target: mount_spec.target.clone(), volume: volume.to_owned() });

@@ -5,8 +5,8 @@ use crate::launch::LaunchRequest;
 use crate::spec::{ContainerSpec, NamespaceMode, NetworkMode};
 use oci_spec::runtime::{
     Linux, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxNamespace, LinuxNamespaceBuilder,
-    LinuxNamespaceType as Kind, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, Root,
-    RootBuilder, Spec, SpecBuilder, UserBuilder,
+    LinuxNamespaceType as Kind, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder,
+    Root, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 use std::collections::HashMap;
 
@@ -144,11 +144,16 @@ fn rlimits(spec: &ContainerSpec) -> Result<Vec<PosixRlimit>, String> {
     spec.ulimits.iter().map(resolve).collect()
 }
 
-fn linux(request: &LaunchRequest, capabilities: &capability::Set, security: &Security) -> Result<Linux, String> {
+fn linux(
+    request: &LaunchRequest,
+    capabilities: &capability::Set,
+    security: &Security,
+) -> Result<Linux, String> {
     let spec = &request.spec;
     let (nodes, rules) = devices(spec)?;
     let masks = !spec.privileged && !security.unconfined_paths;
-    let paths = |list: &[&str]| if masks { list.iter().map(|path| (*path).to_owned()).collect() } else { vec![] };
+    let paths =
+        |list: &[&str]| if masks { list.iter().map(|path| (*path).to_owned()).collect() } else { vec![] };
     let mut masked: Vec<String> = paths(&MASKED);
     if masks {
         masked.extend(thermal_throttles());
@@ -163,7 +168,8 @@ fn linux(request: &LaunchRequest, capabilities: &capability::Set, security: &Sec
         .readonly_paths(paths(&READ_ONLY))
         .build()
         .map_err(|e| e.to_string())?;
-    let filter = if spec.privileged { None } else { seccomp::resolve(security.seccomp.as_deref(), capabilities)? };
+    let filter =
+        if spec.privileged { None } else { seccomp::resolve(security.seccomp.as_deref(), capabilities)? };
     linux.set_seccomp(filter);
     Ok(linux)
 }

@@ -2,15 +2,19 @@
 
 use crate::spec::ResourceSpec;
 use oci_spec::runtime::{
-    LinuxCpu, LinuxCpuBuilder, LinuxDeviceCgroup, LinuxMemory, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources,
-    LinuxResourcesBuilder,
+    LinuxCpu, LinuxCpuBuilder, LinuxDeviceCgroup, LinuxMemory, LinuxMemoryBuilder, LinuxPidsBuilder,
+    LinuxResources, LinuxResourcesBuilder,
 };
 
 const MIN_MEMORY_BYTES: i64 = 6 << 20;
 const CPU_PERIOD_MICROSECONDS: u64 = 100_000;
 
-pub(super) fn resolve(spec: &ResourceSpec, devices: Vec<LinuxDeviceCgroup>) -> Result<LinuxResources, String> {
-    let mut resources = LinuxResourcesBuilder::default().devices(devices).build().expect("no field is required");
+pub(super) fn resolve(
+    spec: &ResourceSpec,
+    devices: Vec<LinuxDeviceCgroup>,
+) -> Result<LinuxResources, String> {
+    let mut resources =
+        LinuxResourcesBuilder::default().devices(devices).build().expect("no field is required");
     resources.set_memory(memory(spec)?).set_cpu(cpu(spec)?);
     if let Some(limit) = spec.pids.filter(|limit| *limit > 0) {
         let pids = LinuxPidsBuilder::default().limit(limit).build().expect("no field is required");
@@ -31,21 +35,27 @@ fn memory(spec: &ResourceSpec) -> Result<Option<LinuxMemory>, String> {
     }
     match (limit, swap) {
         (None, Some(bytes)) if bytes > 0 => {
-            return Err("You should always set the Memory limit when using Memoryswap limit, see usage".into());
+            return Err(
+                "You should always set the Memory limit when using Memoryswap limit, see usage".into()
+            );
         }
         (Some(limit), Some(swap)) if swap > 0 && swap < limit => {
             return Err("Minimum memoryswap limit should be larger than memory limit, see usage".into());
         }
         (Some(limit), _) if reservation.is_some_and(|bytes| bytes > limit) => {
-            return Err("Minimum memory limit can not be less than memory reservation limit, see usage".into());
+            return Err(
+                "Minimum memory limit can not be less than memory reservation limit, see usage".into()
+            );
         }
         _ => {}
     }
     if limit.is_none() && reservation.is_none() && !spec.oom_kill_disable {
         return Ok(None);
     }
-    let mut memory =
-        LinuxMemoryBuilder::default().disable_oom_killer(spec.oom_kill_disable).build().expect("no field is required");
+    let mut memory = LinuxMemoryBuilder::default()
+        .disable_oom_killer(spec.oom_kill_disable)
+        .build()
+        .expect("no field is required");
     let swap = swap.or_else(|| limit.map(|bytes| bytes.saturating_mul(2)));
     memory.set_limit(limit).set_reservation(reservation).set_swap(swap);
     Ok(Some(memory))

@@ -10,8 +10,9 @@
 //! | [`prune`] | freeing what nothing refers to, sizes |
 //! | [`compress`] | gzip and zstd by their magic bytes, bounded |
 //! | [`tar_read`], [`tar_write`] | tar: bounded reading, reproducible writing |
-//! | [`registry`] | one registry over HTTP: tokens, manifests, blobs, uploads |
-//! | [`auth`] | credentials of `config.json` |
+//! | `transfer` | one blob, resumed, repeated and verified |
+//! | `registry` | one registry over HTTP: tokens, manifests, blobs, uploads |
+//! | `auth` | credentials of `config.json` |
 //! | [`pull`], [`push`] | whole images, with progress |
 //! | [`archive`] | load, save, import |
 //!
@@ -19,6 +20,7 @@
 //! asynchronous; load, save, import and unpacking block and belong on a blocking thread.
 
 pub mod archive;
+mod auth;
 pub mod compress;
 pub mod config;
 pub mod digest;
@@ -32,9 +34,11 @@ pub mod prune;
 pub mod pull;
 pub mod push;
 pub mod reference;
+mod registry;
 pub mod store;
 pub mod tar_read;
 pub mod tar_write;
+mod transfer;
 
 pub use config::{Document, HealthcheckConfig, ImageConfig};
 pub use digest::Digest;

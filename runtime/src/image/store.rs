@@ -3,9 +3,9 @@
 //! | path under `data/store` | holds |
 //! |---|---|
 //! | `blobs/sha256/HEX` | configs, manifests, layers as they came (compressed or not) |
-//! | `images/HEX.json` | one record per image id: its layers with chain ids and blobs |
+//! | `images/HEX.json` | one record per image id: its layers with chain ids |
 //! | `references/ENCODED.json` | one file per name: which image id, which manifest digest |
-//! | `snapshots/HEX/{fs,meta.json}` | one unpacked layer, `HEX` of the chain id |
+//! | `snapshots/HEX/{fs,meta.json,blob.json}` | one unpacked layer, `HEX` of the chain id; the blob it came as |
 //! | `tmp/` | what is being made, partial downloads |
 //! | `locks/` | `gc` and one per chain or blob being made |
 //!
@@ -86,12 +86,10 @@ pub struct Record {
 pub struct LayerRecord {
     pub diff_id: Digest,
     pub chain_id: Digest,
-    /// As it came or was pushed; `None`: can be made from the snapshot.
-    #[serde(default)]
-    pub blob: Option<BlobRecord>,
 }
 
-/// A blob in `blobs/` holding a layer's archive.
+/// `snapshots/HEX/blob.json`: the blob in `blobs/` that holds a layer's archive as it came or
+/// was pushed. A layer without it was built here and can be archived from its snapshot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BlobRecord {
     pub digest: Digest,
@@ -304,38 +302,36 @@ impl Store {
     }
 
     /// Makes an image of layers whose snapshots exist. The config must be a [`Document`] with
-    /// exactly these diff ids. Existing blobs of the same layers are found again.
+    /// exactly these diff ids, base first.
     ///
     /// # Errors
     /// When config and layers disagree or a snapshot is missing.
     pub fn write_image(&self, config: &[u8], layers: &[Digest], references: &[Reference]) -> Result<Digest> {
-        let layers = layers.iter().map(|diff_id| (diff_id.clone(), None)).collect();
         self.write_image_with(config, layers, None, references)
     }
 
     pub(crate) fn write_image_with(
         &self,
         config: &[u8],
-        layers: Vec<(Digest, Option<BlobRecord>)>,
+        layers: &[Digest],
         manifest: Option<Digest>,
         references: &[Reference],
     ) -> Result<Digest> {
-        check_config(config, layers.iter().map(|(diff_id, _)| diff_id))?;
+        check_config(config, layers)?;
         let id = self.write_blob(config)?;
         let known = self.record(&id)?;
         let stored_at = known.as_ref().map_or_else(now, |r| r.stored_at.clone());
+        let manifest = manifest.or_else(|| known?.manifest);
         let mut record = Record { id: id.clone(), manifest, layers: Vec::new(), stored_at };
         let mut parent = String::new();
-        for (index, (diff_id, blob)) in layers.into_iter().enumerate() {
-            let chain_id = chain(&parent, &diff_id);
+        for diff_id in layers {
+            let chain_id = chain(&parent, diff_id);
             if !crate::snapshot::exists(self, chain_id.as_str()) {
                 return Err(Error::invalid(format!("image {id}"), format!("snapshot {chain_id} is missing")));
             }
-            let blob = blob.or_else(|| known.as_ref()?.layers.get(index)?.blob.clone());
             parent = chain_id.to_string();
-            record.layers.push(LayerRecord { diff_id, chain_id, blob });
+            record.layers.push(LayerRecord { diff_id: diff_id.clone(), chain_id });
         }
-        record.manifest = record.manifest.or_else(|| known?.manifest);
         self.write_record(&record).doing(|| format!("record image {id}"))?;
         for reference in references {
             self.tag(&id, reference)?;
@@ -415,12 +411,12 @@ fn count_repositories(references: &[Reference]) -> usize {
     names.len()
 }
 
-fn check_config<'a>(config: &[u8], layers: impl ExactSizeIterator<Item = &'a Digest>) -> Result<()> {
+fn check_config(config: &[u8], layers: &[Digest]) -> Result<()> {
     let document: Document = serde_json::from_slice(config).map_err(|e| Error::invalid("image config", e))?;
     if layers.len() > LAYERS_MAX {
         return Err(Error::invalid("image", format!("it has {} layers, at most {LAYERS_MAX} are possible", layers.len())));
     }
-    if !document.rootfs.diff_ids.iter().eq(layers) {
+    if document.rootfs.diff_ids != layers {
         return Err(Error::invalid("image config", "its diff ids are not those of the layers"));
     }
     Ok(())

@@ -17,7 +17,7 @@
 
 mod client;
 mod error;
-mod message;
+pub(crate) mod message;
 mod program;
 mod server;
 

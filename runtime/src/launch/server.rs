@@ -1,8 +1,119 @@
-//! The launcher process itself.
+//! The launcher process itself: receives requests, forks, and forgets.
 
+use super::message::{Hello, NetnsKind, Order, Reply, Request};
+use super::{LaunchError, message};
+use crate::sys::packet;
+use crate::sys::process::{self, Fork};
+use crate::{init, monitor};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::DumpableBehavior;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
 /// The hidden entry `__launch`: single-threaded, control socket on stdin.
 pub fn main() -> ExitCode {
-    ExitCode::from(125)
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(125),
+    }
+}
+
+fn serve() -> io::Result<()> {
+    let control = settle()?;
+    let (hello, fds) = packet::receive(&control)?;
+    let hello: Hello = serde_json::from_slice(&hello)?;
+    let home = OwnedFd::from(File::open("/proc/self/ns/net")?);
+    match enter_netns(hello.netns, fds) {
+        Ok(()) => packet::send(&control, b"ready", &[])?,
+        Err(e) => {
+            return packet::send(&control, format!("cannot enter the network namespace: {e}").as_bytes(), &[]);
+        }
+    }
+    // While the owner does other things: nearly every container needs it.
+    init::prepare_default_filter();
+    if listen(&control)? { Ok(()) } else { hello.respawn.map_or(Ok(()), |args| respawn(&args, &home)) }
+}
+
+/// Nobody else's session, not to be looked into, children reaped by the kernel.
+fn settle() -> io::Result<OwnedFd> {
+    let control = std::io::stdin().as_fd().try_clone_to_owned()?;
+    nix::unistd::dup2_stdin(open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)?;
+    let _ = rustix::process::setsid();
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    rustix::thread::set_name(c"stack-launch")?;
+    // Files of containers' directories get the modes that are asked for.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    process::ignore_signals(&[libc::SIGCHLD, libc::SIGHUP, libc::SIGINT, libc::SIGPIPE]);
+    Ok(control)
+}
+
+fn enter_netns(kind: NetnsKind, fds: Vec<OwnedFd>) -> io::Result<()> {
+    match (kind, fds.first()) {
+        (NetnsKind::Current, _) => Ok(()),
+        (NetnsKind::New, _) => {
+            process::unshare(libc::CLONE_NEWNET)?;
+            process::loopback_up()
+        }
+        (NetnsKind::Join, Some(fd)) => {
+            Ok(move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network))?)
+        }
+        (NetnsKind::Join, None) => Err(io::Error::other("no namespace came along")),
+    }
+}
+
+/// Until the owner says goodbye (true) or is gone without (false).
+fn listen(control: &OwnedFd) -> io::Result<bool> {
+    loop {
+        let (bytes, fds) = match packet::receive(control) {
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Ok(false),
+            result => result?,
+        };
+        match bytes.first().map(|byte| Request::from_byte(*byte)) {
+            None => return Ok(false),
+            Some(Some(Request::Shutdown)) => return Ok(true),
+            Some(Some(Request::Order)) => fork_for(fds),
+            Some(None) => {}
+        }
+    }
+}
+
+/// The child reads the order itself, so that the next one need not wait for it.
+fn fork_for(fds: Vec<OwnedFd>) {
+    let mut fds = fds.into_iter();
+    let (Some(memory), Some(reply)) = (fds.next(), fds.next()) else { return };
+    match process::fork() {
+        Ok(Fork::Parent(_)) => {}
+        Ok(Fork::Child) => {
+            let kept: Vec<i32> =
+                fds.as_slice().iter().chain([&memory, &reply]).map(AsRawFd::as_raw_fd).collect();
+            let _ = process::close_all_except(&kept);
+            obey(memory, reply, fds.collect())
+        }
+        Err(e) => fail(&reply, &LaunchError::new("fork a monitor", e)),
+    }
+}
+
+fn obey(memory: OwnedFd, reply: OwnedFd, streams: Vec<OwnedFd>) -> ! {
+    match Order::from_memory(memory) {
+        Ok(message::Order::Create(bundle)) => monitor::run(*bundle, reply, streams),
+        Ok(message::Order::Exec(plan)) => monitor::exec(*plan, reply, streams),
+        Err(e) => fail(&reply, &LaunchError::new("read the order", e)),
+    }
+    process::exit(0)
+}
+
+fn fail(reply: &OwnedFd, error: &LaunchError) {
+    let reply_bytes = serde_json::to_vec(&Reply::Failed(error.clone())).unwrap_or_default();
+    let _ = packet::send(reply, &reply_bytes, &[]);
+}
+
+/// The owner's replacement, of the very program that runs here, where the owner was.
+fn respawn(args: &[String], home: &OwnedFd) -> io::Result<()> {
+    move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Network))?;
+    process::reset_signals();
+    std::process::Command::new("/proc/self/exe").arg0("stack").args(args).spawn().map(drop)
 }

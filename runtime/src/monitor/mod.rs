@@ -6,6 +6,15 @@
 //! | `log.json` | from its first byte on |
 //! | `exit.json` ([`Exit`]) | before the program is reaped; a failed start too |
 
+mod attach;
+mod exec;
+mod run;
+mod streams;
+
+pub use attach::{Attachment, attach};
+pub(crate) use exec::run as exec;
+pub(crate) use run::run;
+
 use crate::home;
 use crate::observed::{Exit, State};
 use serde::{Deserialize, Serialize};

@@ -61,7 +61,8 @@ fn bridged_frames_pass() {
     }
 }
 
-/// Turns packets for port 53 of the resolver to another port, in the calling thread's namespace.
+/// Turns packets for port 53 of the resolver to another port of it, in the calling thread's
+/// namespace. (`redirect` would not do: it sends local packets to 127.0.0.1.)
 pub(super) fn redirect_names(resolver: Ipv4Addr, port: u16) -> io::Result<()> {
     let chain = Chain { name: "names", kind: "nat", hook: Hook::Output, priority: DESTINATION_NAT, accept: true };
     let rule = |protocol| {
@@ -69,7 +70,7 @@ pub(super) fn redirect_names(resolver: Ipv4Addr, port: u16) -> io::Result<()> {
             Expression::Destination(resolver.octets()),
             Expression::Protocol(protocol),
             Expression::DestinationPort(53),
-            Expression::Redirect(port),
+            Expression::Rewrite { address: resolver.octets(), port },
         ]
     };
     Transaction::new(Family::Ipv4, TABLE).chain(&chain).rule("names", &rule(UDP)).rule("names", &rule(TCP)).commit()

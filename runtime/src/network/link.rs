@@ -72,16 +72,16 @@ pub(super) fn attach(home: &OwnedFd, netns: &OwnedFd, links: &[LinkPlan], gatewa
 }
 
 /// Only loopback.
-pub(super) fn loopback(home: &OwnedFd, netns: &OwnedFd) -> io::Result<()> {
+pub fn loopback(home: &OwnedFd, netns: &OwnedFd) -> io::Result<()> {
     visit(netns, home, || inside(&[], &[]))
 }
 
+/// The far end stays down here: the kernel would bring it up before it knows its peer.
 fn veth(link: &LinkPlan, bridge: u32, netns: &OwnedFd) -> rtnetlink::packet_route::link::LinkMessage {
     let mut peer = LinkMessageBuilder::<LinkUnspec>::new()
         .name(link.interface.clone())
         .address(link.mac.to_vec())
-        .setns_by_fd(netns.as_raw_fd())
-        .up();
+        .setns_by_fd(netns.as_raw_fd());
     let mut near = LinkVeth::new(&link.host_link, "").controller(bridge).up();
     if let Some(mtu) = link.mtu {
         peer = peer.mtu(mtu);
@@ -99,6 +99,7 @@ fn inside(links: &[LinkPlan], gateways: &[IpAddr]) -> io::Result<()> {
         if !link.addresses.iter().any(|(a, _)| a.is_ipv6()) {
             without_ipv6(&link.interface);
         }
+        batch.set_link(format!("bring up {}", link.interface), LinkUnspec::new_with_index(index).up().build());
         for address in &link.addresses {
             batch.add_address(format!("add {} to {}", address.0, link.interface), address_message(index, address));
         }

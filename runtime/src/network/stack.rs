@@ -96,6 +96,15 @@ struct Joined {
     publishing: Vec<Publishing>,
 }
 
+impl Joined {
+    /// Its ports are free when this returns.
+    async fn close(self) {
+        for publishing in self.publishing {
+            publishing.close().await;
+        }
+    }
+}
+
 /// Whether links are made (start) or found (adoption).
 #[derive(Clone, Copy, PartialEq)]
 enum Purpose {
@@ -164,12 +173,14 @@ impl StackNetwork {
         }
     }
 
-    /// The container ended: its names, ports and addresses are free. Unknown ids are fine.
+    /// The container ended: its names, ports and addresses are free when this returns. Unknown ids are fine.
     pub async fn disconnect(&self, id: &str) {
         self.zone.remove(id);
-        let mut state = self.state.lock().expect("no holder panics");
-        state.members.remove(id);
-        state.addresses.release(id);
+        let left = self.state.lock().expect("no holder panics").members.remove(id);
+        if let Some(joined) = left {
+            joined.close().await;
+        }
+        self.state.lock().expect("no holder panics").addresses.release(id);
     }
 
     /// Publishes further ports of a connected container.
@@ -216,10 +227,10 @@ impl StackNetwork {
     /// The end of the stack: ports, names and the uplink go. Not called in a crash.
     pub async fn close(&self) {
         let members = std::mem::take(&mut self.state.lock().expect("no holder panics").members);
-        for id in members.keys() {
-            self.zone.remove(id);
+        for (id, joined) in members {
+            self.zone.remove(&id);
+            joined.close().await;
         }
-        drop(members);
         self.uplink.stop().await;
     }
 

@@ -1,6 +1,7 @@
 //! Snapshots: one directory per layer, stacked by overlayfs.
 //!
-//! A snapshot is named by its chain id and lies in `store/snapshots/HEX/{fs,meta.json}`. `fs` is
+//! A snapshot is named by its chain id and lies in `store/snapshots/HEX/{fs,meta.json}`, with
+//! `blob.json` beside them if its archive is in the store. `fs` is
 //! an overlay lower directory as it is: a removed name is a character device 0:0, a directory
 //! that hides what is below has `trusted.overlay.opaque=y`. It never changes once it is there.
 //!
@@ -22,6 +23,7 @@ mod unpack;
 
 use crate::home;
 use crate::image::digest::{Hasher, Hashing, chain};
+use crate::image::store::{BlobRecord, LAYERS_MAX};
 use crate::image::{Digest, Doing, Error, Result, Store};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufWriter, Read, Write};
@@ -65,7 +67,7 @@ pub fn lower_dirs(store: &Store, chain_id: &str) -> io::Result<Vec<PathBuf>> {
     while !next.is_empty() {
         let meta = meta(store, &next)?;
         directories.push(directory(store, &next)?.join("fs"));
-        if directories.len() > crate::image::store::LAYERS_MAX {
+        if directories.len() > LAYERS_MAX {
             return Err(invalid(format!("chain {chain_id} has too many layers")));
         }
         next = meta.parent;
@@ -87,6 +89,15 @@ pub fn exists(store: &Store, chain_id: &str) -> bool {
 /// Bytes of file content of one snapshot, 0 when it does not exist.
 pub fn size(store: &Store, chain_id: &str) -> u64 {
     meta(store, chain_id).map_or(0, |m| m.size)
+}
+
+/// The blob that holds the layer's archive; `None`: it was built here.
+pub fn blob(store: &Store, chain_id: &str) -> io::Result<Option<BlobRecord>> {
+    home::read_json(&directory(store, chain_id)?.join("blob.json"))
+}
+
+pub(crate) fn set_blob(store: &Store, chain_id: &str, blob: &BlobRecord) -> io::Result<()> {
+    home::replace_json(&directory(store, chain_id)?.join("blob.json"), blob)
 }
 
 pub(crate) fn directory(store: &Store, chain_id: &str) -> io::Result<PathBuf> {

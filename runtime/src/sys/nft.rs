@@ -1,7 +1,7 @@
 //! nftables over netlink, without the `nft` program: just the bytes we need.
 //!
 //! A [`Transaction`] is tables, chains and rules that appear together or not at all. A rule
-//! is a list of [`Expression`]s: each loads a value into the one register used here,
+//! is a list of [`Expression`]s: each loads a value into a register,
 //! compares it (a mismatch ends the rule) or gives the verdict. Numbers are those of
 //! `linux/netfilter/nf_tables.h`; attribute values are big-endian, register contents are
 //! in network order for packet fields and in the machine's order for kernel values.
@@ -24,6 +24,8 @@ const APPEND: u16 = 0x800;
 const NESTED: u16 = 0x8000;
 /// The 16-byte register that every expression here uses.
 const REGISTER: u32 = 1;
+/// A second value, where an expression takes two.
+const SECOND_REGISTER: u32 = 2;
 
 /// Which packets a table sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,8 +71,8 @@ pub enum Expression {
     Accept,
     /// Leave with the address of the outgoing interface.
     Masquerade,
-    /// To a port of this host.
-    Redirect(u16),
+    /// To this address and port instead.
+    Rewrite { address: [u8; 4], port: u16 },
 }
 
 /// Bits of [`Expression::State`].
@@ -170,9 +172,10 @@ impl Expression {
             Self::Drop => verdict(0),
             Self::Accept => verdict(1),
             Self::Masquerade => expression("masq", &[]),
-            Self::Redirect(port) => {
-                let load = [number(1, REGISTER), nested(2, &attribute(1, &port.to_be_bytes()))].concat();
-                [expression("immediate", &load), expression("redir", &number(1, REGISTER))].concat()
+            Self::Rewrite { address, port } => {
+                let target = [number(1, 1), number(2, 2), number(3, REGISTER), number(5, SECOND_REGISTER)];
+                let load = [immediate(REGISTER, address), immediate(SECOND_REGISTER, &port.to_be_bytes())];
+                [load.concat(), expression("nat", &target.concat())].concat()
             }
         }
     }
@@ -186,6 +189,10 @@ fn meta(key: u32) -> Vec<u8> {
 /// Bytes of the packet into the register; base 1 is the network header, 2 the transport header.
 fn payload(base: u32, offset: u32, length: u32) -> Vec<u8> {
     expression("payload", &[number(1, REGISTER), number(2, base), number(3, offset), number(4, length)].concat())
+}
+
+fn immediate(register: u32, value: &[u8]) -> Vec<u8> {
+    expression("immediate", &[number(1, register), nested(2, &attribute(1, value))].concat())
 }
 
 fn equals(value: &[u8]) -> Vec<u8> {

@@ -3,6 +3,9 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+/// libc's constant of this name does not fit its type.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
 /// Which side of a fork this is.
 #[derive(Debug)]
 pub enum Fork {
@@ -36,7 +39,7 @@ pub fn clone(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Clon
     arguments.pidfd = (&raw mut pidfd) as u64;
     arguments.exit_signal = libc::SIGCHLD as u64;
     if let Some(group) = cgroup {
-        arguments.flags |= libc::CLONE_INTO_CGROUP as u64;
+        arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = group.as_raw_fd() as u64;
     }
     // SAFETY: without CLONE_VM this is a fork; the process is single-threaded and `arguments` outlives the call.

@@ -16,7 +16,8 @@ pub struct Instruction {
 pub fn install(program: &[Instruction], flags: u32) -> io::Result<()> {
     let length = u16::try_from(program.len())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the system call filter is too long"))?;
-    let filter = libc::sock_fprog { len: length, filter: program.as_ptr().cast::<libc::sock_filter>().cast_mut() };
+    let filter =
+        libc::sock_fprog { len: length, filter: program.as_ptr().cast::<libc::sock_filter>().cast_mut() };
     // SAFETY: Instruction has sock_filter's layout, the kernel only reads `length` of them, and both live across the call.
     let result =
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) };

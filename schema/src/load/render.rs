@@ -2,7 +2,7 @@
 //! choice sorted, extensions last; `$` is doubled so that the output loads again.
 
 use super::Loaded;
-use crate::attributes::{self, Shape};
+use crate::attributes::{self, Shape, Short};
 use crate::yaml::{Map, Node, Value, emit};
 
 /// As YAML.
@@ -70,6 +70,9 @@ fn order(node: &mut Node, shape: &Shape) {
             let nothing = Shape::default();
             let below = shape.item.as_deref().unwrap_or(&nothing);
             items.iter_mut().for_each(|item| order(item, below));
+            if shape.attribute.is_some_and(|attribute| attribute.short == Short::Hosts) {
+                items.sort_by_key(|item| item.as_str().and_then(|text| text.split('=').next()).map(str::to_owned));
+            }
         }
         _ => {}
     }
@@ -104,7 +107,30 @@ fn drop_empty_structs(tree: &mut Node) {
     }
 }
 
+/// docker compose writes extensions into JSON at the top level only.
+fn drop_extensions(node: &mut Node, shape: &Shape, is_root: bool) {
+    match &mut node.value {
+        Value::Map(map) => {
+            if !is_root && !shape.is_user_keyed() && !shape.members.is_empty() {
+                map.retain(|key, _| !key.starts_with("x-"));
+            }
+            for (key, entry) in map.iter_mut() {
+                if let Some(below) = shape.member(key) {
+                    drop_extensions(&mut entry.node, below, false);
+                }
+            }
+        }
+        Value::Seq(items) => {
+            if let Some(below) = &shape.item {
+                items.iter_mut().for_each(|item| drop_extensions(item, below, false));
+            }
+        }
+        _ => {}
+    }
+}
+
 fn json_members(tree: &mut Node) {
+    drop_extensions(tree, attributes::root(), true);
     let ensure = |node: &mut Node, key: &str, value: Value| {
         let place = node.place.clone();
         if let Some(map) = node.as_map_mut().filter(|map| !map.contains_key(key)) {
@@ -114,6 +140,10 @@ fn json_members(tree: &mut Node) {
     each_service(tree, |service| {
         ensure(service, "command", Value::Null);
         ensure(service, "entrypoint", Value::Null);
+        for rule in service.get_mut("develop").and_then(|develop| develop.get_mut("watch")).and_then(Node::as_seq_mut).into_iter().flatten() {
+            ensure(rule, "exec", Value::Map(Map::default()));
+            rule.get_mut("exec").into_iter().for_each(|exec| ensure(exec, "command", Value::Null));
+        }
         if let Some(deploy) = service.get_mut("deploy") {
             STRUCTS.iter().for_each(|key| ensure(deploy, key, Value::Map(Map::default())));
         }

@@ -4,6 +4,7 @@
 pub(super) const PERSONALITIES: [u64; 5] = [0, 8, 0x20000, 0x20008, 0xffff_ffff];
 
 /// Opened by a capability (its number).
+#[rustfmt::skip]
 pub(super) const BY_CAPABILITY: &[(u8, &[&str])] = &[
     (2, &["open_by_handle_at"]),
     (16, &["delete_module", "finit_module", "init_module"]),
@@ -26,6 +27,7 @@ pub(super) const BY_CAPABILITY: &[(u8, &[&str])] = &[
 ];
 
 /// Open to every container.
+#[rustfmt::skip]
 pub(super) const ALWAYS: &[&str] = &[
     // Files and directories.
     "access", "chdir", "chmod", "chown", "chown32", "close", "close_range", "copy_file_range", "creat", "dup", "dup2",

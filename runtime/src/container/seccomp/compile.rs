@@ -5,7 +5,8 @@
 
 use crate::sys::seccomp::Instruction;
 use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompOperator as Operator, LinuxSyscall,
+    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompOperator as Operator,
+    LinuxSyscall,
 };
 use std::collections::BTreeMap;
 
@@ -27,11 +28,42 @@ const ERRNO: u32 = 0x0005_0000;
 
 /// x32 has numbers of its own for these, from 512 on, in this order.
 const X32_OWN: [&str; 36] = [
-    "rt_sigaction", "rt_sigreturn", "ioctl", "readv", "writev", "recvfrom", "sendmsg", "recvmsg", "execve", "ptrace",
-    "rt_sigpending", "rt_sigtimedwait", "rt_sigqueueinfo", "sigaltstack", "timer_create", "mq_notify", "kexec_load",
-    "waitid", "set_robust_list", "get_robust_list", "vmsplice", "move_pages", "preadv", "pwritev", "rt_tgsigqueueinfo",
-    "recvmmsg", "sendmmsg", "process_vm_readv", "process_vm_writev", "setsockopt", "getsockopt", "io_setup",
-    "io_submit", "execveat", "preadv2", "pwritev2",
+    "rt_sigaction",
+    "rt_sigreturn",
+    "ioctl",
+    "readv",
+    "writev",
+    "recvfrom",
+    "sendmsg",
+    "recvmsg",
+    "execve",
+    "ptrace",
+    "rt_sigpending",
+    "rt_sigtimedwait",
+    "rt_sigqueueinfo",
+    "sigaltstack",
+    "timer_create",
+    "mq_notify",
+    "kexec_load",
+    "waitid",
+    "set_robust_list",
+    "get_robust_list",
+    "vmsplice",
+    "move_pages",
+    "preadv",
+    "pwritev",
+    "rt_tgsigqueueinfo",
+    "recvmmsg",
+    "sendmmsg",
+    "process_vm_readv",
+    "process_vm_writev",
+    "setsockopt",
+    "getsockopt",
+    "io_setup",
+    "io_submit",
+    "execveat",
+    "preadv2",
+    "pwritev2",
 ];
 
 /// What happens to one call: conditions in order, the first whose arguments all match wins.
@@ -66,10 +98,16 @@ pub(crate) fn compile(filter: &LinuxSeccomp) -> Vec<Instruction> {
     program
 }
 
-fn add(section: &mut BTreeMap<u32, Verdict>, call: &LinuxSyscall, default: u32, lookup: fn(&str) -> Option<u32>) {
+fn add(
+    section: &mut BTreeMap<u32, Verdict>,
+    call: &LinuxSyscall,
+    default: u32,
+    lookup: fn(&str) -> Option<u32>,
+) {
     let verdict = result(call.action(), call.errno_ret());
     for number in call.names().iter().filter_map(|name| lookup(name)) {
-        let entry = section.entry(number).or_insert_with(|| Verdict { rules: Vec::new(), otherwise: default });
+        let entry =
+            section.entry(number).or_insert_with(|| Verdict { rules: Vec::new(), otherwise: default });
         match call.args().as_deref() {
             None | Some([]) => entry.otherwise = verdict,
             Some(args) => entry.rules.push((args.to_vec(), verdict)),
@@ -143,7 +181,9 @@ fn conditions(args: &[LinuxSeccompArg], result: u32) -> Vec<Instruction> {
 fn comparison(arg: &LinuxSeccompArg, rest: u8) -> Vec<Instruction> {
     let (low, high) = (arg.value() as u32, (arg.value() >> 32) as u32);
     let offset = ARGUMENTS + 8 * arg.index() as u32;
-    let load = |word: u32| statement(LOAD_WORD, offset + 4 * if cfg!(target_endian = "little") { word } else { 1 - word });
+    let load = |word: u32| {
+        statement(LOAD_WORD, offset + 4 * if cfg!(target_endian = "little") { word } else { 1 - word })
+    };
     match arg.op() {
         Operator::ScmpCmpEq => {
             vec![load(1), jump(JUMP_EQUAL, high, 0, 2 + rest), load(0), jump(JUMP_EQUAL, low, 0, rest)]
@@ -165,7 +205,12 @@ fn comparison(arg: &LinuxSeccompArg, rest: u8) -> Vec<Instruction> {
     }
 }
 
-fn masked(arg: &LinuxSeccompArg, load_high: Instruction, load_low: Instruction, rest: u8) -> Vec<Instruction> {
+fn masked(
+    arg: &LinuxSeccompArg,
+    load_high: Instruction,
+    load_low: Instruction,
+    rest: u8,
+) -> Vec<Instruction> {
     let (mask, value) = (arg.value(), arg.value_two().unwrap_or(0));
     vec![
         load_high,
@@ -199,11 +244,19 @@ type Lookup = fn(&str) -> Option<u32>;
 fn table(arch: Arch) -> Option<(u32, Lookup)> {
     use syscalls::{aarch64, arm, x86, x86_64};
     Some(match arch {
-        Arch::ScmpArchX86_64 => (0xc000_003e, |name| Some(name.parse::<x86_64::Sysno>().ok()?.id().cast_unsigned())),
+        Arch::ScmpArchX86_64 => {
+            (0xc000_003e, |name| Some(name.parse::<x86_64::Sysno>().ok()?.id().cast_unsigned()))
+        }
         Arch::ScmpArchX32 => (0xc000_003e, x32),
-        Arch::ScmpArchX86 => (0x4000_0003, |name| Some(name.parse::<x86::Sysno>().ok()?.id().cast_unsigned())),
-        Arch::ScmpArchAarch64 => (0xc000_00b7, |name| Some(name.parse::<aarch64::Sysno>().ok()?.id().cast_unsigned())),
-        Arch::ScmpArchArm => (0x4000_0028, |name| Some(name.parse::<arm::Sysno>().ok()?.id().cast_unsigned())),
+        Arch::ScmpArchX86 => {
+            (0x4000_0003, |name| Some(name.parse::<x86::Sysno>().ok()?.id().cast_unsigned()))
+        }
+        Arch::ScmpArchAarch64 => {
+            (0xc000_00b7, |name| Some(name.parse::<aarch64::Sysno>().ok()?.id().cast_unsigned()))
+        }
+        Arch::ScmpArchArm => {
+            (0x4000_0028, |name| Some(name.parse::<arm::Sysno>().ok()?.id().cast_unsigned()))
+        }
         Arch::ScmpArchNative if cfg!(target_arch = "x86_64") => return table(Arch::ScmpArchX86_64),
         Arch::ScmpArchNative if cfg!(target_arch = "aarch64") => return table(Arch::ScmpArchAarch64),
         _ => return None,
@@ -212,7 +265,8 @@ fn table(arch: Arch) -> Option<(u32, Lookup)> {
 
 fn x32(name: &str) -> Option<u32> {
     let own = X32_OWN.iter().position(|own| *own == name).map(|index| 512 + index as u32);
-    own.or_else(|| Some(name.parse::<syscalls::x86_64::Sysno>().ok()?.id().cast_unsigned())).map(|n| n | X32_BIT)
+    own.or_else(|| Some(name.parse::<syscalls::x86_64::Sysno>().ok()?.id().cast_unsigned()))
+        .map(|n| n | X32_BIT)
 }
 
 fn statement(code: u16, k: u32) -> Instruction {

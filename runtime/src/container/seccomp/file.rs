@@ -2,7 +2,9 @@
 
 use super::{Set, native, profile};
 use crate::container::capability;
-use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSyscallBuilder};
+use oci_spec::runtime::{
+    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSyscallBuilder,
+};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -68,7 +70,9 @@ fn bind(file: Profile, capabilities: &Set) -> LinuxSeccomp {
     let ours = native();
     let family = file.arch_map.into_iter().find(|family| ours.first() == Some(&family.architecture));
     let architectures = match family {
-        Some(family) => std::iter::once(family.architecture).chain(family.sub_architectures.unwrap_or_default()).collect(),
+        Some(family) => {
+            std::iter::once(family.architecture).chain(family.sub_architectures.unwrap_or_default()).collect()
+        }
         None if file.architectures.is_empty() => ours,
         None => file.architectures,
     };
@@ -98,8 +102,11 @@ fn is_native(name: &String) -> bool {
 fn to_oci(group: Group) -> oci_spec::runtime::LinuxSyscall {
     let mut names = group.names;
     names.extend(group.name);
-    let mut call =
-        LinuxSyscallBuilder::default().names(names).action(group.action).build().expect("no field is required");
+    let mut call = LinuxSyscallBuilder::default()
+        .names(names)
+        .action(group.action)
+        .build()
+        .expect("no field is required");
     call.set_errno_ret(group.errno_ret).set_args(group.args);
     call
 }

@@ -11,8 +11,8 @@ mod file;
 use super::capability::Set;
 pub(crate) use compile::compile;
 use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompBuilder,
-    LinuxSeccompOperator as Operator, LinuxSyscall, LinuxSyscallBuilder,
+    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompArgBuilder,
+    LinuxSeccompBuilder, LinuxSeccompOperator as Operator, LinuxSyscall, LinuxSyscallBuilder,
 };
 use std::path::Path;
 
@@ -37,7 +37,9 @@ pub(crate) fn default(capabilities: &Set) -> LinuxSeccomp {
     calls.push(allow(&["socket"], vec![arg(0, AF_ALG, Operator::ScmpCmpLt)]));
     calls.push(allow(&["socket"], vec![arg(0, AF_ALG + 1, Operator::ScmpCmpEq)]));
     calls.push(allow(&["socket"], vec![arg(0, AF_VSOCK, Operator::ScmpCmpGt)]));
-    calls.extend(allowed::PERSONALITIES.map(|value| allow(&["personality"], vec![arg(0, value, Operator::ScmpCmpEq)])));
+    calls.extend(
+        allowed::PERSONALITIES.map(|value| allow(&["personality"], vec![arg(0, value, Operator::ScmpCmpEq)])),
+    );
     for (capability, names) in allowed::BY_CAPABILITY {
         if capabilities.contains(capability) {
             calls.push(allow(names, vec![]));
@@ -59,7 +61,12 @@ fn native() -> Vec<Arch> {
     }
 }
 
-fn profile(default: Action, errno: Option<u32>, architectures: Vec<Arch>, calls: Vec<LinuxSyscall>) -> LinuxSeccomp {
+fn profile(
+    default: Action,
+    errno: Option<u32>,
+    architectures: Vec<Arch>,
+    calls: Vec<LinuxSyscall>,
+) -> LinuxSeccomp {
     let mut seccomp = LinuxSeccompBuilder::default()
         .default_action(default)
         .architectures(architectures)
@@ -83,7 +90,12 @@ fn call(names: &[&str], action: Action, errno: Option<u32>, args: Vec<LinuxSecco
 }
 
 fn arg(index: usize, value: u64, operator: Operator) -> LinuxSeccompArg {
-    LinuxSeccompArgBuilder::default().index(index).value(value).op(operator).build().expect("no field is required")
+    LinuxSeccompArgBuilder::default()
+        .index(index)
+        .value(value)
+        .op(operator)
+        .build()
+        .expect("no field is required")
 }
 
 /// The first argument has none of these bits.

@@ -137,24 +137,30 @@ fn load_image(
         return Err(Error::invalid("the image", reason));
     }
     let mut parent = String::new();
-    let mut stored = Vec::new();
     for (diff_id, content) in diff_ids.iter().zip(layers) {
-        let layer = snapshot::unpack(store, &parent, compress::decode(content.open()?, compress::bound(content.size))?, Some(diff_id))?;
+        let plain = compress::decode(content.open()?, compress::bound(content.size))?;
+        let layer = snapshot::unpack(store, &parent, plain, Some(diff_id))?;
         parent = layer.chain_id.to_string();
-        stored.push((diff_id.clone(), keep_blob(store, &parent, content, manifest.is_some())?));
+        keep_blob(store, &parent, content, manifest.is_some())?;
     }
-    let id = store.write_image_with(config, stored, manifest, &references)?;
+    let id = store.write_image_with(config, diff_ids, manifest, &references)?;
     Ok(Loaded { id, references })
 }
 
 /// A plain archive that the snapshot reproduces need not be kept twice.
-fn keep_blob(store: &Store, chain_id: &str, content: &Content, needed: bool) -> Result<Option<BlobRecord>> {
+fn keep_blob(store: &Store, chain_id: &str, content: &Content, needed: bool) -> Result<()> {
+    let doing = || format!("record the blob of layer {chain_id}");
+    let known = snapshot::blob(store, chain_id).doing(doing)?.is_some_and(|b| store.has_blob(&b.digest));
     let media_type = media_type(content)?;
-    if !needed && media_type == OCI_LAYER && snapshot::archive(store, chain_id, std::io::sink()).is_ok() {
-        return Ok(None);
+    if needed || !known {
+        if !needed && media_type == OCI_LAYER && snapshot::archive(store, chain_id, std::io::sink()).is_ok() {
+            return Ok(());
+        }
+        content.keep(store)?;
+        let record = BlobRecord { digest: content.digest.clone(), size: content.size, media_type: media_type.into() };
+        snapshot::set_blob(store, chain_id, &record).doing(doing)?;
     }
-    content.keep(store)?;
-    Ok(Some(BlobRecord { digest: content.digest.clone(), size: content.size, media_type: media_type.into() }))
+    Ok(())
 }
 
 fn media_type(content: &Content) -> Result<&'static str> {

@@ -78,10 +78,10 @@ impl<W: Write> Saver<'_, W> {
     }
 
     fn describe(&self, layer: &LayerRecord) -> Result<Descriptor> {
-        if let Some(blob) = &layer.blob
+        if let Some(blob) = snapshot::blob(self.store, layer.chain_id.as_str())?
             && self.store.has_blob(&blob.digest)
         {
-            return Ok(Descriptor::new(&blob.media_type, blob.digest.clone(), blob.size));
+            return Ok(Descriptor::new(&blob.media_type, blob.digest, blob.size));
         }
         let mut count = Count(0);
         snapshot::archive(self.store, layer.chain_id.as_str(), &mut count)?;

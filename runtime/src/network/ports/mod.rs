@@ -47,6 +47,15 @@ impl Publishing {
     pub fn ports(&self) -> &[PublishedPort] {
         &self.ports
     }
+
+    /// Ends it and waits until the ports are free.
+    pub async fn close(mut self) {
+        for task in std::mem::take(&mut self.tasks) {
+            task.abort();
+            // Aborted, as asked for.
+            drop(task.await);
+        }
+    }
 }
 
 impl Drop for Publishing {

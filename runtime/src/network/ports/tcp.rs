@@ -34,7 +34,7 @@ pub(super) async fn forward(sockets: Vec<(SocketAddr, OwnedFd)>, target: SocketA
                 continue;
             }
         };
-        serve(&listeners, target, &stack, &mut connections).await;
+        serve(&listeners, target, &table, &stack, &mut connections).await;
         drop(listeners);
         sockets.iter().for_each(pause);
     }
@@ -66,8 +66,15 @@ fn pause(socket: &OwnedFd) {
     }
 }
 
-/// Accepts until the service refuses.
-async fn serve(listeners: &[TcpListener], target: SocketAddr, stack: &Arc<Worker>, connections: &mut JoinSet<bool>) {
+/// Accepts until the service refuses and really has gone (a late refusal of an earlier
+/// connection says nothing about the service that came back).
+async fn serve(
+    listeners: &[TcpListener],
+    target: SocketAddr,
+    table: &ListenTable,
+    stack: &Arc<Worker>,
+    connections: &mut JoinSet<bool>,
+) {
     loop {
         tokio::select! {
             client = accept_any(listeners) => {
@@ -75,7 +82,7 @@ async fn serve(listeners: &[TcpListener], target: SocketAddr, stack: &Arc<Worker
                 connections.spawn(async move { connection(client, target, &stack).await });
             }
             Some(ended) = connections.join_next() => {
-                if matches!(ended, Ok(false)) {
+                if matches!(ended, Ok(false)) && !table.answers(target.port()) {
                     return;
                 }
             }

@@ -53,7 +53,17 @@ fn the_default_allows_programs_and_refuses_the_machine() {
     for name in ["read", "execve", "chroot", "ptrace", "futex", "clone"] {
         assert_eq!(verdict(&program, name, 0), ALLOW, "{name}");
     }
-    for name in ["mount", "unshare", "setns", "keyctl", "bpf", "reboot", "init_module", "kexec_load", "io_uring_setup"] {
+    for name in [
+        "mount",
+        "unshare",
+        "setns",
+        "keyctl",
+        "bpf",
+        "reboot",
+        "init_module",
+        "kexec_load",
+        "io_uring_setup",
+    ] {
         assert_eq!(verdict(&program, name, 0), EPERM, "{name}");
     }
     assert!(program.len() < 4096, "{}", program.len());
@@ -114,8 +124,12 @@ fn comparisons_use_all_64_bits() {
     ];
     for (operator, expected) in cases {
         let rule = call(&["read"], Action::ScmpActAllow, None, vec![arg(1, big, operator)]);
-        let program =
-            compile(&profile(Action::ScmpActErrno, Some(1), vec![oci_spec::runtime::Arch::ScmpArchX86_64], vec![rule]));
+        let program = compile(&profile(
+            Action::ScmpActErrno,
+            Some(1),
+            vec![oci_spec::runtime::Arch::ScmpArchX86_64],
+            vec![rule],
+        ));
         for (value, holds) in [5, 0x1_0000_0004, big, 0x2_0000_0000].into_iter().zip(expected) {
             let found = run(&program, X86_64, number("read"), [0, value, 0, 0, 0, 0]);
             assert_eq!(found == ALLOW, holds, "{operator:?} {value:#x}");
@@ -130,8 +144,12 @@ fn all_arguments_of_a_rule_must_match_and_rules_are_alternatives() {
         call(&["read"], Action::ScmpActAllow, None, both),
         call(&["read"], Action::ScmpActErrno, Some(5), vec![arg(0, 9, Operator::ScmpCmpEq)]),
     ];
-    let program =
-        compile(&profile(Action::ScmpActErrno, Some(1), vec![oci_spec::runtime::Arch::ScmpArchX86_64], calls));
+    let program = compile(&profile(
+        Action::ScmpActErrno,
+        Some(1),
+        vec![oci_spec::runtime::Arch::ScmpArchX86_64],
+        calls,
+    ));
     let try_with = |a, b| run(&program, X86_64, number("read"), [a, b, 0, 0, 0, 0]);
     assert_eq!([try_with(1, 2), try_with(1, 3), try_with(9, 0)], [ALLOW, EPERM, ERRNO | 5]);
 }

@@ -1,0 +1,92 @@
+//! Standard streams and the program itself.
+
+use super::{Context, Note, reaper};
+use crate::container::DEFAULT_PATH;
+use crate::sys::process;
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
+use rustix::fs::{FileType, Gid, Mode, Uid, fchown};
+use std::ffi::CString;
+use std::io;
+
+/// Puts the streams at 0, 1, 2. Pipes and terminals of our own belong to the user, so that programs may open
+/// `/dev/stdout` anew.
+pub(super) fn streams(context: &mut Context<'_>, terminal: bool) -> io::Result<()> {
+    let Some([input, output, error]) = context.streams.take() else { return Ok(()) };
+    if context.owns_streams {
+        for stream in [&input, &output, &error] {
+            own(stream, context, terminal)?;
+        }
+    }
+    dup2_stdin(&input)?;
+    dup2_stdout(&output)?;
+    dup2_stderr(&error)?;
+    if terminal {
+        rustix::process::ioctl_tiocsctty(&input)?;
+    }
+    Ok(())
+}
+
+fn own(stream: &std::os::fd::OwnedFd, context: &Context<'_>, terminal: bool) -> io::Result<()> {
+    let is_pipe = super::path::file_type(stream)? == FileType::Fifo;
+    if !is_pipe && !terminal {
+        return Ok(());
+    }
+    // A terminal keeps its group, by which others may write to it.
+    let group = is_pipe.then(|| Gid::from_raw(context.identity.gid));
+    Ok(fchown(stream, Some(Uid::from_raw(context.identity.uid)), group)?)
+}
+
+/// Becomes the program, or its reaper.
+pub(super) fn execute(context: &mut Context<'_>, args: &[String], with_reaper: bool) -> io::Result<()> {
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    if !context.environment.iter().any(|own| own.starts_with("HOME=")) {
+        context.environment.push(format!("HOME={}", context.identity.home));
+    }
+    if with_reaper {
+        reaper::stand_in_front()?;
+    }
+    process::close_on_exec()?;
+    context.link.send(&Note::Executing, &[])?;
+    process::reset_signals();
+    let program = args.first().map_or("", String::as_str);
+    let argv = args.iter().map(|arg| CString::new(arg.as_str())).collect::<Result<Vec<_>, _>>()?;
+    let env =
+        context.environment.iter().map(|own| CString::new(own.as_str())).collect::<Result<Vec<_>, _>>()?;
+    let mut denied = None;
+    for candidate in candidates(program, &context.environment) {
+        let Err(error) = nix::unistd::execve(&CString::new(candidate)?, &argv, &env);
+        match error {
+            nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR if !program.contains('/') => {}
+            nix::errno::Errno::EACCES if !program.contains('/') => denied = Some(error),
+            error => return Err(error.into()),
+        }
+    }
+    Err(denied.map_or_else(not_found, io::Error::from))
+}
+
+fn not_found() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "executable file not found in PATH")
+}
+
+/// Where the program may be, in the order of the container's own PATH.
+fn candidates(program: &str, environment: &[String]) -> Vec<String> {
+    if program.contains('/') {
+        return vec![program.to_owned()];
+    }
+    let path = environment.iter().rev().find_map(|own| own.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    let dirs = path.split(':').filter(|_| !program.is_empty());
+    dirs.map(|dir| if dir.is_empty() { format!("./{program}") } else { format!("{dir}/{program}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::candidates;
+
+    #[test]
+    fn the_containers_path_is_searched() {
+        let environment = ["PATH=/a:/b".to_owned()];
+        assert_eq!(candidates("sh", &environment), ["/a/sh", "/b/sh"]);
+        assert_eq!(candidates("./sh", &environment), ["./sh"]);
+        assert!(candidates("", &environment).is_empty());
+    }
+}

@@ -1,0 +1,247 @@
+//! Mounts, devices and files inside the new root. Targets are resolved inside it, see [`super::path`].
+
+use super::options::{self, Options};
+use super::path::{self, Kind};
+use super::{Context, Note, root};
+use crate::container::{ContentFile, ImageMount};
+use crate::sys::mount::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY, set_attributes, set_propagation};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, makedev, mknodat, openat, symlinkat,
+    unlinkat,
+};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+pub(super) fn mount(context: &Context<'_>, mount: &Mount) -> io::Result<()> {
+    let options = options::parse(mount.options().as_deref().unwrap_or_default());
+    let source = mount.source().as_deref().unwrap_or(Path::new("none"));
+    let target = mount.destination();
+    match mount.typ().as_deref() {
+        Some("bind") => bind(context, source, target, &options),
+        Some("cgroup" | "cgroup2") => control_groups(context, target, &options),
+        Some(kind) => attach(context, &file_system(kind, source, &options)?, target, Kind::Directory),
+        None => Err(Errno::INVAL.into()),
+    }
+}
+
+/// A detached new file system.
+fn file_system(kind: &str, source: &Path, options: &Options) -> io::Result<OwnedFd> {
+    let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&fs, "source", source)?;
+    for (key, value) in &options.data {
+        let set = match value {
+            Some(value) => fsconfig_set_string(&fs, key.as_str(), value.as_str()),
+            None => fsconfig_set_flag(&fs, key.as_str()),
+        };
+        set.map_err(|e| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("option {key}: {}", io::Error::from(e)))
+        })?;
+    }
+    fsconfig_create(&fs)?;
+    let tree = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    change(&tree, options, false)?;
+    Ok(tree)
+}
+
+fn change(tree: &OwnedFd, options: &Options, recursive: bool) -> io::Result<()> {
+    if options.set != 0 || options.clear != 0 {
+        // The kernel wants a new time mode to come with all the old one's bits cleared.
+        let clear = if options.set & libc::MOUNT_ATTR__ATIME != 0 { libc::MOUNT_ATTR__ATIME } else { 0 };
+        set_attributes(tree, options.set, options.clear | clear, recursive)?;
+    }
+    Ok(())
+}
+
+fn attach(context: &Context<'_>, tree: &OwnedFd, target: &Path, kind: Kind) -> io::Result<()> {
+    let target = path::make(context.root()?, target, kind)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(tree, "", target, "", flags)?)
+}
+
+fn bind(context: &Context<'_>, source: &Path, target: &Path, options: &Options) -> io::Result<()> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if options.recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let tree = match &options.inside {
+        None => open_tree(CWD, source, flags)?,
+        Some(dir) => {
+            let inner = source.strip_prefix(dir).map_err(|_| Errno::INVAL)?;
+            let dir = File::open(dir)?;
+            let source = path::open(&dir, inner, OFlags::PATH)?;
+            open_tree(source, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?
+        }
+    };
+    change(&tree, options, options.recursive)?;
+    let kind = if path::file_type(&tree)? == FileType::Directory { Kind::Directory } else { Kind::File };
+    set_propagation(&tree, options.propagation.unwrap_or(libc::MS_PRIVATE), options.recursive)?;
+    attach(context, &tree, target, kind)
+}
+
+/// Version 2: a mount of the namespace's own view. Version 1: a directory per controller with the
+/// container's group as its root.
+fn control_groups(context: &Context<'_>, target: &Path, options: &Options) -> io::Result<()> {
+    let groups = context.group.legacy();
+    if groups.is_empty() {
+        let kind = if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "cgroup2" } else { "tmpfs" };
+        return attach(context, &file_system(kind, Path::new("cgroup"), options)?, target, Kind::Directory);
+    }
+    let outer = Options { set: NO_SUID | NO_DEV | NO_EXEC, ..Options::default() };
+    attach(context, &file_system("tmpfs", Path::new("tmpfs"), &outer)?, target, Kind::Directory)?;
+    let unified = context.group.unified_dir().map(|dir| ("unified", dir));
+    for (name, dir) in groups.iter().map(|(name, dir)| (name.as_str(), dir.as_path())).chain(unified) {
+        bind(context, dir, &target.join(name), options)?;
+    }
+    set_attributes(path::open(context.root()?, target, OFlags::PATH)?, options.set, options.clear, false)
+}
+
+pub(super) fn image(context: &Context<'_>, image: &ImageMount) -> io::Result<()> {
+    let tree = match image.lower_dirs.as_slice() {
+        [] => return Err(io::Error::other("the image has no layers")),
+        [only] => open_tree(CWD, only, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?,
+        layers => root::overlay(layers, None, false, &context.scratch)?,
+    };
+    set_attributes(&tree, READ_ONLY | NO_DEV, 0, false)?;
+    let target = Path::new(&image.target);
+    let Some(inner) = &image.subpath else { return attach(context, &tree, target, Kind::Directory) };
+    // A part of a mount can be taken only where the mount is attached: at the target itself.
+    attach(context, &tree, target, Kind::Directory)?;
+    let whole = path::open(context.root()?, target, OFlags::PATH)?;
+    let part = path::open(&whole, Path::new(inner), OFlags::PATH)?;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let part = open_tree(part, "", flags)?;
+    drop(whole);
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(&part, "", path::open(context.root()?, target, OFlags::PATH)?, "", flags)?)
+}
+
+/// Takes the mount from the other container's mount namespace, and comes back.
+pub(super) fn shared_memory(context: &Context<'_>, pid: i32) -> io::Result<()> {
+    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+    let own = File::open("/proc/self/ns/mnt")?;
+    let other = File::open(format!("/proc/{pid}/ns/mnt"))?;
+    move_into_link_name_space(other.as_fd(), Some(LinkNameSpaceType::Mount))?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = open_tree(CWD, "/dev/shm", flags);
+    move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Mount))?;
+    attach(context, &tree?, Path::new("/dev/shm"), Kind::Directory)
+}
+
+pub(super) fn device(context: &Context<'_>, device: &LinuxDevice) -> io::Result<()> {
+    let (dir, name) = path::parent(context.root()?, device.path())?;
+    let kind = match device.typ() {
+        LinuxDeviceType::B => FileType::BlockDevice,
+        LinuxDeviceType::P => FileType::Fifo,
+        _ => FileType::CharacterDevice,
+    };
+    let mode = Mode::from_raw_mode(device.file_mode().unwrap_or(0o666));
+    let number = makedev(device.major() as u32, device.minor() as u32);
+    match mknodat(&dir, &name, kind, mode, number) {
+        Err(Errno::EXIST) => {
+            unlinkat(&dir, &name, AtFlags::empty())?;
+            mknodat(&dir, &name, kind, mode, number)?;
+        }
+        result => result?,
+    }
+    // Whatever the umask is.
+    chmodat(&dir, &name, mode, AtFlags::empty())?;
+    let owner = device.uid().map(Uid::from_raw);
+    Ok(chownat(&dir, &name, owner, device.gid().map(Gid::from_raw), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+pub(super) fn link(context: &Context<'_>, link: &str, target: &str) -> io::Result<()> {
+    let (dir, name) = path::parent(context.root()?, Path::new(link))?;
+    match symlinkat(target, dir, name) {
+        Err(Errno::EXIST) => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+pub(super) fn content(context: &Context<'_>, file: &ContentFile) -> io::Result<()> {
+    let (dir, name) = path::parent(context.root()?, Path::new(&file.target))?;
+    let _ = unlinkat(&dir, &name, AtFlags::empty());
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut made = File::from(openat(dir, name, flags, Mode::from_raw_mode(0o600))?);
+    made.write_all(file.content.as_bytes())?;
+    rustix::fs::fchown(&made, Some(Uid::from_raw(file.uid)), Some(Gid::from_raw(file.gid)))?;
+    made.set_permissions(std::fs::Permissions::from_mode(file.mode & 0o7777))
+}
+
+/// A file shows nothing, a directory is empty; what is not there needs no mask.
+pub(super) fn mask(context: &Context<'_>, masked: &Path) -> io::Result<()> {
+    let target = match path::open(context.root()?, masked, OFlags::PATH) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        result => result?,
+    };
+    let tree = if path::file_type(&target)? == FileType::Directory {
+        let options = Options { set: READ_ONLY | NO_SUID | NO_DEV | NO_EXEC, ..Options::default() };
+        file_system("tmpfs", Path::new("tmpfs"), &options)?
+    } else {
+        open_tree(CWD, "/dev/null", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?
+    };
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(&tree, "", target, "", flags)?)
+}
+
+pub(super) fn read_only(context: &Context<'_>, at: &Path) -> io::Result<()> {
+    let target = match path::open(context.root()?, at, OFlags::PATH) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        result => result?,
+    };
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(&target, "", flags)?;
+    set_attributes(&tree, READ_ONLY, 0, true)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(&tree, "", target, "", flags)?)
+}
+
+pub(super) fn bind_file(
+    context: &Context<'_>,
+    source: &Path,
+    target: &str,
+    read_only: bool,
+) -> io::Result<()> {
+    let set = if read_only { READ_ONLY } else { 0 };
+    bind(context, source, Path::new(target), &Options { set, ..Options::default() })
+}
+
+/// A terminal of the container's own devpts. The monitor (or the owner of an exec) gets the master side.
+pub(super) fn terminal(context: &mut Context<'_>, console: bool, size: Option<(u16, u16)>) -> io::Result<()> {
+    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+    let ours = File::open("/")?;
+    let root = context.root().unwrap_or(ours.as_fd());
+    let master = path::open(root, Path::new("/dev/pts/ptmx"), OFlags::RDWR | OFlags::NOCTTY)?;
+    if rustix::fs::fstatfs(&master)?.f_type != libc::DEVPTS_SUPER_MAGIC {
+        return Err(io::Error::other("/dev/pts is not a devpts"));
+    }
+    unlockpt(&master)?;
+    if let Some((rows, cols)) = size {
+        crate::sys::tty::resize(&master, rows, cols)?;
+    }
+    let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    if console {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = open_tree(CWD, format!("/proc/self/fd/{}", slave.as_raw_fd()), flags);
+        // The terminal lies in a mount that is not reachable by the host's procfs on old kernels.
+        if let Ok(tree) = tree {
+            attach(context, &tree, Path::new("/dev/console"), Kind::File)?;
+        }
+    }
+    context.link.send(&Note::Terminal, &[master.as_fd()])?;
+    context.streams = Some([slave.try_clone()?, slave.try_clone()?, slave]);
+    context.owns_streams = true;
+    Ok(())
+}

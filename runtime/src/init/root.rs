@@ -1,0 +1,132 @@
+//! The root file system: an overlay of the image's layers and the container's own, mounted inside the
+//! container's mount namespace only, so nothing of it can leak.
+
+use super::Context;
+use crate::sys::mount::{READ_ONLY, set_attributes};
+use rustix::fs::{CWD, Mode, OFlags, open};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    mount_change, move_mount, open_tree, unmount,
+};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Under systemd `/` is shared: what we mount would appear on the host. Slave: its later mounts appear here.
+pub(super) fn private_mounts() -> io::Result<()> {
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+    Ok(())
+}
+
+/// Mounts the root at `at` and returns it.
+pub(super) fn mount(
+    lower_dirs: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    at: &Path,
+    volatile: bool,
+) -> io::Result<OwnedFd> {
+    let tree = match lower_dirs {
+        // An image without layers: the container's own is all there is.
+        [] => open_tree(CWD, upper, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?,
+        _ => overlay(lower_dirs, Some((upper, work)), volatile, at)?,
+    };
+    // A slave of nothing: private.
+    crate::sys::mount::set_propagation(&tree, libc::MS_PRIVATE, false)?;
+    move_mount(&tree, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    Ok(open(at, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// A detached overlay; without upper directory it is read-only. `scratch` is a directory to mount at where
+/// the kernel cannot do without. Paths go through descriptors: an option of
+/// the mount interface has at most 256 bytes, and colons in paths mean nothing there.
+pub(super) fn overlay(
+    lower_dirs: &[PathBuf],
+    upper: Option<(&Path, &Path)>,
+    volatile: bool,
+    scratch: &Path,
+) -> io::Result<OwnedFd> {
+    let opened = |path: &Path| open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let lower = lower_dirs
+        .iter()
+        .map(|dir| opened(dir).map_err(|e| about(dir, e)))
+        .collect::<io::Result<Vec<_>>>()?;
+    let upper = upper.map(|(upper, work)| Ok::<_, io::Error>((opened(upper)?, opened(work)?))).transpose()?;
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "source", "overlay")?;
+    for dir in &lower {
+        match fsconfig_set_string(&context, "lowerdir+", magic(dir)) {
+            Err(Errno::INVAL) => return overlay_before_6_5(&lower, upper.as_ref(), volatile, scratch),
+            result => result?,
+        }
+    }
+    if let Some((upper, work)) = &upper {
+        fsconfig_set_string(&context, "upperdir", magic(upper))?;
+        fsconfig_set_string(&context, "workdir", magic(work))?;
+    }
+    // An index would tie the upper directory to these very lower ones; kernels without it need no switch.
+    let _ = fsconfig_set_string(&context, "index", "off");
+    if volatile && upper.is_some() {
+        fsconfig_set_flag(&context, "volatile")?;
+    }
+    fsconfig_create(&context).map_err(|e| explain(&context, e))?;
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
+}
+
+/// The old call mounts at a place: do it at the scratch directory, take the tree, and clear the place again.
+fn overlay_before_6_5(
+    lower: &[OwnedFd],
+    upper: Option<&(OwnedFd, OwnedFd)>,
+    volatile: bool,
+    scratch: &Path,
+) -> io::Result<OwnedFd> {
+    let mut data = format!("lowerdir={}", lower.iter().map(magic).collect::<Vec<_>>().join(":"));
+    if let Some((upper, work)) = upper {
+        data += &format!(",upperdir={},workdir={}", magic(upper), magic(work));
+        data += if volatile { ",index=off,volatile" } else { ",index=off" };
+    }
+    let data = std::ffi::CString::new(data)?;
+    rustix::mount::mount("overlay", scratch, "overlay", MountFlags::empty(), Some(data.as_c_str()))?;
+    let tree = open_tree(CWD, scratch, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC);
+    unmount(scratch, UnmountFlags::DETACH)?;
+    Ok(tree?)
+}
+
+fn magic(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+fn about(path: &Path, error: Errno) -> io::Error {
+    let error = io::Error::from(error);
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// The kernel's own words, where it left some.
+fn explain(context: &OwnedFd, error: Errno) -> io::Error {
+    let mut text = [0; 512];
+    let said = context.as_fd().try_clone_to_owned().map(File::from).and_then(|mut file| file.read(&mut text));
+    match said {
+        Ok(length) if length > 2 => {
+            let words = String::from_utf8_lossy(&text[2..length]).trim().to_owned();
+            io::Error::new(io::Error::from(error).kind(), format!("{words}: {}", io::Error::from(error)))
+        }
+        _ => error.into(),
+    }
+}
+
+/// The new root becomes `/`; the old one is gone from here.
+pub(super) fn pivot(context: &mut Context<'_>) -> io::Result<()> {
+    let root = context.root.take().ok_or_else(|| io::Error::other("there is no root"))?;
+    rustix::process::fchdir(&root)?;
+    rustix::process::pivot_root(".", ".")?;
+    unmount(".", UnmountFlags::DETACH)?;
+    Ok(rustix::process::chdir("/")?)
+}
+
+pub(super) fn make_read_only() -> io::Result<()> {
+    let root = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    set_attributes(root, READ_ONLY, 0, false)
+}

@@ -1,0 +1,322 @@
+//! A monitor's life: make the init, wait for the go, watch, witness the end. Single-threaded, no runtime.
+
+use super::streams::Streams;
+use super::{RunRecord, start_time};
+use crate::cgroup::Group;
+use crate::container::Bundle;
+use crate::home;
+use crate::init::{self, Context, Link, Note};
+use crate::launch::message::{Command, Reply};
+use crate::launch::{LaunchError, Named};
+use crate::observed::Exit;
+use crate::sys::{packet, process};
+use jiff::Timestamp;
+use oci_spec::runtime::LinuxNamespaceType as Kind;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// An init and the monitor's end of its socket.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    pub link: OwnedFd,
+}
+
+/// How far init has come.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    pub warnings: Vec<String>,
+    pub terminal: Option<OwnedFd>,
+    pub failure: Option<LaunchError>,
+    executing: bool,
+}
+
+struct Monitor {
+    bundle: Bundle,
+    group: Group,
+    child: Child,
+    streams: Streams,
+    started_at: String,
+}
+
+/// Serves one container to its end.
+pub(crate) fn run(bundle: Bundle, reply: OwnedFd, given: Vec<OwnedFd>) -> ! {
+    settle(c"stack-monitor");
+    if bundle.ephemeral {
+        // Dies with the launcher; init dies with the monitor.
+        let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    }
+    match Monitor::create(bundle, &reply, given) {
+        Ok(monitor) => monitor.serve(reply),
+        Err(error) => tell(&reply, &Reply::Failed(error), &[]),
+    }
+    process::exit(0)
+}
+
+/// A session of its own, a name to be found by, and no signal but SIGKILL to end it.
+pub(crate) fn settle(name: &std::ffi::CStr) {
+    let _ = rustix::process::setsid();
+    let _ = rustix::thread::set_name(name);
+    process::reset_signals();
+    process::ignore_signals(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE]);
+}
+
+/// The owner may be gone; then nobody needs to know.
+pub(crate) fn tell(reply: &OwnedFd, message: &Reply, fds: &[BorrowedFd<'_>]) {
+    if let Ok(bytes) = serde_json::to_vec(message) {
+        let _ = packet::send(reply, &bytes, fds);
+    }
+}
+
+impl Monitor {
+    fn create(bundle: Bundle, reply: &OwnedFd, given: Vec<OwnedFd>) -> Result<Self, LaunchError> {
+        prepare_dir(&bundle).named(format!("prepare {}", bundle.dir.display()))?;
+        let resources =
+            bundle.spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
+        let (group, warnings) = Group::create(&bundle.cgroup, &resources).named("make the control group")?;
+        let terminal = bundle.spec.process().as_ref().and_then(|process| process.terminal()) == Some(true);
+        let made = Streams::open(&bundle, terminal, given).named("make the standard streams");
+        let cloned = made.and_then(|(streams, theirs)| Ok((streams, start_init(&bundle, &group, theirs)?)));
+        let (streams, child) = cloned.inspect_err(|_| drop(group.remove()))?;
+        let monitor = Self { bundle, group, child, streams, started_at: String::new() };
+        monitor.announce(reply, warnings).inspect_err(|_| monitor.abandon())?;
+        Ok(monitor)
+    }
+
+    /// Init may proceed, the owner knows it.
+    fn announce(&self, reply: &OwnedFd, warnings: Vec<String>) -> Result<(), LaunchError> {
+        self.group.place(self.child.pid).named("enter the control group")?;
+        packet::send(&self.child.link, b"p", &[]).named("start init")?;
+        let netns = fs::File::open(self.netns()).named("open the network namespace")?;
+        let own = rustix::process::getpid();
+        let pidfd =
+            rustix::process::pidfd_open(own, rustix::process::PidfdFlags::empty()).named("open a pidfd")?;
+        let created =
+            Reply::Created { pid: self.child.pid, monitor_pid: own.as_raw_nonzero().get(), warnings };
+        tell(reply, &created, &[netns.as_fd(), pidfd.as_fd()]);
+        Ok(())
+    }
+
+    /// The joined one, the launcher's, or the new one, which exists since the clone.
+    fn netns(&self) -> String {
+        let namespaces = self.bundle.spec.linux().as_ref().and_then(|linux| linux.namespaces().clone());
+        let network =
+            namespaces.unwrap_or_default().into_iter().find(|namespace| namespace.typ() == Kind::Network);
+        match network.and_then(|namespace| namespace.path().clone()) {
+            Some(path) => path.to_string_lossy().into_owned(),
+            None => format!("/proc/{}/ns/net", self.child.pid),
+        }
+    }
+
+    fn serve(mut self, reply: OwnedFd) {
+        let mut progress = Progress::default();
+        match self.wait_for_go(&reply, &mut progress) {
+            Ok(true) => {}
+            // The owner went without a go.
+            Ok(false) | Err(_) => return self.abandon(),
+        }
+        if let Err(error) = self.start(&mut progress) {
+            self.fail(&error);
+            return tell(&reply, &Reply::Failed(error), &[]);
+        }
+        if let Some(terminal) = progress.terminal.take() {
+            self.streams.set_terminal(terminal);
+        }
+        tell(&reply, &Reply::Started { warnings: progress.warnings }, &[]);
+        drop(reply);
+        self.streams.pump(&self.child.pidfd);
+        self.witness();
+    }
+
+    fn wait_for_go(&self, reply: &OwnedFd, progress: &mut Progress) -> io::Result<bool> {
+        loop {
+            let mut fds = vec![PollFd::new(reply, PollFlags::IN)];
+            if progress.failure.is_none() {
+                fds.push(PollFd::new(&self.child.link, PollFlags::IN));
+            }
+            rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
+            let (asked, noted) =
+                (!fds[0].revents().is_empty(), fds.get(1).is_some_and(|fd| !fd.revents().is_empty()));
+            if asked {
+                let (bytes, _) = packet::receive(reply)?;
+                return Ok(matches!(serde_json::from_slice(&bytes), Ok(Command::Go)));
+            }
+            if noted && !progress.read(&self.child) {
+                progress.failure.get_or_insert_with(|| killed(&self.child));
+            }
+        }
+    }
+
+    /// `run.json` first, then the program.
+    fn start(&mut self, progress: &mut Progress) -> Result<(), LaunchError> {
+        if let Some(failure) = progress.failure.take() {
+            return Err(failure);
+        }
+        self.started_at = Timestamp::now().to_string();
+        self.write_run().named("write run.json")?;
+        packet::send(&self.child.link, b"g", &[]).named("start init")?;
+        progress.finish(&self.child)
+    }
+
+    fn write_run(&self) -> io::Result<()> {
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        let record = RunRecord {
+            pid: self.child.pid,
+            start_time: start_time(self.child.pid)?,
+            monitor_pid: own,
+            monitor_start_time: start_time(own)?,
+            started_at: self.started_at.clone(),
+        };
+        let exit = self.bundle.dir.join("exit.json");
+        match fs::remove_file(&exit) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => home::replace_json(&self.bundle.dir.join("run.json"), &record),
+        }
+    }
+
+    /// The program has ended and is not reaped yet.
+    fn witness(&self) {
+        let status =
+            waitid(WaitId::PidFd(self.child.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        let status = status.ok().flatten();
+        let signal = status.as_ref().and_then(|status| status.terminating_signal());
+        let code =
+            status.as_ref().and_then(|status| status.exit_status()).or(signal.map(|signal| 128 + signal));
+        let exit = Exit {
+            code,
+            signal,
+            oom_killed: code != Some(0) && self.group.oom_killed(),
+            error: None,
+            started_at: self.started_at.clone(),
+            finished_at: Timestamp::now().to_string(),
+        };
+        self.end(&exit);
+    }
+
+    fn fail(&self, error: &LaunchError) {
+        let _ = pidfd_send_signal(&self.child.pidfd, Signal::KILL);
+        let _ = fs::remove_file(self.bundle.dir.join("run.json"));
+        let exit = Exit {
+            code: Some(error.code),
+            error: Some(error.to_string()),
+            started_at: self.started_at.clone(),
+            finished_at: Timestamp::now().to_string(),
+            ..Exit::default()
+        };
+        self.end(&exit);
+    }
+
+    /// The witness first; then the process, its group and everything else may go.
+    fn end(&self, exit: &Exit) {
+        // Nobody is left to hear of a failure: a missing file reads as an unknown end, which is the truth.
+        let _ = home::replace_json(&self.bundle.dir.join("exit.json"), exit);
+        self.reap();
+        let _ = fs::remove_file(self.bundle.dir.join("attach.sock"));
+    }
+
+    /// Undoes a container that was never started.
+    fn abandon(&self) {
+        let _ = pidfd_send_signal(&self.child.pidfd, Signal::KILL);
+        self.reap();
+    }
+
+    fn reap(&self) {
+        let _ = waitid(WaitId::PidFd(self.child.pidfd.as_fd()), WaitIdOptions::EXITED);
+        let _ = self.group.remove();
+    }
+}
+
+impl Progress {
+    /// Takes one note; false when there are no more.
+    pub(crate) fn read(&mut self, child: &Child) -> bool {
+        let Ok((bytes, mut fds)) = packet::receive(&child.link) else { return false };
+        match serde_json::from_slice(&bytes) {
+            Ok(Note::Warning(warning)) => self.warnings.push(warning),
+            Ok(Note::Terminal) => self.terminal = fds.pop(),
+            Ok(Note::Executing) => self.executing = true,
+            Ok(Note::Failed(error)) => self.failure = Some(error),
+            Err(_) => return false,
+        }
+        true
+    }
+
+    /// Waits until the program runs, or has failed to.
+    pub(crate) fn finish(&mut self, child: &Child) -> Result<(), LaunchError> {
+        while self.read(child) {}
+        match self.failure.take() {
+            Some(failure) => Err(failure),
+            None if self.executing => Ok(()),
+            None => Err(killed(child)),
+        }
+    }
+}
+
+fn killed(child: &Child) -> LaunchError {
+    let status = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+    let signal = status.ok().flatten().and_then(|status| status.terminating_signal());
+    let reason =
+        signal.map_or_else(|| "init ended early".to_owned(), |n| format!("init was killed by signal {n}"));
+    LaunchError::new("start the container", reason).code(128)
+}
+
+/// What the overlay needs, and the bundle for those who come later (exec).
+fn prepare_dir(bundle: &Bundle) -> io::Result<()> {
+    for name in ["root", "upper", "work"] {
+        fs::create_dir_all(bundle.dir.join(name))?;
+    }
+    if !bundle.ephemeral {
+        home::replace_json(&bundle.dir.join("oci.json"), bundle)?;
+    }
+    Ok(())
+}
+
+fn start_init(bundle: &Bundle, group: &Group, streams: Option<[OwnedFd; 3]>) -> Result<Child, LaunchError> {
+    let (ours, theirs) = packet::pair().named("make a socket pair")?;
+    let namespaces =
+        bundle.spec.linux().as_ref().and_then(|linux| linux.namespaces().clone()).unwrap_or_default();
+    let mut flags = 0;
+    for namespace in &namespaces {
+        match (namespace.typ(), namespace.path()) {
+            // Decides about children only, so it must be joined before the clone.
+            (Kind::Pid, Some(path)) => join_pids(path).named("join the pid namespace")?,
+            (Kind::Cgroup | Kind::User, _) | (_, Some(_)) => {}
+            (kind, None) => flags |= kind as u64,
+        }
+    }
+    match clone(flags, group).named("clone init")? {
+        process::Clone::Child => {
+            let environment = bundle.spec.process().as_ref().and_then(|process| process.env().clone());
+            let mut context = Context::new(Link(theirs), group, environment.unwrap_or_default());
+            context.owns_streams = !bundle.extras.has_streams;
+            context.streams = streams;
+            let _ = process::close_all_except(&init::kept(&context));
+            context.link.wait();
+            init::run(init::container(bundle), context)
+        }
+        process::Clone::Parent { pid, pidfd } => Ok(Child { pid, pidfd, link: ours }),
+    }
+}
+
+fn join_pids(path: &std::path::Path) -> io::Result<()> {
+    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+    Ok(move_into_link_name_space(fs::File::open(path)?.as_fd(), Some(LinkNameSpaceType::ProcessID))?)
+}
+
+/// Into the unified group at once where the kernel can, else the pid is written to it.
+pub(crate) fn clone(flags: u64, group: &Group) -> io::Result<process::Clone> {
+    let unified = group.unified()?;
+    match process::clone(flags, unified.as_ref().map(AsFd::as_fd)) {
+        Err(_) if unified.is_some() => {
+            let cloned = process::clone(flags, None)?;
+            if let (process::Clone::Parent { pid, .. }, Some(dir)) = (&cloned, group.unified_dir()) {
+                fs::write(dir.join("cgroup.procs"), pid.to_string())?;
+            }
+            Ok(cloned)
+        }
+        result => result,
+    }
+}
