@@ -84,7 +84,8 @@ impl Doer for Hands<'_> {
         for container in scene.observed.containers.iter().filter(|c| c.service() == service && !c.is_one_off()) {
             let State::Running { pid, .. } = container.state else { continue };
             let doing = format!("look into {}", container.name);
-            let mark = ProcessMark::of(pid).map_err(failed(&doing))?;
+            let gone = || Failure::other(format!("{} has ended", container.name));
+            let mark = ProcessMark::of(pid).ok_or_else(gone)?;
             // Files belong to whom the program runs as; root's keep the host's owner.
             let program = std::fs::metadata(format!("/proc/{pid}")).map_err(failed(&doing))?;
             let owner = (!container.spec.user.is_empty()).then(|| (program.uid(), program.gid()));

@@ -84,6 +84,10 @@ impl Ui {
         self.raw(text);
     }
 
+    pub fn bytes_err(&self, bytes: &[u8]) {
+        let _ = io::stderr().lock().write_all(bytes); // nobody is left to tell
+    }
+
     pub fn bytes(&self, bytes: &[u8]) {
         let mut out = io::stdout().lock();
         end_if_closed(out.write_all(bytes).and_then(|()| out.flush()));
