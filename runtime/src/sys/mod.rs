@@ -1,4 +1,5 @@
 //! sys
 
+pub mod aside;
 pub mod netns;
 pub mod nft;
