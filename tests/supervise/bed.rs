@@ -43,9 +43,14 @@ pub(crate) fn run(case: Case) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let bed = Bed::new();
     let home = bed.home.clone();
-    let done = runtime.block_on(async { tokio::time::timeout(LONG * 2, case(bed)).await });
+    let done = runtime.block_on(async { tokio::time::timeout(LONG * 2 + LONG * crash_rounds() / 10, case(bed)).await });
     let log = std::fs::read_to_string(home.run_of(PROJECT).join("supervisor.log")).unwrap_or_default();
     done.map_err(|_| Failed::from(format!("took too long; the supervisor says:\n{log}")))
+}
+
+/// How often the crash case kills; `STACK_CRASH_ROUNDS`.
+pub(crate) fn crash_rounds() -> u32 {
+    std::env::var("STACK_CRASH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
 }
 
 impl Bed {

@@ -1,6 +1,6 @@
 //! One function per fact.
 
-use super::bed::{Bed, Case, PROJECT, eventually, health, spec};
+use super::bed::{Bed, Case, PROJECT, crash_rounds, eventually, health, spec};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stack::supervise::Client;
@@ -227,9 +227,7 @@ async fn an_exit_that_nobody_saw_is_dealt_with(bed: Bed) {
     let (pid, supervisor) = (bed.pid(&id), bed.supervisor_pid());
     // Frozen, not killed: a killed one is replaced before the container can end unseen.
     send(supervisor, Signal::SIGSTOP);
-    std::fs::write(upper.join("go"), "")
-        .or_else(|_| std::fs::write(format!("/proc/{pid}/root/go"), ""))
-        .expect("go");
+    std::fs::write(format!("/proc/{pid}/root/go"), "").expect("go");
     let exit = bed.home.container(PROJECT, &id).join("exit.json");
     eventually("the end is written down", || exit.exists()).await;
     send(supervisor, Signal::SIGKILL);
@@ -339,9 +337,8 @@ async fn a_killed_launcher_is_replaced(bed: Bed) {
 
 /// The crash test below the command line: SIGKILL at random moments, and every effect still comes true.
 async fn killed_at_random_moments_it_still_does_what_it_was_asked(bed: Bed) {
-    let rounds = std::env::var("STACK_CRASH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
     let mut random = Random::seeded();
-    for round in 0..rounds {
+    for round in 0..crash_rounds() {
         let pause = Duration::from_millis(random.below(120));
         let killer = async {
             tokio::time::sleep(pause).await;
