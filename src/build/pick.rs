@@ -363,7 +363,8 @@ mod tests {
         let picked = pick(&origin, &Selection { sources, excludes, parents })?;
         let line = |p: &Picked| {
             let paths: Vec<String> = p.entries.iter().map(|e| e.to.display().to_string()).collect();
-            format!("{}{}{}", p.parents.display(), if p.is_directory { "/" } else { &*p.name.to_string_lossy() }, paths.join(" "))
+            let name = if p.is_directory { "/".into() } else { p.name.to_string_lossy().into_owned() };
+            format!("{}{name}{}", p.parents.display(), paths.join(" "))
         };
         Ok(picked.iter().map(line).collect())
     }

@@ -53,15 +53,19 @@ impl Client {
 
     /// As [`Client::connect_or_spawn`], with the program named (tests are not `stack` themselves).
     pub async fn connect_or_spawn_from(program: &Path, home: &Home, project: &str) -> Result<Self> {
-        // A supervisor may end just before we reach it; one that we started waits for us.
+        // A supervisor may end just before we reach it, or be killed before it answers.
         const ATTEMPTS: u32 = 5;
+        let mut failure = None;
         for _ in 0..ATTEMPTS {
             if let Some(client) = Self::connect(home, project).await? {
                 return Ok(client);
             }
-            spawn(program, home, project).await?;
+            match spawn(program, home, project).await {
+                Err(e) if e.kind == ErrorKind::Unreachable => failure = Some(e),
+                spawned => spawned?,
+            }
         }
-        Err(EngineError::new(ErrorKind::Other, format!("failed to reach the supervisor of `{project}`")))
+        Err(failure.unwrap_or_else(|| gone(project)))
     }
 
     pub fn project(&self) -> &str {
@@ -280,8 +284,11 @@ async fn spawn(program: &Path, home: &Home, project: &str) -> Result<()> {
     tokio::spawn(async move { child.wait().await });
     match said.as_str() {
         READY => Ok(()),
-        "" => Err(failed(io::Error::other("it ended at once"))
-            .hint(format!("Its messages are in {}.", home.run_of(project).join("supervisor.log").display()))),
+        "" => Err(EngineError::new(
+            ErrorKind::Unreachable,
+            format!("failed to start the supervisor of `{project}`: it ended before it answered"),
+        )
+        .hint(format!("Its messages are in {}.", home.run_of(project).join("supervisor.log").display()))),
         reason => Err(failed(io::Error::other(reason.trim_end()))),
     }
 }

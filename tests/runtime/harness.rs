@@ -190,7 +190,8 @@ fn busybox(root: &Path) {
     for dir in ["bin", "etc", "tmp", "data", "home/web"] {
         fs::create_dir_all(root.join(dir)).unwrap();
     }
-    let program = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
+    let asked = std::env::var_os("STACK_TEST_BUSYBOX").map(PathBuf::from);
+    let program = asked.into_iter().chain(["/bin/busybox".into()]).find(|path| path.exists());
     fs::copy(program.expect("busybox-static is installed"), root.join("bin/busybox")).unwrap();
     for applet in APPLETS {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();

@@ -37,7 +37,6 @@ privileged!(a_container_outlives_its_killed_launcher, fixture, {
     kill(second.pid());
     wait_until("the launcher's end", || !is_alive(second.pid())).await;
     assert!(RunRecord::read(&dir).unwrap().unwrap().is_alive());
-    fs::create_dir_all(dir.join("upper/tmp")).unwrap();
     let go = File::open(format!("/proc/{}/root/tmp", created.pid)).unwrap();
     rustix::fs::openat(
         &go,

@@ -43,9 +43,14 @@ pub(crate) fn run(case: Case) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let bed = Bed::new();
     let home = bed.home.clone();
-    let done = runtime.block_on(async { tokio::time::timeout(LONG * 2, case(bed)).await });
+    let done = runtime.block_on(async { tokio::time::timeout(LONG * 2 + LONG * crash_rounds() / 10, case(bed)).await });
     let log = std::fs::read_to_string(home.run_of(PROJECT).join("supervisor.log")).unwrap_or_default();
     done.map_err(|_| Failed::from(format!("took too long; the supervisor says:\n{log}")))
+}
+
+/// How often the crash case kills; `STACK_CRASH_ROUNDS`.
+pub(crate) fn crash_rounds() -> u32 {
+    std::env::var("STACK_CRASH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
 }
 
 impl Bed {
@@ -141,12 +146,19 @@ impl Bed {
 
     fn leftovers(&self) -> Vec<String> {
         let home = self.home.data.to_string_lossy().into_owned();
-        let mut left: Vec<String> = processes_of(&home);
+        let mut left: Vec<String> =
+            processes_of(&home).iter().map(|(pid, command)| format!("process {pid} {command:?}")).collect();
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
         left.extend(mounts.lines().filter(|line| line.contains(&home)).map(|line| format!("mount {line}")));
         left.extend(self.home.run_of(PROJECT).exists().then(|| "run directory".to_owned()));
         left.extend(self.home.containers(PROJECT).exists().then(|| "containers directory".to_owned()));
         left
+    }
+
+    /// Our living processes whose command line begins so.
+    pub(crate) fn processes(&self, command: &str) -> Vec<i32> {
+        let all = processes_of(&self.home.data.to_string_lossy()).into_iter();
+        all.filter(|(_, line)| line.starts_with(command)).map(|(pid, _)| pid).collect()
     }
 
     pub(crate) fn supervisor_pid(&self) -> i32 {
@@ -157,16 +169,16 @@ impl Bed {
     }
 }
 
-/// Living processes of ours: they have the home in their environment.
-fn processes_of(home: &str) -> Vec<String> {
+/// Living processes of ours: they have the home in their environment. Process id and command line.
+fn processes_of(home: &str) -> Vec<(i32, String)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").expect("proc").flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let is_process = name.bytes().all(|b| b.is_ascii_digit()) && name != std::process::id().to_string();
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
         let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-        if is_process && String::from_utf8_lossy(&environment).contains(home) {
-            let command = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-            found.push(format!("process {name} {}", command.replace('\0', " ")));
+        if pid.cast_unsigned() != std::process::id() && String::from_utf8_lossy(&environment).contains(home) {
+            found.push((pid, std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default()));
         }
     }
     found

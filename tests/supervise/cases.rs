@@ -1,6 +1,6 @@
 //! One function per fact.
 
-use super::bed::{Bed, Case, PROJECT, eventually, health, spec};
+use super::bed::{Bed, Case, PROJECT, crash_rounds, eventually, health, spec};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stack::supervise::Client;
@@ -227,9 +227,7 @@ async fn an_exit_that_nobody_saw_is_dealt_with(bed: Bed) {
     let (pid, supervisor) = (bed.pid(&id), bed.supervisor_pid());
     // Frozen, not killed: a killed one is replaced before the container can end unseen.
     send(supervisor, Signal::SIGSTOP);
-    std::fs::write(upper.join("go"), "")
-        .or_else(|_| std::fs::write(format!("/proc/{pid}/root/go"), ""))
-        .expect("go");
+    std::fs::write(format!("/proc/{pid}/root/go"), "").expect("go");
     let exit = bed.home.container(PROJECT, &id).join("exit.json");
     eventually("the end is written down", || exit.exists()).await;
     send(supervisor, Signal::SIGKILL);
@@ -268,19 +266,9 @@ async fn two_clients_start_one_supervisor(bed: Bed) {
         assert!(client.as_ref().is_ok_and(|client| client.project() == PROJECT), "{client:?}");
     }
     let pid = bed.supervisor_pid();
-    eventually("the others are gone", || processes("stack\0__supervise\0") == [pid]).await;
+    eventually("the others are gone", || bed.processes("stack\0__supervise\0") == [pid]).await;
     drop((a, b, c, d));
     bed.down().await;
-}
-
-/// Living processes whose command line begins so.
-fn processes(command: &str) -> Vec<i32> {
-    let pids = std::fs::read_dir("/proc").expect("proc").flatten();
-    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| {
-        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(command))
-    })
-    .collect()
 }
 
 async fn pause_and_resume(bed: Bed) {
@@ -296,6 +284,7 @@ async fn pause_and_resume(bed: Bed) {
     eventually("it goes on", || size() > before).await;
     client.pause(&id).await.expect("pause");
     bed.engine.stop(PROJECT, &id, Some(Duration::ZERO)).await.expect("a paused container stops");
+    drop(client);
     bed.down().await;
 }
 
@@ -334,10 +323,12 @@ async fn many_containers_at_once(bed: Bed) {
 
 async fn a_killed_launcher_is_replaced(bed: Bed) {
     let id = bed.start(spec("a", "sleep 1000")).await;
-    let (pid, launcher) = (bed.pid(&id), processes("stack\0__launch\0")[0]);
+    let (pid, launcher) = (bed.pid(&id), bed.processes("stack\0__launch\0")[0]);
     send(launcher, Signal::SIGKILL);
-    eventually("another one runs", || processes("stack\0__launch\0").iter().any(|other| *other != launcher))
-        .await;
+    eventually("another one runs", || {
+        bed.processes("stack\0__launch\0").iter().any(|other| *other != launcher)
+    })
+    .await;
     let other = bed.create(spec("b", "exit 3")).await;
     bed.engine.start(PROJECT, &other).await.expect("start");
     assert_eq!((bed.exit_code(&other).await, bed.pid(&id)), (Some(3), pid));
@@ -346,13 +337,12 @@ async fn a_killed_launcher_is_replaced(bed: Bed) {
 
 /// The crash test below the command line: SIGKILL at random moments, and every effect still comes true.
 async fn killed_at_random_moments_it_still_does_what_it_was_asked(bed: Bed) {
-    let rounds = std::env::var("STACK_CRASH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
     let mut random = Random::seeded();
-    for round in 0..rounds {
+    for round in 0..crash_rounds() {
         let pause = Duration::from_millis(random.below(120));
         let killer = async {
             tokio::time::sleep(pause).await;
-            for pid in processes("stack\0__supervise\0") {
+            for pid in bed.processes("stack\0__supervise\0") {
                 // It may have ended by itself.
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }

@@ -555,7 +555,7 @@ fn redirected_sockets() -> io::Result<Sockets> {
 }
 
 /// The address from which this host speaks to others: nothing is sent to find it.
-fn host_address() -> io::Result<IpAddr> {
+pub(super) fn host_address() -> io::Result<IpAddr> {
     let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.connect((Ipv4Addr::new(198, 51, 100, 1), 9))?;
     Ok(socket.local_addr()?.ip())
