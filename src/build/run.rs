@@ -60,6 +60,7 @@ pub(super) struct Ended {
 /// Launchers and network of one build.
 #[derive(Default)]
 pub(super) struct Runners {
+    program: Option<PathBuf>,
     shared: OnceCell<Shared>,
     host: OnceCell<Launcher>,
 }
@@ -70,25 +71,39 @@ struct Shared {
 }
 
 pub(super) type OnLine<'a> = &'a (dyn Fn(Stream, String) + Sync);
+pub(super) type OnNote<'a> = &'a (dyn Fn(String) + Sync);
 
 impl Runners {
+    /// `program`: the binary to launch with; `None`: the running one.
+    pub(super) fn new(program: Option<PathBuf>) -> Self {
+        Self { program, ..Self::default() }
+    }
+
     async fn shared(&self) -> Result<&Shared> {
         let start = || async {
             let network = BuildNetwork::start().doing(|| "make the network of the build")?;
             let netns = network.netns.try_clone().doing(|| "share the network of the build")?;
-            Ok(Shared { launcher: launcher(LauncherNetns::Join(netns)).await?, network })
+            Ok(Shared { launcher: self.launcher(LauncherNetns::Join(netns)).await?, network })
         };
         self.shared.get_or_try_init(start).await
     }
 
+    async fn launcher(&self, netns: LauncherNetns) -> Result<Launcher> {
+        let options = LauncherOptions { netns, program: self.program.clone(), ..LauncherOptions::default() };
+        // It waits for the new process to answer.
+        super::steps::blocking(|| Launcher::spawn(options).doing(|| "start the launcher of the build")).await
+    }
+
     /// Launcher, and the texts of `resolv.conf` and `hosts`.
-    async fn of(&self, network: Network) -> Result<(&Launcher, String, String)> {
+    async fn of(&self, network: Network, on_note: OnNote<'_>) -> Result<(&Launcher, String, String)> {
         if network == Network::Default {
             let shared = self.shared().await?;
-            shared.network.ready().await.doing(|| "reach the internet from the build")?;
+            if let Err(error) = shared.network.ready().await {
+                on_note(format!("the build has no way out: {error}"));
+            }
             return Ok((&shared.launcher, shared.network.resolv_conf.clone(), shared.network.hosts.clone()));
         }
-        let launcher = self.host.get_or_try_init(|| launcher(LauncherNetns::Current)).await?;
+        let launcher = self.host.get_or_try_init(|| self.launcher(LauncherNetns::Current)).await?;
         let resolv_conf = match network {
             Network::Host => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
             _ => String::new(),
@@ -97,8 +112,8 @@ impl Runners {
     }
 
     /// Runs the command to its end. Dropping the future kills it.
-    pub(super) async fn run(&self, order: Order, on_line: OnLine<'_>, on_note: &(dyn Fn(String) + Sync)) -> Result<Ended> {
-        let (launcher, resolv_conf, hosts) = self.of(order.network).await?;
+    pub(super) async fn run(&self, order: Order, on_line: OnLine<'_>, on_note: OnNote<'_>) -> Result<Ended> {
+        let (launcher, resolv_conf, hosts) = self.of(order.network, on_note).await?;
         let files = write_files(&order, &resolv_conf, &hosts).doing(|| "write hosts and resolv.conf")?;
         let directory = order.directory.clone();
         let (stdout, stdout_end) = pipe_to_read()?;
@@ -120,12 +135,6 @@ impl Runners {
     }
 }
 
-async fn launcher(netns: LauncherNetns) -> Result<Launcher> {
-    let options = LauncherOptions { netns, ..LauncherOptions::default() };
-    // It waits for the new process to answer.
-    let spawned = tokio::task::spawn_blocking(|| Launcher::spawn(options)).await.expect("spawning does not panic");
-    spawned.doing(|| "start the launcher of the build")
-}
 
 fn refused(error: stack_runtime::launch::LaunchError) -> BuildFailure {
     let mut failure = BuildFailure::new(error.to_string());

@@ -254,6 +254,8 @@ mod tests {
             header.as_gnu_mut().expect("gnu").name[..path.len()].copy_from_slice(path.as_bytes());
             header.set_size(content.len() as u64);
             header.set_mode(0o640);
+            header.set_uid(0);
+            header.set_gid(0);
             header.set_mtime(1000);
             header.set_cksum();
             builder.append(&header, content.as_bytes()).expect("appended");
