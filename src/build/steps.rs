@@ -19,7 +19,6 @@ use stack_runtime::snapshot::{self, Layer, Working};
 use stack_schema::diagnostic::Diagnostic;
 use stack_schema::dockerfile::stages::{Reference, Selection};
 use stack_schema::dockerfile::{Dockerfile, Instruction, Kind, parse_trigger};
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -58,9 +57,9 @@ struct Builder<'a> {
 ///
 /// # Errors
 /// [`BuildFailure`]; steps that were completed stay in the cache.
-pub async fn build(env: &BuildEnv, request: BuildRequest, events: Events<'_>) -> std::result::Result<BuildResult, BuildFailure> {
+pub async fn build(env: &BuildEnv, request: &BuildRequest, events: Events<'_>) -> std::result::Result<BuildResult, BuildFailure> {
     let _lease = env.store.lease().doing(|| "use the image store")?;
-    let env = env.clone();
+    let (env, request) = (env.clone(), request.clone());
     let shared = Arc::new(blocking(move || Shared::new(env, request)).await?);
     shared.file.warnings.iter().for_each(|warning| events(BuildEvent::Warning(warning.clone())));
     let stages = shared.selection.stages.iter().map(|_| Mutex::default()).collect();
@@ -281,7 +280,7 @@ impl Builder<'_> {
         uses: &[&Reference],
         state: &mut State,
     ) -> Result<Finished> {
-        let unset = RefCell::new(Vec::new());
+        let unset = Mutex::default();
         let mut words = Words { escape: self.shared.file.escape, unset: &unset };
         let applied = state.apply(&instruction.kind, &instruction.text, &mut words, &self.shared.outside);
         if applied.map_err(BuildFailure::new)? {
@@ -314,8 +313,8 @@ impl Builder<'_> {
         Ok(finished)
     }
 
-    fn warn_unset(&self, unset: RefCell<Vec<String>>, instruction: &Instruction) {
-        let mut names = unset.into_inner();
+    fn warn_unset(&self, unset: Mutex<Vec<String>>, instruction: &Instruction) {
+        let mut names = unset.into_inner().expect("never poisoned: nothing panics while it is held");
         names.sort();
         names.dedup();
         for name in names {
@@ -448,6 +447,6 @@ impl Builder<'_> {
     }
 }
 
-fn words_of<'a>(builder: &Builder<'_>, unset: &'a RefCell<Vec<String>>) -> Words<'a> {
+fn words_of<'a>(builder: &Builder<'_>, unset: &'a Mutex<Vec<String>>) -> Words<'a> {
     Words { escape: builder.shared.file.escape, unset }
 }

@@ -77,7 +77,7 @@ impl Bed {
     pub(crate) fn build_request(&self, request: BuildRequest) -> Built {
         let events = Mutex::new(Vec::new());
         let note = |event| events.lock().expect("not poisoned").push(event);
-        let work = async { tokio::time::timeout(LONG, build::build(&self.env, request, &note)).await };
+        let work = async { tokio::time::timeout(LONG, build::build(&self.env, &request, &note)).await };
         let result = self.runtime.block_on(work).expect("in time");
         Built { result, events: events.into_inner().expect("not poisoned") }
     }
