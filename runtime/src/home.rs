@@ -21,6 +21,9 @@
 //! | `…/ID/exit.json` | monitor, before it reaps | everyone |
 //! | `…/ID/health.json`, `…/ID/supervision.json` | supervisor | everyone |
 //! | `…/ID/log.json` (and `.1`, …) | monitor | logs |
+//! | `…/ID/oci.json` | monitor, at create | exec |
+//! | `…/ID/attach.sock` | monitor, while the program runs | attached clients |
+//! | `…/ID/root` | monitor: where the container mounts its root, in its own mount namespace | - |
 //! | `…/ID/{upper,work}` | snapshot prepare | container's own mount namespace |
 //! | `…/ID/{hosts,hostname,resolv.conf}` | supervisor at start | the container, bind-mounted |
 //! | `run/PROJECT/supervisor.{sock,json,lock,log}` | supervisor | command line |

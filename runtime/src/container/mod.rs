@@ -9,9 +9,11 @@ mod mount;
 mod oci;
 mod resources;
 pub(crate) mod seccomp;
+mod signal;
 
 pub use mount::{ContentFile, CopyUp, ImageMount};
 pub(crate) use oci::DEFAULT_PATH;
+pub use signal::{catches_signal, signal_number};
 
 use crate::launch::{BindFiles, LaunchError, LaunchRequest, LaunchStdio};
 use crate::spec::{ExecSpec, LogSpec, NamespaceMode};
