@@ -21,6 +21,7 @@ pub(super) fn check(tree: &Node, selection: &Selection, diagnostics: &mut Vec<Di
             checker.refusals(&service, &mut refused);
         }
     }
+    checker.host_ports(&mut refused);
     checker.cycles(&mut found);
     checker.container_names(&mut found);
     checker.file_objects(&mut found);
@@ -271,6 +272,27 @@ impl Checker<'_> {
         diagnostic
     }
 
+    /// Two services, or one twice, on the same port of this machine. Ranges are left to the run: it picks from them.
+    fn host_ports(&self, refused: &mut Found) {
+        let mut seen: Vec<(HostPort, &str, &Node)> = Vec::new();
+        for key in &self.selection.services {
+            let ports = self.services.get(key).and_then(|service| service.get("ports")).and_then(Node::as_seq);
+            for (index, port) in ports.unwrap_or_default().iter().enumerate() {
+                let Some(own) = HostPort::read(port) else { continue };
+                if let Some((_, other, first)) = seen.iter().find(|(taken, ..)| taken.clashes(&own)) {
+                    let message = match *other == key {
+                        true => format!("service `{key}` publishes host port {} twice", own.number),
+                        false => format!("service `{key}` publishes host port {}, as service `{other}` does", own.number),
+                    };
+                    let diagnostic = Diagnostic::error(message).at(port.place.clone()).key(format!("services.{key}.ports[{index}]"));
+                    let hint = "Give one of the two another host port, or remove it.";
+                    refused.push(diagnostic.related(first.place.clone(), "the other one").hint(hint));
+                }
+                seen.push((own, key, port));
+            }
+        }
+    }
+
     fn container_names(&self, found: &mut Found) {
         let mut seen: HashMap<&str, (&str, &Node)> = HashMap::new();
         for key in &self.selection.enabled {
@@ -334,6 +356,31 @@ fn number(node: Option<&Node>) -> Option<i64> {
     match node?.value {
         Value::Int(number) => Some(number),
         _ => None,
+    }
+}
+
+/// One port of this machine.
+struct HostPort {
+    ip: Option<std::net::IpAddr>,
+    number: u16,
+    protocol: String,
+}
+
+impl HostPort {
+    fn read(port: &Node) -> Option<Self> {
+        let text = |key: &str| port.get(key).and_then(Node::as_str);
+        let number = text("published")?.parse().ok().filter(|number| *number != 0)?;
+        let ip = text("host_ip").and_then(|ip| ip.parse().ok());
+        Some(Self { ip, number, protocol: text("protocol").unwrap_or("tcp").to_owned() })
+    }
+
+    fn clashes(&self, other: &Self) -> bool {
+        let same_address = match (self.ip, other.ip) {
+            (Some(mine), Some(theirs)) if mine.is_ipv4() != theirs.is_ipv4() => false,
+            (Some(mine), Some(theirs)) => mine == theirs || mine.is_unspecified() || theirs.is_unspecified(),
+            _ => true,
+        };
+        same_address && self.number == other.number && self.protocol == other.protocol
     }
 }
 
