@@ -8,7 +8,8 @@ use crate::yaml::{Map, Node, Value};
 use std::collections::{HashMap, HashSet};
 
 /// Reports what makes the file invalid, and returns what only makes it impossible to create containers.
-pub(super) fn check(tree: &Node, selection: &Selection, diagnostics: &mut Vec<Diagnostic>) -> Vec<Diagnostic> {
+/// With `broken` (something did not fit the table) only references are judged: the rest would repeat what is known.
+pub(super) fn check(tree: &Node, selection: &Selection, broken: bool, diagnostics: &mut Vec<Diagnostic>) -> Vec<Diagnostic> {
     let empty = Map::default();
     let services = tree.get("services").and_then(Node::as_map).unwrap_or(&empty);
     let checker = Checker { tree, services, selection };
@@ -17,14 +18,20 @@ pub(super) fn check(tree: &Node, selection: &Selection, diagnostics: &mut Vec<Di
     for key in &selection.enabled {
         if let Some(entry) = services.entry(key) {
             let service = Service { key, node: &entry.node, place: &entry.key };
-            checker.service(&service, &mut found);
-            checker.refusals(&service, &mut refused);
+            checker.references(&service, &mut found);
+            checker.dependencies(&service, &mut found);
+            if !broken {
+                checker.service(&service, &mut found);
+                checker.refusals(&service, &mut refused);
+            }
         }
     }
-    checker.host_ports(&mut refused);
     checker.cycles(&mut found);
-    checker.container_names(&mut found);
-    checker.file_objects(&mut found);
+    if !broken {
+        checker.host_ports(&mut refused);
+        checker.container_names(&mut found);
+        checker.file_objects(&mut found);
+    }
     diagnostics.append(&mut found);
     refused
 }
@@ -68,8 +75,6 @@ impl Checker<'_> {
         self.image_or_build(service, found);
         self.build(service, found);
         self.network_mode(service, found);
-        self.references(service, found);
-        self.dependencies(service, found);
         scale(service, found);
         limits(service, found);
         healthcheck(service, found);
@@ -83,7 +88,7 @@ impl Checker<'_> {
     /// Valid for `docker compose config`, and an error of the engine as soon as a container is created.
     fn refusals(&self, service: &Service<'_>, refused: &mut Found) {
         restart(service, refused);
-        if let Some(name) = service.text("container_name").filter(|name| !is_container_name(name)) {
+        if let Some(name) = service.text("container_name").filter(|name| name.len() > 1 && !is_container_name(name)) {
             let hint = "It begins with a letter or digit and goes on with these, `_`, `.` and `-`.";
             refused.push(service.error("container_name", format!("`{name}` cannot be a container name")).hint(hint));
         }
@@ -152,14 +157,6 @@ impl Checker<'_> {
                 Some(place) => diagnostic.related(place, "its networks"),
                 None => diagnostic,
             });
-        }
-        for mode in ["network_mode", "ipc", "pid"] {
-            if let Some(other) = service.text(mode).and_then(|mode| mode.strip_prefix("service:"))
-                && !self.services.contains_key(other)
-            {
-                let message = format!("service `{}` joins the undefined service `{other}`", service.key);
-                found.push(self.suggest(service.error(mode, message), other, self.services.keys()));
-            }
         }
     }
 
