@@ -90,7 +90,7 @@ pub(super) async fn build(
     let parent = format!("Image {}", building.reference);
     let quiet = building.quiet;
     let report = |event: BuildEvent| tell(events, &parent, quiet, event);
-    build::build(&env, request, &report).await.map(drop).map_err(Failure::from)
+    build::build(&env, &request, &report).await.map(drop).map_err(Failure::from)
 }
 
 fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
