@@ -3,8 +3,7 @@
 //! | exit code | means |
 //! |---|---|
 //! | 0 | done, also when there was nothing to do |
-//! | 1 | any failure: the project's text, an image, a build, a container, the engine |
-//! | 2 | the command line itself is wrong |
+//! | 1 | any failure: the command line, the project's text, an image, a build, a container, the engine |
 //! | 126, 127 | `exec`, `run`: the program is not executable, or not there |
 //! | 130 | stopped by Ctrl-C or SIGTERM |
 //! | other | `exec`, `run`, `up --exit-code-from`: the program's own code; 128 + n when a signal ended it |
@@ -56,7 +55,6 @@ pub struct Failure {
 impl Failure {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         let exit_code = match kind {
-            Kind::Usage => 2,
             Kind::Interrupted => 130,
             _ => 1,
         };
@@ -68,9 +66,9 @@ impl Failure {
         Self::new(Kind::Other, message)
     }
 
-    /// The command line asks for things that exclude each other. Compose ends these with 1.
+    /// The command line asks for something that makes no sense, or for things that exclude each other.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self::new(Kind::Usage, message).exit_code(1)
+        Self::new(Kind::Usage, message)
     }
 
     /// Nothing to say, only a code to end with.

@@ -13,6 +13,6 @@ fn main() -> ExitCode {
                 stack::supervise::main(project, arguments.get(1).map(String::as_str))
             })
         }
-        _ => ExitCode::SUCCESS,
+        _ => stack::cli::main(std::env::args_os()),
     }
 }

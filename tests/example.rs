@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Background, Project, World, checkout, eventually, free_port, get, note};
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// A build that downloads.
@@ -128,11 +128,9 @@ impl Stack<'_> {
     }
 
     /// A file of the api's container as this test may open it.
-    fn container_file(&self, path: &str) -> std::path::PathBuf {
-        let processes = self.project.world.processes();
-        let server = processes.iter().find(|(_, line)| line.contains("app:app") && line.contains("--reload"));
-        let pid = server.unwrap_or_else(|| panic!("no server in {processes:?}")).0;
-        Path::new("/proc").join(pid.to_string()).join("root").join(path)
+    fn container_file(&self, path: &str) -> PathBuf {
+        let id = self.stack(&["ps", "-q", "api"]).ok();
+        self.project.world.container_root(id.text()).join(path)
     }
 
     fn a_changed_requirement_replaces_only_the_api(&self) {

@@ -3,6 +3,7 @@
 //! Built by `load` from the canonical tree; nothing here is edited after loading.
 //! All paths are absolute, all defaults are filled in, interpolation is done.
 
+use crate::diagnostic::Diagnostic;
 use crate::source::Place;
 use crate::yaml::Node;
 use indexmap::IndexMap;
@@ -36,6 +37,9 @@ pub struct Project {
     pub secrets: IndexMap<String, FileObject>,
     pub configs: IndexMap<String, FileObject>,
     pub profiles: Vec<String>,
+    /// Why containers of this project cannot be created, though the file is valid: errors for every verb that creates some.
+    /// `config` shows them as warnings (they stand among the load's diagnostics as such).
+    pub refusals: Vec<Diagnostic>,
     pub places: Places,
 }
 

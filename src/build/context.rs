@@ -7,7 +7,7 @@
 //! next change may leave the same times.
 
 use super::cache::Cache;
-use super::failure::{BuildFailure, Doing, Result};
+use super::failure::{BuildFailure, Result};
 use super::key::Key;
 use super::pick::{self, Digests};
 use super::tree::Tree;

@@ -25,7 +25,7 @@ pub struct BuildFailure {
     pub output: Vec<String>,
 }
 
-pub type Result<T> = std::result::Result<T, BuildFailure>;
+pub(super) type Result<T> = std::result::Result<T, BuildFailure>;
 
 impl BuildFailure {
     pub fn new(message: impl Into<String>) -> Self {

@@ -21,9 +21,12 @@
 //! | `unpack` | ADD of archives |
 //! | `context` | directories to copy from, ignore files, digests of their files |
 //! | `owners` | names of users and groups in an image |
+//! | `transfer` | COPY, ADD and WORKDIR: plan, key, layer |
+//! | `command` | RUN: plan, key, layer |
 //! | `mounts` | `RUN --mount` |
 //! | `run` | one RUN in a container |
-//! | `steps` | executing one step |
+//! | `inputs` | from a request to Dockerfile, values and stages |
+//! | `steps` | a build: preparing, executing its steps, writing the image |
 //!
 //! # Cache keys
 //!
@@ -47,20 +50,28 @@
 //! leaves the old state or the new one.
 
 mod cache;
+mod command;
 mod context;
 mod event;
 mod failure;
 mod graph;
+mod inputs;
 mod key;
+mod mounts;
 mod owners;
 mod pick;
 mod place;
 mod request;
+mod run;
 mod state;
+mod steps;
+mod transfer;
 mod tree;
+mod unpack;
 mod view;
 
 pub use cache::{Pruned, Usage, chains_in_use, prune, usage};
 pub use event::{BuildEvent, Stream};
 pub use failure::BuildFailure;
 pub use request::{BuildEnv, BuildRequest, BuildResult, DockerfileSource, Network, Secret};
+pub use steps::{Events, build};

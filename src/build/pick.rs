@@ -363,7 +363,8 @@ mod tests {
         let picked = pick(&origin, &Selection { sources, excludes, parents })?;
         let line = |p: &Picked| {
             let paths: Vec<String> = p.entries.iter().map(|e| e.to.display().to_string()).collect();
-            format!("{}{}{}", p.parents.display(), if p.is_directory { "/" } else { &*p.name.to_string_lossy() }, paths.join(" "))
+            let name = if p.is_directory { "/".into() } else { p.name.to_string_lossy().into_owned() };
+            format!("{}{name}{}", p.parents.display(), paths.join(" "))
         };
         Ok(picked.iter().map(line).collect())
     }
@@ -379,13 +380,13 @@ mod tests {
     fn patterns_match_and_may_match_nothing() {
         let context = context();
         let found = |sources: &[&str]| picked(context.path(), "b.md", sources, &[], false);
-        assert_eq!(found(&["*.md", "no*"]).expect("found"), ["README.md"]);
+        assert_eq!(found(&["*.md", "zz*"]).expect("found"), ["README.md"]);
         assert_eq!(found(&["s*/*.rs"]).expect("found"), ["main.rs"]);
         assert_eq!(found(&["/../src"]).expect("found"), ["/deep deep/x.txt main.rs"]);
         let error = found(&["b.md"]).expect_err("ignored");
         assert!(error.render().contains(".dockerignore"), "{}", error.render());
         assert!(found(&["nope"]).is_err());
-        assert!(found(&["["]).is_ok_and(|f| f.is_empty()) || found(&["["]).is_err());
+        assert!(found(&["["]).is_err());
     }
 
     #[test]

@@ -12,11 +12,13 @@ pub struct BuildEnv {
     pub store: Store,
     /// Steps that may run at the same time; 0: as many as there are processors, at least 4.
     pub parallel: usize,
+    /// The binary with the hidden `__launch` entry; `None`: the running one.
+    pub program: Option<PathBuf>,
 }
 
 impl BuildEnv {
     pub fn new(home: Home, store: Store) -> Self {
-        Self { home, store, parallel: 0 }
+        Self { home, store, parallel: 0, program: None }
     }
 }
 

@@ -301,7 +301,7 @@ fn shown(keyword: &str, pairs: &[(String, String)]) -> String {
 /// Expansion in one instruction, collecting the names that were not set.
 pub(super) struct Words<'a> {
     pub(super) escape: char,
-    pub(super) unset: &'a std::cell::RefCell<Vec<String>>,
+    pub(super) unset: &'a std::sync::Mutex<Vec<String>>,
 }
 
 impl Words<'_> {
@@ -319,7 +319,7 @@ impl Words<'_> {
 
     fn note<T>(&self, result: std::result::Result<Expanded<T>, ExpandError>) -> Result<T> {
         let expanded = result.map_err(|e| e.to_string())?;
-        self.unset.borrow_mut().extend(expanded.unset);
+        self.unset.lock().expect("never poisoned: nothing panics while it is held").extend(expanded.unset);
         Ok(expanded.value)
     }
 }
@@ -370,8 +370,7 @@ fn is_signal(text: &str) -> bool {
 mod tests {
     use super::*;
     use stack_schema::source::Source;
-    use std::cell::RefCell;
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
 
     fn applied(body: &str, outside: &Outside) -> Result<State> {
         applied_on(State::scratch(Platform::host()), body, outside)
@@ -380,7 +379,7 @@ mod tests {
     fn applied_on(mut state: State, body: &str, outside: &Outside) -> Result<State> {
         let source = Source { name: "Dockerfile".into(), path: None, text: format!("FROM scratch\n{body}") };
         let file = stack_schema::dockerfile::parse(Arc::new(source)).map_err(|e| e.render())?;
-        let unset = RefCell::new(Vec::new());
+        let unset = Mutex::default();
         for instruction in &file.stages[0].instructions {
             let mut words = Words { escape: file.escape, unset: &unset };
             state.apply(&instruction.kind, &instruction.text, &mut words, outside)?;

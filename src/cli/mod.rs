@@ -1,1 +1,128 @@
-//! cli
+//! The command line: one file per verb. Arguments in, one call, report out.
+//!
+//! Names, flags, output habits and exit codes are `docker compose`'s.
+
+mod args;
+mod attach;
+mod context;
+mod follow;
+mod terminal;
+
+mod build;
+mod builder;
+mod config;
+mod down;
+mod exec;
+mod image;
+mod images;
+mod life;
+mod logs;
+mod ls;
+mod port;
+mod ports;
+mod ps;
+mod pull;
+mod reason;
+mod run;
+mod system;
+mod top;
+pub mod up;
+mod version;
+mod volume;
+mod watch;
+
+use crate::failure::{Failure, Result};
+use crate::ui::Ui;
+use args::{Cli, Verb};
+use clap::Parser;
+pub use context::{Context, Scene};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Runs the command line `args` (the program's name first) and says how the process ends.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let wishes = cli.global.wishes();
+    let ui = match Ui::new(&wishes, cli.verb.name()) {
+        Ok(ui) => ui,
+        Err(failure) => return end(&Ui::quiet(), Err(failure)),
+    };
+    let context = match Context::new(&cli.global, ui) {
+        Ok(context) => context,
+        Err(failure) => return end(&Ui::quiet(), Err(failure)),
+    };
+    let result = block_on(dispatch(cli.verb, &context));
+    end(&context.ui, result)
+}
+
+/// One thread is enough: whatever blocks for long runs elsewhere.
+fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(crate::failure::failed("start"))?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
+}
+
+fn end(ui: &Ui, result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => {
+            ui.settle();
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            ui.failure(&failure);
+            ExitCode::from(failure.exit_code)
+        }
+    }
+}
+
+/// Help and version are data and a success; anything else is Compose's exit code for a wrong command line.
+fn usage(error: &clap::Error) -> ExitCode {
+    let failed = error.use_stderr();
+    drop(error.print()); // nobody is left to tell
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+async fn dispatch(verb: Verb, context: &Context) -> Result<()> {
+    match verb {
+        Verb::Up(args) => up::run(*args, context).await,
+        Verb::Down(args) => down::run(args, context).await,
+        Verb::Create(args) => up::create(*args, context).await,
+        Verb::Run(args) => run::run(*args, context).await,
+        Verb::Start(args) => life::start(args, context).await,
+        Verb::Stop(args) => life::stop(args, context).await,
+        Verb::Restart(args) => life::restart(args, context).await,
+        Verb::Kill(args) => life::kill(args, context).await,
+        Verb::Rm(args) => life::remove(args, context).await,
+        Verb::Ps(args) => ps::run(args, context).await,
+        Verb::Logs(args) => logs::run(args, context).await,
+        Verb::Exec(args) => exec::run(args, context).await,
+        Verb::Top(args) => top::run(args, context).await,
+        Verb::Port(args) => port::run(args, context).await,
+        Verb::Ls(args) => ls::run(&args, context),
+        Verb::Images(args) => images::run(args, context).await,
+        Verb::Build(args) => build::run(args, context).await,
+        Verb::Pull(args) => pull::run(args, context).await,
+        Verb::Push(args) => pull::push(args, context).await,
+        Verb::Config(args) => config::run(args, context),
+        Verb::Watch(args) => watch::run(args, context).await,
+        Verb::Version(args) => version::run(&args, context),
+        Verb::Image(verb) => image::run(verb, context).await,
+        Verb::Builder(verb) => builder::run(&verb, context),
+        Verb::Volume(verb) => volume::run(verb, context),
+        Verb::System(verb) => system::run(verb, context),
+    }
+}
+
+/// SERVICE arguments that the project must know.
+fn known_services(project: &stack_schema::project::Project, keys: &[String]) -> Result<()> {
+    let is_unknown = |key: &&String| !project.services.contains_key(*key) && !project.disabled.contains_key(*key);
+    match keys.iter().find(is_unknown) {
+        Some(key) => Err(Failure::no_such_service(key)),
+        None => Ok(()),
+    }
+}

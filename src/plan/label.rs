@@ -1,7 +1,7 @@
 //! Labels and names: how a container, network or volume says what it belongs to. Compose's own keys.
 
 use stack_runtime::observed::{ContainerObserved, NetworkObserved, Observed, VolumeObserved};
-use stack_runtime::spec::Map;
+pub use stack_runtime::spec::Map;
 use stack_schema::project::{Condition, Dependency, Endpoint, Network, Project, Service, Volume};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub const VOLUME: &str = "com.docker.compose.volume";
 pub const VERSION: &str = "com.docker.compose.version";
 pub const SLUG: &str = "com.docker.compose.slug";
 /// Digests of the service's attributes, so that a later plan can say which one changed.
-pub const PARTS: &str = "io.stack.service-parts";
+pub const PARTS: &str = "dev.stack.service-parts";
 
 /// The tool's version, as in the labels.
 pub const TOOL_VERSION: &str = env!("CARGO_PKG_VERSION");

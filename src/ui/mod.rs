@@ -7,6 +7,7 @@ pub mod human;
 mod live;
 pub mod log;
 pub mod table;
+pub mod template;
 
 use crate::event::{Event, Level, Progress, Sink};
 use crate::failure::Failure;
@@ -76,6 +77,15 @@ impl Ui {
     /// Data, as it is. A reader that went away ends the program as SIGPIPE would.
     pub fn data(&self, text: &str) {
         self.bytes(text.as_bytes());
+    }
+
+    /// A container's own standard error.
+    pub fn data_err(&self, text: &str) {
+        self.raw(text);
+    }
+
+    pub fn bytes_err(&self, bytes: &[u8]) {
+        let _ = io::stderr().lock().write_all(bytes); // nobody is left to tell
     }
 
     pub fn bytes(&self, bytes: &[u8]) {

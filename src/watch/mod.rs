@@ -11,6 +11,7 @@
 //! | [`tree`] | one watch per directory, the walk of new directories, the recovery from lost events |
 //! | [`batch`] | pure: collects changed paths until an edit is complete |
 //! | [`decide`] | pure: a batch and the rules to ordered steps |
+//! | [`host`] | the real doer; the verb lends it convergence and a voice |
 //! | [`lock`] | one session per project |
 //! | [`sync`] | puts files into a running container, never outside of its root |
 //! | [`session`] | the loop |
@@ -21,6 +22,7 @@
 
 pub mod batch;
 pub mod decide;
+pub mod host;
 pub mod lock;
 pub mod rule;
 pub mod session;
@@ -28,6 +30,7 @@ pub mod sync;
 pub mod tree;
 
 pub use decide::Step;
+pub use host::{HostDoer, Verb};
 pub use lock::Only;
 pub use rule::{Rule, Rules};
 pub use session::{Doer, Session};

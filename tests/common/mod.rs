@@ -106,6 +106,19 @@ impl World {
         leak::processes(&self.home.to_string_lossy())
     }
 
+    /// The root of a running container, by the id (or its beginning) that `ps -q` prints.
+    pub fn container_root(&self, id: &str) -> PathBuf {
+        let stacks = self.home.join("stacks");
+        let containers = std::fs::read_dir(stacks).unwrap().flatten().flat_map(|project| {
+            std::fs::read_dir(project.path().join("containers")).into_iter().flatten().flatten()
+        });
+        let mut found = containers.filter(|entry| entry.file_name().to_string_lossy().starts_with(id));
+        let directory = found.next().unwrap_or_else(|| panic!("no container {id}")).path();
+        let run = std::fs::read(directory.join("run.json")).unwrap();
+        let run: serde_json::Value = serde_json::from_slice(&run).unwrap();
+        PathBuf::from(format!("/proc/{}/root", run["pid"]))
+    }
+
     /// Polls until nothing is left: PID 1 of a loaded machine reaps late.
     pub fn assert_no_leak(&self) {
         let deadline = Instant::now() + Duration::from_secs(15);

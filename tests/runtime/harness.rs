@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 /// Generous: machines are loaded.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-const APPLETS: [&str; 32] = [
+const APPLETS: [&str; 33] = [
     "sh", "cat", "echo", "ls", "sleep", "id", "env", "mount", "umount", "hostname", "ps", "kill", "stty",
     "pwd", "touch", "mkdir", "rm", "unshare", "head", "tail", "wc", "grep", "ip", "dd", "tty", "stat",
-    "sysctl", "mknod", "chroot", "awk", "readlink", "yes",
+    "sysctl", "mknod", "chroot", "awk", "readlink", "yes", "tr",
 ];
 
 pub struct Fixture {
@@ -48,6 +48,7 @@ pub fn privileged(name: &str, test: impl AsyncFnOnce(&Fixture)) {
         eprintln!("SKIPPED {name}: needs root");
         return;
     }
+    shared_mounts();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let fixture = Fixture::new();
@@ -57,8 +58,22 @@ pub fn privileged(name: &str, test: impl AsyncFnOnce(&Fixture)) {
     });
 }
 
+/// As under systemd: mounts spread from here, so one made in the wrong place would be seen. Of this thread only.
+fn shared_mounts() {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+    unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).unwrap();
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SHARED, none).unwrap();
+}
+
 pub fn spec(args: &[&str]) -> ContainerSpec {
     ContainerSpec { args: args.iter().map(|arg| (*arg).to_owned()).collect(), ..ContainerSpec::default() }
+}
+
+pub fn sh(script: &str) -> ContainerSpec {
+    spec(&["sh", "-c", script])
 }
 
 pub fn options() -> LauncherOptions {
@@ -132,6 +147,11 @@ impl Fixture {
         (exit.code, container.output())
     }
 
+    /// A shell script to its end.
+    pub async fn sh(&self, script: &str) -> (Option<i32>, String) {
+        self.run(sh(script)).await
+    }
+
     pub fn cgroup(&self, container: &Container) -> String {
         format!("{}/project/{}", self.group, container.id)
     }
@@ -181,7 +201,8 @@ fn busybox(root: &Path) {
     for dir in ["bin", "etc", "tmp", "data", "home/web"] {
         fs::create_dir_all(root.join(dir)).unwrap();
     }
-    let program = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
+    let asked = std::env::var_os("STACK_TEST_BUSYBOX").map(PathBuf::from);
+    let program = asked.into_iter().chain(["/bin/busybox".into()]).find(|path| path.exists());
     fs::copy(program.expect("busybox-static is installed"), root.join("bin/busybox")).unwrap();
     for applet in APPLETS {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
@@ -196,4 +217,16 @@ fn cgroups_left(group: &str) -> Vec<PathBuf> {
     let _ = cgroup::remove(group);
     let roots = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
     roots.map(|root| root.join(group)).filter(|dir| dir.exists()).collect()
+}
+
+/// Declares a test that needs root: name, the fixture's name, body.
+#[macro_export]
+macro_rules! privileged {
+    ($(#[$attribute:meta])* $name:ident, $fixture:ident, $body:block) => {
+        #[test]
+        $(#[$attribute])*
+        fn $name() {
+            $crate::runtime::harness::privileged(stringify!($name), async |$fixture: &$crate::runtime::harness::Fixture| $body);
+        }
+    };
 }

@@ -54,6 +54,10 @@ fn program(rules: &[LinuxDeviceCgroup]) -> Vec<Instruction> {
     ];
     for rule in rules.iter().rev() {
         code.extend(check(rule));
+        if kind(rule) == Kind::A {
+            // Nothing gets past it, and the kernel refuses code that nothing reaches.
+            return code;
+        }
     }
     code.extend(finish(false));
     code
@@ -63,7 +67,8 @@ fn program(rules: &[LinuxDeviceCgroup]) -> Vec<Instruction> {
 fn check(rule: &LinuxDeviceCgroup) -> Vec<Instruction> {
     let mut tests: Vec<Vec<Instruction>> = Vec::new();
     match kind(rule) {
-        Kind::A => {}
+        // As in version 1, `a` is everything, whatever else the rule says.
+        Kind::A => return finish(rule.allow()).to_vec(),
         Kind::B => tests.push(vec![unless_equal(2, BLOCK)]),
         _ => tests.push(vec![unless_equal(2, CHARACTER)]),
     }
@@ -116,3 +121,6 @@ fn unless_equal(register: u8, value: i32) -> Instruction {
 fn finish(allow: bool) -> [Instruction; 2] {
     [instruction(0xb7, 0, i32::from(allow)), instruction(0x95, 0, 0)]
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 //! a later one, goes on where it ended. Whatever the registry says, a blob gets its name only
 //! when its size and digest are right.
 
-use super::digest::{Digest, Hasher};
+use super::digest::Hasher;
 use super::error::{Doing, Error, Result};
 use super::manifest::Descriptor;
 use super::progress::{Phase, Progress, Report};
@@ -29,11 +29,20 @@ const UPLOAD_CHUNK: usize = 256 << 10;
 /// Repeats what may succeed the next time. A registry that cannot be reached at the first
 /// attempt is not waited for: the caller may have another way.
 pub(crate) async fn repeated<T, F: Future<Output = Result<T>>>(what: &str, report: Report<'_>, attempt: impl Fn() -> F) -> Result<T> {
+    repeated_if(is_passing, what, report, attempt).await
+}
+
+async fn repeated_if<T, F: Future<Output = Result<T>>>(
+    may_pass: fn(&Error) -> bool,
+    what: &str,
+    report: Report<'_>,
+    attempt: impl Fn() -> F,
+) -> Result<T> {
     let mut pause = FIRST_PAUSE;
     let mut tries = 1;
     loop {
         match attempt().await {
-            Err(error) if tries < ATTEMPTS && is_passing(&error) => {
+            Err(error) if tries < ATTEMPTS && may_pass(&error) => {
                 let reason = error.to_string();
                 report(Progress::Retrying { what: what.to_owned(), reason, attempt: tries });
                 tokio::time::sleep(pause).await;
@@ -50,6 +59,11 @@ fn is_passing(error: &Error) -> bool {
         Error::Registry { status, .. } => *status == 429 || *status >= 500,
         _ => false,
     }
+}
+
+/// In the middle of a transfer a broken connection passes, too.
+fn is_interruption(error: &Error) -> bool {
+    error.is_unreachable() || is_passing(error)
 }
 
 /// A download in the making.
@@ -126,8 +140,7 @@ async fn fetch(registry: &Registry, blob: &Descriptor, partial: &mut Partial, re
         if partial.length() > before {
             (tries, pause) = (0, FIRST_PAUSE);
         }
-        let broke = matches!(error, Error::Unreachable { .. }) || is_passing(&error);
-        if !broke || tries >= ATTEMPTS {
+        if !is_interruption(&error) || tries >= ATTEMPTS {
             return Err(error);
         }
         tries += 1;
@@ -192,7 +205,7 @@ pub(crate) async fn upload(store: &Store, registry: &Registry, blob: &Descriptor
         Body::wrap_stream(chunks(path.clone(), sent.clone()))
     };
     let what = format!("layer {}", blob.digest.short());
-    let uploading = repeated(&what, report, || registry.upload(&blob.digest, blob.size, body));
+    let uploading = repeated_if(is_interruption, &what, report, || registry.upload(&blob.digest, blob.size, body));
     tokio::pin!(uploading);
     loop {
         tokio::select! {

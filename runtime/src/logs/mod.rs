@@ -3,15 +3,14 @@
 //! One JSON object per line, as Docker's json-file driver writes: `{"log":"text\n","stream":"stdout","time":"…"}`.
 //! A line longer than 16 KiB is several entries; all but the last lack the line feed.
 
+mod reader;
 mod writer;
 
+pub use reader::read;
 pub(crate) use writer::Writer;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::io;
-use std::path::PathBuf;
-use tokio::sync::mpsc;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -34,11 +33,6 @@ pub struct Options {
     pub tail: Option<usize>,
     pub since: Option<Timestamp>,
     pub until: Option<Timestamp>,
-    /// Go on until the container's directory is removed or the receiver dropped.
+    /// Go on, over restarts, until the container's directory is removed or the receiver dropped.
     pub follow: bool,
-}
-
-/// Entries in the order written, over rotations and restarts. Call within a tokio runtime.
-pub fn read(_dir: PathBuf, _options: Options) -> mpsc::Receiver<io::Result<Entry>> {
-    mpsc::channel(1).1
 }

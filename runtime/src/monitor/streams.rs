@@ -71,7 +71,10 @@ impl Streams {
 
     /// Moves bytes until the program has ended and all it wrote is read.
     pub(super) fn pump(&mut self, program: &OwnedFd) {
+        // Who connected before the start gets the first byte.
+        self.accept();
         while !self.turn(program) {}
+        self.accept();
         // What it wrote before its end is still in the pipes.
         for _ in 0.. {
             if !self.read_all() {
@@ -162,7 +165,7 @@ impl Streams {
     fn accept(&mut self) {
         let Some(listener) = &self.listener else { return };
         let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
-        if let Ok(socket) = rustix::net::accept_with(listener, flags) {
+        while let Ok(socket) = rustix::net::accept_with(listener, flags) {
             self.clients.push(Client::new(socket));
         }
     }

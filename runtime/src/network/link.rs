@@ -16,23 +16,23 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// An address with the prefix of its subnet.
-pub(super) type Address = (IpAddr, u8);
+pub type Address = (IpAddr, u8);
 
 /// One end of a container on one network.
 #[derive(Debug, Clone)]
-pub(super) struct LinkPlan {
+pub struct LinkPlan {
     /// The end in the stack's namespace.
-    pub(super) host_link: String,
-    pub(super) bridge: String,
+    pub host_link: String,
+    pub bridge: String,
     /// The end in the container, `eth0`.
-    pub(super) interface: String,
-    pub(super) mac: [u8; 6],
-    pub(super) addresses: Vec<Address>,
-    pub(super) mtu: Option<u32>,
+    pub interface: String,
+    pub mac: [u8; 6],
+    pub addresses: Vec<Address>,
+    pub mtu: Option<u32>,
 }
 
 /// Makes a bridge with its gateway addresses; an existing one is left as it is.
-pub(super) fn ensure_bridge(name: &str, mac: [u8; 6], gateways: &[Address], mtu: Option<u32>) -> io::Result<()> {
+pub fn ensure_bridge(name: &str, mac: [u8; 6], gateways: &[Address], mtu: Option<u32>) -> io::Result<()> {
     if if_nametoindex(name).is_ok() {
         return Ok(());
     }
@@ -52,7 +52,7 @@ pub(super) fn ensure_bridge(name: &str, mac: [u8; 6], gateways: &[Address], mtu:
 }
 
 /// Removes a link of the calling thread's namespace; a missing one is fine.
-pub(super) fn remove(name: &str) -> io::Result<()> {
+pub fn remove(name: &str) -> io::Result<()> {
     let Ok(index) = if_nametoindex(name) else { return Ok(()) };
     let mut batch = Batch::default();
     batch.remove_link(format!("remove link {name}"), LinkUnspec::new_with_index(index).build());
@@ -61,7 +61,7 @@ pub(super) fn remove(name: &str) -> io::Result<()> {
 
 /// Gives a container its interfaces, addresses and default routes; loopback comes up too.
 /// `home` is the calling thread's namespace.
-pub(super) fn attach(home: &OwnedFd, netns: &OwnedFd, links: &[LinkPlan], gateways: &[IpAddr]) -> io::Result<()> {
+pub fn attach(home: &OwnedFd, netns: &OwnedFd, links: &[LinkPlan], gateways: &[IpAddr]) -> io::Result<()> {
     let mut batch = Batch::default();
     for link in links {
         let bridge = if_nametoindex(link.bridge.as_str())?;

@@ -33,6 +33,7 @@ pub mod firewall;
 pub mod link;
 pub mod listening;
 mod netlink;
+mod pasta;
 pub mod ports;
 pub mod records;
 mod stack;

@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod aside;
 pub mod bpf;
 pub mod mount;
 pub mod netns;

@@ -3,6 +3,7 @@
 use simple_dns::rdata::{A, RData};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, ResourceRecord, TYPE};
 use stack_runtime::home::Home;
+use stack_runtime::network::link::LinkPlan;
 use stack_runtime::network::{ConnectRequest, Connected, Host, NetworkRecord, StackNetwork, create_record, link};
 use stack_runtime::spec::{ContainerSpec, EndpointSpec, NetworkMode, NetworkSpec, PoolSpec};
 use stack_runtime::sys::netns::{self, Worker};
@@ -44,6 +45,14 @@ pub(crate) struct Lab {
     stack_netns: OwnedFd,
 }
 
+/// The rest of the world: a namespace behind the private host's default route.
+pub(crate) struct World {
+    pub(crate) inside: Worker,
+}
+
+pub(crate) const WORLD: &str = "203.0.113.1";
+pub(crate) const HOST: &str = "203.0.113.2";
+
 /// A namespace that plays a container.
 pub(crate) struct Container {
     pub(crate) id: String,
@@ -69,14 +78,18 @@ impl Lab {
         Self { dir, home, host, stack_netns: netns::create().unwrap() }
     }
 
-    /// The stack's network; opened a second time it is another supervisor's.
-    pub(crate) fn open(&self) -> StackNetwork {
-        let host = Host {
+    /// What the library takes for the world outside.
+    pub(crate) fn outside(&self) -> Host {
+        Host {
             netns: self.host.home().try_clone().unwrap(),
             resolv_conf: self.dir.path().join("resolv.conf"),
             hosts: self.dir.path().join("hosts"),
-        };
-        StackNetwork::open(&self.home, "p", self.stack_netns.try_clone().unwrap(), host).unwrap()
+        }
+    }
+
+    /// The stack's network; opened a second time it is another supervisor's.
+    pub(crate) fn open(&self) -> StackNetwork {
+        StackNetwork::open(&self.home, "p", self.stack_netns.try_clone().unwrap(), self.outside()).unwrap()
     }
 
     pub(crate) fn stack_worker(&self) -> Worker {
@@ -109,6 +122,29 @@ impl Lab {
         let netns = Arc::new(netns::create().unwrap());
         let inside = Worker::start("lab-container", netns.clone()).unwrap();
         Container { id, spec, dir, netns, inside }
+    }
+
+    /// Gives the private host an interface, a default route and somebody behind it.
+    pub(crate) fn world(&self) -> World {
+        let netns = Arc::new(netns::create().unwrap());
+        let inside = Worker::start("lab-world", netns.clone()).unwrap();
+        let address = |text: &str| (text.parse().unwrap(), 24);
+        let plan = LinkPlan {
+            host_link: "tohost".into(),
+            bridge: "world".into(),
+            interface: "eth0".into(),
+            mac: [2, 0, 0, 0, 0, 2],
+            addresses: vec![address(HOST)],
+            mtu: None,
+        };
+        let (gateway, host) = (address(WORLD), self.host.home().clone());
+        let made = inside.run_blocking(move || {
+            link::loopback(&netns, &netns)?;
+            link::ensure_bridge("world", [2, 0, 0, 0, 0, 1], &[gateway], None)?;
+            link::attach(&netns, &host, &[plan], &[gateway.0])
+        });
+        made.unwrap();
+        World { inside }
     }
 
     /// A server of names in the private host: `example.test` is 192.0.2.80, the rest unknown.
@@ -182,9 +218,7 @@ impl Container {
 
     /// A service inside that answers every connection with its name and closes.
     pub(crate) fn serve(&self, address: &str, says: &str) -> Service {
-        let address: SocketAddr = address.parse().unwrap();
-        let listener = self.inside.run_blocking(move || std::net::TcpListener::bind(address)).unwrap();
-        Service::start(listener, says)
+        serve(&self.inside, address, says)
     }
 
     /// One connection from inside; what the service said.
@@ -223,6 +257,43 @@ impl Drop for Service {
         // Wakes the accepting thread, which holds another descriptor of the socket.
         rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Read).unwrap();
     }
+}
+
+/// A service in a worker's namespace.
+pub(crate) fn serve(inside: &Worker, address: &str, says: &str) -> Service {
+    let address: SocketAddr = address.parse().unwrap();
+    let listener = inside.run_blocking(move || std::net::TcpListener::bind(address)).unwrap();
+    Service::start(listener, says)
+}
+
+/// A service that sends every byte back as it comes. Unlike [`serve`] it does not wait
+/// for the client's end, which `pasta` of 2023 does not pass on.
+pub(crate) fn echo(inside: &Worker, address: &str) {
+    let address: SocketAddr = address.parse().unwrap();
+    let listener = inside.run_blocking(move || std::net::TcpListener::bind(address)).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut from, mut to) = (stream.as_ref().unwrap().try_clone().unwrap(), stream.unwrap());
+            std::thread::spawn(move || drop(io::copy(&mut from, &mut to)));
+        }
+    });
+}
+
+/// Sends bytes to an [`echo`] and reads as many; `true` when they are the same.
+pub(crate) fn is_echoed(from: &Worker, address: &str, length: usize) -> io::Result<bool> {
+    use std::io::{Read, Write};
+    let address: SocketAddr = address.parse().unwrap();
+    from.run_blocking(move || {
+        let bytes: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+        let mut stream = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(3))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let (mut writer, sent) = (stream.try_clone()?, bytes.clone());
+        let sending = std::thread::spawn(move || writer.write_all(&sent));
+        let mut back = vec![0; length];
+        stream.read_exact(&mut back)?;
+        sending.join().unwrap()?;
+        Ok(back == bytes)
+    })
 }
 
 /// Connects from a worker's namespace, says nothing, and reads to the end.

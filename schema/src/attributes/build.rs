@@ -32,7 +32,7 @@ pub(super) const BUILD: &[Attribute] = &[
     row("services.*.build.isolation", STR, "For another platform.").inert(),
     row("services.*.build.network", STR, "`default`, `none` or `host`."),
     row("services.*.build.target", STR, "The stage to stop at."),
-    row("services.*.build.secrets", LIST, "Secrets for RUN --mount.").like("services.*.secrets"),
+    row("services.*.build.secrets", LIST, "Secrets for RUN --mount.").short(Short::Grant).unique(Unique::Target("/run/secrets/")).like("services.*.secrets"),
     bytes("services.*.build.shm_size", "Size of /dev/shm during RUN."),
     strings("services.*.build.tags", "Further tags."),
     row("services.*.build.tags[]", STR, "A tag."),

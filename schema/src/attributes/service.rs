@@ -100,6 +100,7 @@ pub(super) const AFTER_DEPLOY: &[Attribute] = &[
     row("services.*.provider.type", STR, "The program."),
     row("services.*.provider.options", MAP, "Its options."),
     row("services.*.provider.options.*", SCALAR | LIST, "One option.").short(Short::Texts),
+    row("services.*.provider.options.*[]", SCALAR, "One of its values."),
     key_values("services.*.environment", "Variables of the container; null takes the value from outside."),
     row("services.*.environment.*", SCALAR | NULL, "One variable."),
     row("services.*.env_file", STR | LIST, "Files with variables of the container.").short(Short::EnvFile).unique(Unique::Member("path")),

@@ -26,6 +26,7 @@ impl Session<'_> {
             secrets: self.file_objects(tree, "secrets"),
             configs: self.file_objects(tree, "configs"),
             profiles: self.request.profiles.clone(),
+            refusals: self.refusals.clone(),
             places: Places::new(Arc::new(tree.clone())),
             services,
         };

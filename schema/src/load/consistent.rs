@@ -7,21 +7,33 @@ use crate::source::Place;
 use crate::yaml::{Map, Node, Value};
 use std::collections::{HashMap, HashSet};
 
-pub(super) fn check(tree: &Node, selection: &Selection, diagnostics: &mut Vec<Diagnostic>) {
+/// Reports what makes the file invalid, and returns what only makes it impossible to create containers.
+/// With `broken` (something did not fit the table) only references are judged: the rest would repeat what is known.
+pub(super) fn check(tree: &Node, selection: &Selection, broken: bool, diagnostics: &mut Vec<Diagnostic>) -> Vec<Diagnostic> {
     let empty = Map::default();
     let services = tree.get("services").and_then(Node::as_map).unwrap_or(&empty);
     let checker = Checker { tree, services, selection };
     let mut found = Vec::new();
+    let mut refused = Vec::new();
     for key in &selection.enabled {
         if let Some(entry) = services.entry(key) {
             let service = Service { key, node: &entry.node, place: &entry.key };
-            checker.service(&service, &mut found);
+            checker.references(&service, &mut found);
+            checker.dependencies(&service, &mut found);
+            if !broken {
+                checker.service(&service, &mut found);
+                checker.refusals(&service, &mut refused);
+            }
         }
     }
     checker.cycles(&mut found);
-    checker.container_names(&mut found);
-    checker.file_objects(&mut found);
+    if !broken {
+        checker.host_ports(&mut refused);
+        checker.container_names(&mut found);
+        checker.file_objects(&mut found);
+    }
     diagnostics.append(&mut found);
+    refused
 }
 
 struct Checker<'t> {
@@ -63,8 +75,6 @@ impl Checker<'_> {
         self.image_or_build(service, found);
         self.build(service, found);
         self.network_mode(service, found);
-        self.references(service, found);
-        self.dependencies(service, found);
         scale(service, found);
         limits(service, found);
         healthcheck(service, found);
@@ -73,6 +83,34 @@ impl Checker<'_> {
         watch(service, found);
         policies(service, found);
         device_requests(service, found);
+    }
+
+    /// Valid for `docker compose config`, and an error of the engine as soon as a container is created.
+    fn refusals(&self, service: &Service<'_>, refused: &mut Found) {
+        restart(service, refused);
+        if let Some(name) = service.text("container_name").filter(|name| name.len() > 1 && !is_container_name(name)) {
+            let hint = "It begins with a letter or digit and goes on with these, `_`, `.` and `-`.";
+            refused.push(service.error("container_name", format!("`{name}` cannot be a container name")).hint(hint));
+        }
+        if service.find("healthcheck.start_interval").is_some() && service.find("healthcheck.start_period").is_none() {
+            refused.push(service.error("healthcheck.start_interval", "`start_interval` has a meaning only with `start_period`"));
+        }
+        for (index, mount) in service.find("volumes").and_then(Node::as_seq).unwrap_or_default().iter().enumerate() {
+            let kind = mount.get("type").and_then(Node::as_str).unwrap_or_default();
+            if matches!(kind, "npipe" | "cluster") {
+                let message = format!("mounts of type `{kind}` do not exist on Linux");
+                refused.push(Diagnostic::error(message).at(mount.place.clone()).key(format!("{}.volumes[{index}]", service.path())));
+            }
+        }
+        for reference in references(service.node).iter().filter(|reference| matches!(reference.section, "secrets" | "configs")) {
+            let object = self.tree.get(reference.section).and_then(|objects| objects.get(&reference.key));
+            if let Some(reason) = object.and_then(|object| refused_object(object, reference.section, service)) {
+                let kind = reference.section.trim_end_matches('s');
+                let message = format!("service `{}` cannot have the {kind} `{}`: {reason}", service.key, reference.key);
+                let path = reference.path.steps().iter().fold(service.path(), |path, step| path.then(step.clone()));
+                refused.push(Diagnostic::error(message).at(reference.place.clone()).key(path.to_string()));
+            }
+        }
     }
 
     fn image_or_build(&self, service: &Service<'_>, found: &mut Found) {
@@ -119,14 +157,6 @@ impl Checker<'_> {
                 Some(place) => diagnostic.related(place, "its networks"),
                 None => diagnostic,
             });
-        }
-        for mode in ["network_mode", "ipc", "pid"] {
-            if let Some(other) = service.text(mode).and_then(|mode| mode.strip_prefix("service:"))
-                && !self.services.contains_key(other)
-            {
-                let message = format!("service `{}` joins the undefined service `{other}`", service.key);
-                found.push(self.suggest(service.error(mode, message), other, self.services.keys()));
-            }
         }
     }
 
@@ -239,11 +269,36 @@ impl Checker<'_> {
         diagnostic
     }
 
+    /// Two services, or one twice, on the same port of this machine. Ranges are left to the run: it picks from them.
+    fn host_ports(&self, refused: &mut Found) {
+        let mut seen: Vec<(HostPort, &str, &Node)> = Vec::new();
+        for key in &self.selection.services {
+            let ports = self.services.get(key).and_then(|service| service.get("ports")).and_then(Node::as_seq);
+            for (index, port) in ports.unwrap_or_default().iter().enumerate() {
+                let Some(own) = HostPort::read(port) else { continue };
+                if let Some((_, other, first)) = seen.iter().find(|(taken, ..)| taken.clashes(&own)) {
+                    let message = match *other == key {
+                        true => format!("service `{key}` publishes host port {} twice", own.number),
+                        false => format!("service `{key}` publishes host port {}, as service `{other}` does", own.number),
+                    };
+                    let diagnostic = Diagnostic::error(message).at(port.place.clone()).key(format!("services.{key}.ports[{index}]"));
+                    let hint = "Give one of the two another host port, or remove it.";
+                    refused.push(diagnostic.related(first.place.clone(), "the other one").hint(hint));
+                }
+                seen.push((own, key, port));
+            }
+        }
+    }
+
     fn container_names(&self, found: &mut Found) {
         let mut seen: HashMap<&str, (&str, &Node)> = HashMap::new();
         for key in &self.selection.enabled {
             let Some(node) = self.services.get(key).and_then(|service| service.get("container_name")) else { continue };
             let Some(name) = node.as_str() else { continue };
+            if name.len() < 2 {
+                let diagnostic = Diagnostic::error("a container name has at least two characters").at(node.place.clone());
+                found.push(diagnostic.key(format!("services.{key}.container_name")));
+            }
             if let Some((other, first)) = seen.get(name) {
                 let message = format!("the container name `{name}` of service `{key}` is taken by service `{other}`");
                 let diagnostic = Diagnostic::error(message).at(node.place.clone()).key(format!("services.{key}.container_name"));
@@ -271,6 +326,25 @@ impl Checker<'_> {
     }
 }
 
+/// Why a secret or config that exists cannot be given to a service.
+fn refused_object(object: &Node, section: &str, service: &Service<'_>) -> Option<&'static str> {
+    let has = |key: &str| object.get(key).is_some();
+    if object.get("external").and_then(Node::as_bool) == Some(true) {
+        return Some("it is external, and there is no store outside the project");
+    }
+    if has("template_driver") || (section == "secrets" && has("driver")) {
+        return Some("it needs a driver of Swarm");
+    }
+    let is_read_only = service.find("read_only").and_then(Node::as_bool) == Some(true);
+    (is_read_only && !has("file")).then_some("it is written into the container, whose root is read-only")
+}
+
+fn is_container_name(name: &str) -> bool {
+    name.len() >= 2
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+}
+
 fn texts(node: Option<&Node>) -> impl Iterator<Item = &str> {
     node.and_then(Node::as_seq).unwrap_or_default().iter().filter_map(Node::as_str)
 }
@@ -279,6 +353,31 @@ fn number(node: Option<&Node>) -> Option<i64> {
     match node?.value {
         Value::Int(number) => Some(number),
         _ => None,
+    }
+}
+
+/// One port of this machine.
+struct HostPort {
+    ip: Option<std::net::IpAddr>,
+    number: u16,
+    protocol: String,
+}
+
+impl HostPort {
+    fn read(port: &Node) -> Option<Self> {
+        let text = |key: &str| port.get(key).and_then(Node::as_str);
+        let number = text("published")?.parse().ok().filter(|number| *number != 0)?;
+        let ip = text("host_ip").and_then(|ip| ip.parse().ok());
+        Some(Self { ip, number, protocol: text("protocol").unwrap_or("tcp").to_owned() })
+    }
+
+    fn clashes(&self, other: &Self) -> bool {
+        let same_address = match (self.ip, other.ip) {
+            (Some(mine), Some(theirs)) if mine.is_ipv4() != theirs.is_ipv4() => false,
+            (Some(mine), Some(theirs)) => mine == theirs || mine.is_unspecified() || theirs.is_unspecified(),
+            _ => true,
+        };
+        same_address && self.number == other.number && self.protocol == other.protocol
     }
 }
 
@@ -326,9 +425,6 @@ fn healthcheck(service: &Service<'_>, found: &mut Found) {
         let message = "a health check's test begins with `CMD`, `CMD-SHELL` or `NONE`";
         found.push(service.error("healthcheck.test", message));
     }
-    if check.get("start_interval").is_some() && check.get("start_period").is_none() {
-        found.push(service.error("healthcheck.start_interval", "`start_interval` has a meaning only with `start_period`"));
-    }
 }
 
 fn ports(service: &Service<'_>, found: &mut Found) {
@@ -370,13 +466,14 @@ fn mounts(service: &Service<'_>, found: &mut Found) {
             found.push(error(format!("a mount of service `{}` has no `target`", service.key)));
             continue;
         };
-        if matches!(kind, "npipe" | "cluster") {
-            found.push(error(format!("mounts of type `{kind}` are not supported here")));
-        }
         if kind == "bind" && mount.get("source").and_then(Node::as_str).is_none_or(str::is_empty) {
             found.push(error("a bind has no `source`".into()));
         }
-        seen.insert(crate::short::clean_path(target), mount.place.clone());
+        if let Some(first) = seen.get(target) {
+            let message = format!("service `{}` mounts two things at `{target}`", service.key);
+            found.push(error(message).related(first.clone(), "the other one"));
+        }
+        seen.insert(target.to_owned(), mount.place.clone());
     }
     for (index, item) in service.find("tmpfs").and_then(Node::as_seq).unwrap_or_default().iter().enumerate() {
         let target = item.as_str().unwrap_or_default().split(':').next().unwrap_or_default();
@@ -404,6 +501,15 @@ fn watch(service: &Service<'_>, found: &mut Found) {
 }
 
 fn policies(service: &Service<'_>, found: &mut Found) {
+    if let Some(policy) = service.text("pull_policy")
+        && !is_pull_policy(policy)
+    {
+        let hint = "It is `always`, `never`, `missing`, `build`, `daily`, `weekly` or `every_<duration>`.";
+        found.push(service.error("pull_policy", format!("`{policy}` is no pull policy")).hint(hint));
+    }
+}
+
+fn restart(service: &Service<'_>, found: &mut Found) {
     if let Some(restart) = service.text("restart") {
         let (word, count) = restart.split_once(':').map_or((restart, None), |(word, count)| (word, Some(count)));
         let fits = match (word, count) {
@@ -421,12 +527,6 @@ fn policies(service: &Service<'_>, found: &mut Found) {
     {
         let message = format!("`{condition}` is no restart condition");
         found.push(service.error("deploy.restart_policy.condition", message).hint("It is `none`, `on-failure` or `any`."));
-    }
-    if let Some(policy) = service.text("pull_policy")
-        && !is_pull_policy(policy)
-    {
-        let hint = "It is `always`, `never`, `missing`, `build`, `daily`, `weekly` or `every_<duration>`.";
-        found.push(service.error("pull_policy", format!("`{policy}` is no pull policy")).hint(hint));
     }
 }
 

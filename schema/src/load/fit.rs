@@ -5,7 +5,7 @@ use crate::attributes::{self, Attribute, Cast, Shape, Short, Support, form};
 use crate::diagnostic::Diagnostic;
 use crate::keypath::KeyPath;
 use crate::short;
-use crate::yaml::{Entry, Map, Node, Tag, Value};
+use crate::yaml::{Entry, Map, Node, Tag, Value, scalar};
 
 pub(super) struct Fit<'d> {
     /// Strings with `$` were not interpolated and are not judged.
@@ -75,7 +75,7 @@ impl Fit<'_> {
         for (key, entry) in map.iter_mut() {
             let is_extension = key.starts_with("x-") && !shape.is_user_keyed();
             match shape.member(key) {
-                _ if is_extension => {}
+                _ if is_extension || entry.node.tag == Tag::Reset => {}
                 Some(below) => {
                     self.key(key, entry, shape, path);
                     self.node(&mut entry.node, below, &path.key(key));
@@ -125,6 +125,12 @@ impl Fit<'_> {
         if node.is_null() {
             return;
         }
+        if let Some(text) = node.as_str().filter(|text| is_plain(node, text) && scalar::is_timestamp(text)) {
+            let message = format!("`{}` is a date, which no attribute takes", shown(path));
+            let hint = format!("Write it in quotes: \"{text}\".");
+            self.drop_with(node, Diagnostic::error(message).at(node.place.clone()).key(path.to_string()).hint(hint));
+            return;
+        }
         match cast(&node.value, attribute) {
             Ok(value) => {
                 if let (Value::Bool(is), Some(text)) = (&value, node.as_str())
@@ -167,6 +173,11 @@ impl Fit<'_> {
             self.diagnostics.push(at(Diagnostic::error(format!("`{}` must be from {low} to {high}", shown(path)))));
         }
     }
+}
+
+/// Whether the string stands in the text without quotes.
+fn is_plain(node: &Node, text: &str) -> bool {
+    node.place.source.text[node.place.start..node.place.end] == *text
 }
 
 fn bits(value: &Value) -> u8 {

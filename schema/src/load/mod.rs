@@ -153,8 +153,10 @@ struct Session<'a> {
     sources: HashMap<PathBuf, Arc<Source>>,
     /// Documents that were parsed while looking for the name.
     parsed: HashMap<*const Source, Vec<Node>>,
-    /// Values of `environment:` secrets and configs, by kind and key: taken from the environment of the file set they stand in.
+    /// Values of `environment:` secrets and configs, by kind and key.
     contents: HashMap<(String, String), String>,
+    /// What is valid but makes it impossible to create a container.
+    refusals: Vec<Diagnostic>,
     /// The files being included, outermost first, with the places that include them.
     including: Vec<(PathBuf, Place)>,
     tree: Option<Node>,
@@ -170,6 +172,7 @@ impl<'a> Session<'a> {
             sources: HashMap::new(),
             parsed: HashMap::new(),
             contents: HashMap::new(),
+            refusals: Vec::new(),
             including: Vec::new(),
             tree: None,
         }
@@ -190,17 +193,21 @@ impl<'a> Session<'a> {
         let environment = self.environment.clone();
         let directory = self.request.project_directory.clone();
         let mut tree = self.model(&inputs, &directory, &environment)?;
+        self.variables(&mut tree, &environment);
         model::set_name(&mut tree, &name);
         self.needed(&tree);
-        if self.failed() {
-            return None;
-        }
+        let broken = self.failed();
         if !self.request.no_normalize {
             normalise::normalise(&mut tree, &name, &mut self.diagnostics);
         }
+        if let Some(map) = tree.as_map_mut().filter(|map| map.get("services").is_none_or(Node::is_null)) {
+            let place = map.get("name").map_or_else(|| Place { source: inputs[0].clone(), start: 0, end: 0 }, |n| n.place.clone());
+            map.set("services", Node::map(place));
+        }
         let selection = select::select(&mut tree, self.request, &mut self.diagnostics);
         if !self.request.no_consistency && !self.request.no_interpolate {
-            consistent::check(&tree, &selection, &mut self.diagnostics);
+            self.refusals = consistent::check(&tree, &selection, broken, &mut self.diagnostics);
+            self.diagnostics.extend(self.refusals.iter().map(|refusal| Diagnostic { severity: Severity::Warning, ..refusal.clone() }));
         }
         if self.failed() {
             return None;

@@ -20,6 +20,18 @@ pub(super) fn set_name(tree: &mut Node, name: &str) {
     }
 }
 
+/// A build without a context has the base directory.
+fn build_contexts(tree: &mut Node) {
+    let services = tree.get_mut("services").and_then(Node::as_map_mut);
+    for (_, entry) in services.into_iter().flat_map(yaml::Map::iter_mut) {
+        let Some(build) = entry.node.get_mut("build") else { continue };
+        let place = build.place.clone();
+        if let Some(build) = build.as_map_mut().filter(|build| !build.contains_key("context")) {
+            build.set("context", Node::str(".", place));
+        }
+    }
+}
+
 impl Session<'_> {
     /// The merged tree of a set of files with a base directory and an environment of its own.
     pub(super) fn model(&mut self, inputs: &[Arc<Source>], base: &Path, environment: &Env) -> Option<Node> {
@@ -36,11 +48,15 @@ impl Session<'_> {
             }
         }
         let mut tree = merged?;
+        if tree.as_map().is_some_and(|map| map.keys().all(|key| key == "version")) {
+            self.report(Diagnostic::error("the Compose file is empty").at(tree.place.clone()));
+            return None;
+        }
         unique::unique(&mut tree, attributes::root(), &KeyPath::root(), &mut self.diagnostics);
+        build_contexts(&mut tree);
         if !self.request.no_path_resolution {
             paths::resolve(&mut tree, attributes::root(), base, environment);
         }
-        self.variables(&mut tree, environment);
         Some(tree)
     }
 

@@ -1,6 +1,7 @@
 //! What Compose adds to what was written: defaults, the default network, implied dependencies, resource names.
 
 use crate::diagnostic::Diagnostic;
+use crate::short;
 use crate::source::Place;
 use crate::yaml::{Entry, Map, Node, Value};
 
@@ -28,7 +29,8 @@ pub(super) fn normalise(tree: &mut Node, project: &str, diagnostics: &mut Vec<Di
 
 /// Joins the default network when none is named; true when the service then uses it.
 fn default_network(service: &mut Map, place: &Place) -> bool {
-    if service.contains_key("network_mode") || service.contains_key("provider") {
+    let has_mode = service.get("network_mode").and_then(Node::as_str).is_some_and(|mode| !mode.is_empty());
+    if has_mode || service.contains_key("provider") {
         return false;
     }
     let is_empty = service.get("networks").is_none_or(|node| node.as_map().is_none_or(Map::is_empty));
@@ -82,10 +84,10 @@ fn service_defaults(service: &mut Map) {
         }
     });
     each_item(service, "env_file", |file, place| default(file, "required", Value::Bool(true), place));
+    // After the merge: there, `/a` and `/a/` were two places.
     each_item(service, "volumes", |volume, _| {
-        let place = volume.get("bind").map(|bind| bind.place.clone());
-        if let (Some(bind), Some(place)) = (volume.get_mut("bind").and_then(Node::as_map_mut), place) {
-            default(bind, "create_host_path", Value::Bool(true), &place);
+        if let Some(Value::Str(target)) = volume.get_mut("target").map(|target| &mut target.value) {
+            *target = short::clean_path(target);
         }
     });
     each_item(service, "gpus", device_count);

@@ -2,26 +2,26 @@
 //! choice sorted, extensions last; `$` is doubled so that the output loads again.
 
 use super::Loaded;
-use crate::attributes::{self, Shape};
+use crate::attributes::{self, Shape, Short};
 use crate::yaml::{Map, Node, Value, emit};
 
 /// As YAML.
 pub fn yaml(loaded: &Loaded) -> String {
     let Some(tree) = &loaded.tree else { return String::new() };
     let mut tree = tree.clone();
-    order(&mut tree, attributes::root());
+    prepare(&mut tree, loaded.verbatim);
     drop_empty_structs(&mut tree);
-    escape(emit::emit(&tree), loaded.verbatim)
+    emit::emit(&tree)
 }
 
 /// As JSON, indented, with a newline at the end.
 pub fn json(loaded: &Loaded) -> String {
     let Some(tree) = &loaded.tree else { return String::new() };
     let mut tree = tree.clone();
-    order(&mut tree, attributes::root());
+    prepare(&mut tree, loaded.verbatim);
     json_members(&mut tree);
     let text = serde_json::to_string_pretty(&to_json(&tree)).unwrap_or_default();
-    escape(text + "\n", loaded.verbatim)
+    text + "\n"
 }
 
 /// One line of JSON with all keys in order: equal trees give equal text.
@@ -31,8 +31,21 @@ pub(super) fn compact(node: &Node) -> String {
     to_json(&node).to_string()
 }
 
-fn escape(text: String, verbatim: bool) -> String {
-    if verbatim { text } else { text.replace('$', "$$") }
+fn prepare(tree: &mut Node, verbatim: bool) {
+    order(tree, attributes::root());
+    if !verbatim {
+        escape(tree);
+    }
+}
+
+/// Doubles `$` in values. Keys are never interpolated, so theirs stay (docker compose doubles them, too, and so changes them).
+fn escape(node: &mut Node) {
+    match &mut node.value {
+        Value::Str(text) if text.contains('$') => *text = text.replace('$', "$$"),
+        Value::Map(map) => map.iter_mut().for_each(|(_, entry)| escape(&mut entry.node)),
+        Value::Seq(items) => items.iter_mut().for_each(escape),
+        _ => {}
+    }
 }
 
 /// The tree as a JSON value, in its own order.
@@ -70,6 +83,9 @@ fn order(node: &mut Node, shape: &Shape) {
             let nothing = Shape::default();
             let below = shape.item.as_deref().unwrap_or(&nothing);
             items.iter_mut().for_each(|item| order(item, below));
+            if shape.attribute.is_some_and(|attribute| attribute.short == Short::Hosts) {
+                items.sort_by_key(|item| item.as_str().and_then(|text| text.split('=').next()).map(str::to_owned));
+            }
         }
         _ => {}
     }
@@ -104,7 +120,30 @@ fn drop_empty_structs(tree: &mut Node) {
     }
 }
 
+/// docker compose writes extensions into JSON at the top level only.
+fn drop_extensions(node: &mut Node, shape: &Shape, is_root: bool) {
+    match &mut node.value {
+        Value::Map(map) => {
+            if !is_root && !shape.is_user_keyed() && !shape.members.is_empty() {
+                map.retain(|key, _| !key.starts_with("x-"));
+            }
+            for (key, entry) in map.iter_mut() {
+                if let Some(below) = shape.member(key) {
+                    drop_extensions(&mut entry.node, below, false);
+                }
+            }
+        }
+        Value::Seq(items) => {
+            if let Some(below) = &shape.item {
+                items.iter_mut().for_each(|item| drop_extensions(item, below, false));
+            }
+        }
+        _ => {}
+    }
+}
+
 fn json_members(tree: &mut Node) {
+    drop_extensions(tree, attributes::root(), true);
     let ensure = |node: &mut Node, key: &str, value: Value| {
         let place = node.place.clone();
         if let Some(map) = node.as_map_mut().filter(|map| !map.contains_key(key)) {
@@ -114,6 +153,10 @@ fn json_members(tree: &mut Node) {
     each_service(tree, |service| {
         ensure(service, "command", Value::Null);
         ensure(service, "entrypoint", Value::Null);
+        for rule in service.get_mut("develop").and_then(|develop| develop.get_mut("watch")).and_then(Node::as_seq_mut).into_iter().flatten() {
+            ensure(rule, "exec", Value::Map(Map::default()));
+            rule.get_mut("exec").into_iter().for_each(|exec| ensure(exec, "command", Value::Null));
+        }
         if let Some(deploy) = service.get_mut("deploy") {
             STRUCTS.iter().for_each(|key| ensure(deploy, key, Value::Map(Map::default())));
         }

@@ -18,12 +18,17 @@ fn node(node: &mut Node, shape: &Shape) {
                 }
             }
             if !is_user_keyed {
-                map.retain(|key, entry| key.starts_with("x-") || !is_silent(&entry.node, shape.members.get(key)));
+                // `services: {}` says that there are none.
+                let is_root = shape.members.contains_key("services");
+                map.retain(|key, entry| key.starts_with("x-") || (is_root && key == "services") || !is_silent(&entry.node, shape.members.get(key)));
             }
         }
         Value::Seq(items) => {
             if let Some(below) = &shape.item {
                 items.iter_mut().for_each(|item| self::node(item, below));
+            }
+            if shape.attribute.is_some_and(|attribute| attribute.path == "services.*.dns") {
+                items.retain(|item| item.as_str() != Some(""));
             }
         }
         _ => {}

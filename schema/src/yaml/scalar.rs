@@ -20,6 +20,24 @@ pub fn resolve(text: &str) -> Value {
     integer(text).map(Value::Int).or_else(|| float(text).map(Value::Float)).unwrap_or_else(|| Value::Str(text.to_owned()))
 }
 
+/// A plain scalar that docker compose's reader takes for a point in time, which no attribute accepts: `2001-12-14`.
+pub fn is_timestamp(text: &str) -> bool {
+    let (date, time) = match text.find(['T', 't', ' ']) {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    };
+    let parts: Vec<&str> = date.split('-').collect();
+    let within = |part: &str, longest: usize, most: u32| {
+        part.len() <= longest && part.chars().all(|c| c.is_ascii_digit()) && part.parse::<u32>().is_ok_and(|n| (1..=most).contains(&n))
+    };
+    let [year, month, day] = parts[..] else { return false };
+    year.len() == 4
+        && within(year, 4, 9999)
+        && within(month, 2, 12)
+        && within(day, 2, 31)
+        && time.is_none_or(|time| time.split(':').count() == 3 && time.starts_with(|c: char| c.is_ascii_digit()))
+}
+
 fn integer(text: &str) -> Option<i64> {
     let plain = text.replace('_', "");
     let (negative, digits) = match plain.as_bytes().first()? {

@@ -1,0 +1,194 @@
+//! One `pasta` process: a namespace's way out through the host's own sockets.
+//!
+//! It takes the host as it is: no rule, no `sysctl`, no address is added there, so another
+//! tool's forward chain has nothing to drop. The interface gets an address of our own
+//! instead of a copy of the host's. Therefore the host's address stays reachable from
+//! inside (that is `host-gateway`, and published ports by that address), and the gateway
+//! is not mapped to the host's loopback (`--no-map-gw`), so services that listen on
+//! 127.0.0.1 of the host stay private, as with Docker. The options are those that the
+//! releases of 2023 (Debian 12) and later ones have in common.
+
+use super::UPLINK;
+use crate::home;
+use crate::sys::aside::{self, Life};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use tokio::io::unix::AsyncFd;
+
+const PROGRAM: &str = "pasta";
+/// Link-local, so it can hide no address that is routed anywhere.
+const ADDRESS: &str = "169.254.77.1";
+const GATEWAY: &str = "169.254.77.2";
+const PREFIX: &str = "30";
+/// Configuring takes 60 to 90 ms on an idle machine.
+const CONFIGURED: Duration = Duration::from_secs(20);
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A running process, ours or found again.
+#[derive(Debug)]
+pub(super) struct Pasta {
+    pub(super) record: Record,
+    pidfd: AsyncFd<OwnedFd>,
+    /// Route tables of the namespace it serves.
+    routes: Routes,
+}
+
+/// The process as recorded: the start time tells it from a later one with the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    pid: i32,
+    start_time: u64,
+}
+
+impl Pasta {
+    /// Starts one for `served`. Blocks for a few milliseconds; call it inside the async runtime.
+    ///
+    /// # Errors
+    /// A sentence for the user.
+    pub(super) fn start(host: &OwnedFd, served: &OwnedFd, log: &Path, life: Life) -> Result<Self, String> {
+        let command = command(log).map_err(|e| format!("failed to start {PROGRAM}: {e}"))?;
+        let pid = aside::spawn(command, host, served, life).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => missing(),
+            _ => format!("failed to start {PROGRAM}: {e}"),
+        })?;
+        Self::watch(pid, served).map_err(|e| format!("{PROGRAM} ended at once: {e}"))
+    }
+
+    /// The recorded process, if it still runs.
+    pub(super) fn find(record: Record, served: &OwnedFd) -> Option<Self> {
+        let found = Self::watch(record.pid, served).ok()?;
+        // Opened first, compared second: the number cannot change hands in between.
+        (found.record == record).then_some(found)
+    }
+
+    fn watch(pid: i32, served: &OwnedFd) -> io::Result<Self> {
+        let number = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+        let pidfd = aside::watched(pidfd_open(number, PidfdFlags::NONBLOCK)?)?;
+        let start_time = start_time(pid)?;
+        let routes = Routes::open(served)?;
+        Ok(Self { record: Record { pid, start_time }, pidfd, routes })
+    }
+
+    /// Until the namespace has a default route.
+    pub(super) async fn configured(&self, log: &Path) -> Result<(), String> {
+        let since = Instant::now();
+        while !self.routes.lead_out() {
+            if since.elapsed() > CONFIGURED {
+                return Err(format!("{PROGRAM} did not configure the way out in {} s", CONFIGURED.as_secs()));
+            }
+            if tokio::time::timeout(Duration::from_millis(10), self.ended()).await.is_ok() {
+                return Err(format!("{PROGRAM} ended: {}", last_words(log)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Until it has ended.
+    pub(super) async fn ended(&self) {
+        if let Err(error) = self.pidfd.readable().await {
+            tracing::debug!(%error, "the end of {PROGRAM} cannot be seen");
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Ends it: asked first, killed after a while.
+    pub(super) async fn terminate(self) {
+        for signal in [Signal::TERM, Signal::KILL] {
+            if let Err(error) = pidfd_send_signal(self.pidfd.get_ref(), signal) {
+                tracing::debug!(%error, "{PROGRAM} had ended");
+            }
+            if tokio::time::timeout(GRACE, self.ended()).await.is_ok() {
+                break;
+            }
+        }
+    }
+}
+
+fn missing() -> String {
+    format!("`{PROGRAM}` is not installed, so containers reach nothing outside; install the package `passt` (apt-get install passt)")
+}
+
+fn command(log: &Path) -> io::Result<Command> {
+    let user = nix::unistd::geteuid();
+    let mut command = Command::new(PROGRAM);
+    command.args(["--foreground", "--quiet", "--config-net", "--netns-only", "--no-map-gw"]);
+    command.args(["--runas", &user.to_string()]);
+    command.arg("--netns").arg(aside::place());
+    command.args(["--ns-ifname", UPLINK, "--address", ADDRESS, "--netmask", PREFIX, "--gateway", GATEWAY]);
+    command.args(["--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(log)?);
+    Ok(command)
+}
+
+/// What it said last, for an error. Its complaints about a missing system logger say nothing.
+fn last_words(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.contains("to syslog"));
+    lines.last().map_or_else(|| "it gave no reason".to_owned(), |l| l.chars().take(300).collect())
+}
+
+/// Clock ticks since boot at which a process started.
+fn start_time(pid: i32) -> io::Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name in parentheses may hold anything; fields are counted behind it.
+    let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let field = fields.split_ascii_whitespace().nth(19).and_then(|f| f.parse().ok());
+    field.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Ends a recorded process without a runtime and without its supervisor, and removes the
+/// record. A record of a process that has gone is just removed.
+pub(super) fn stop_recorded(path: &Path) -> io::Result<()> {
+    let Some(record) = home::read_json::<Record>(path)? else { return Ok(()) };
+    if let Some(pid) = Pid::from_raw(record.pid)
+        && let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
+        && start_time(record.pid).is_ok_and(|t| t == record.start_time)
+    {
+        pidfd_send_signal(&pidfd, Signal::KILL)?;
+    }
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// The route tables of one namespace, opened in it once.
+#[derive(Debug)]
+struct Routes {
+    ipv4: File,
+    ipv6: Option<File>,
+}
+
+impl Routes {
+    fn open(netns: &OwnedFd) -> io::Result<Self> {
+        let netns = netns.try_clone()?;
+        let open = move || {
+            crate::sys::netns::enter(&netns)?;
+            let ipv6 = File::open("/proc/thread-self/net/ipv6_route").ok();
+            Ok(Self { ipv4: File::open("/proc/thread-self/net/route")?, ipv6 })
+        };
+        let thread = std::thread::Builder::new().name("routes".into()).spawn(open)?;
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread ended early")))
+    }
+
+    /// Whether there is a default route by the uplink, in either family.
+    fn lead_out(&self) -> bool {
+        let ipv4 = |l: &str| l.starts_with(UPLINK) && l.split_ascii_whitespace().nth(7) == Some("00000000");
+        let ipv6 = |l: &str| l.ends_with(UPLINK) && l.split_ascii_whitespace().nth(1) == Some("00");
+        text(&self.ipv4).lines().any(ipv4) || self.ipv6.as_ref().is_some_and(|f| text(f).lines().any(ipv6))
+    }
+}
+
+/// The beginning of a table; a namespace made by us has few routes.
+fn text(file: &File) -> String {
+    let mut bytes = vec![0; 64 << 10];
+    let length = file.read_at(&mut bytes, 0).unwrap_or(0);
+    String::from_utf8_lossy(&bytes[..length]).into_owned()
+}

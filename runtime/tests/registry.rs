@@ -1,0 +1,364 @@
+//! Pull and push against a real registry server and against misbehaving ones, on loopback in
+//! a network namespace of each test's own.
+
+mod common;
+
+use common::http::{Answer, Request, cutting_proxy, serve};
+use common::registry::Server;
+use common::{in_private_network, is_privileged, store_in};
+use stack_runtime::image::archive::load;
+use stack_runtime::image::progress::silent;
+use stack_runtime::image::pull::{pull, resolve_digest};
+use stack_runtime::image::push::push;
+use stack_runtime::image::tar_read::Entry;
+use stack_runtime::image::tar_write::Writer;
+use stack_runtime::image::{Digest, Error, ImageConfig, Phase, Platform, Progress, Reference, Store, fixture};
+use stack_runtime::snapshot::{self, Working};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+fn reference(text: &str) -> Reference {
+    Reference::parse(text).unwrap()
+}
+
+fn layer(name: &str, content: &[u8]) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new());
+    writer.append(&Entry { size: content.len() as u64, ..Entry::file(name, 0o644) }, content).unwrap();
+    writer.finish().unwrap()
+}
+
+/// Bytes that do not compress.
+fn noise(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    getrandom::fill(&mut bytes).unwrap();
+    bytes
+}
+
+/// Two stores: one to push from, one to pull into.
+fn stores() -> (tempfile::TempDir, Store, Store) {
+    let root = tempfile::tempdir().unwrap();
+    let (from, to) = (store_in(&root.path().join("from")), store_in(&root.path().join("to")));
+    (root, from, to)
+}
+
+/// An image of two layers: one loaded, one built here.
+fn two_layers(store: &Store, name: &str) -> Digest {
+    let archive = fixture::docker_archive(&["base:1"], ImageConfig::default(), &[layer("big", &noise(3_000_000))]).unwrap();
+    load(store, &archive[..]).unwrap();
+    let base = store.image("base:1").unwrap().unwrap();
+    let working = Working::temporary(store, &base.chain_id).unwrap();
+    std::fs::write(working.upper.join("built"), "here").unwrap();
+    let built = working.commit(store).unwrap();
+    let mut document = base.document;
+    document.rootfs.diff_ids.push(built.diff_id.clone());
+    let layers = document.rootfs.diff_ids.clone();
+    store.write_image(&serde_json::to_vec(&document).unwrap(), &layers, &[reference(name)]).unwrap()
+}
+
+#[test]
+fn what_is_pushed_can_be_pulled() {
+    if !is_privileged() {
+        return;
+    }
+    in_private_network(|| async {
+        let Some(server) = Server::start(5000, false).await else { return };
+        let (_root, from, to) = stores();
+        let name = server.name("team/app:1");
+        let id = two_layers(&from, &name);
+        let digest = push(&from, &reference(&name), &silent).await.unwrap();
+        // Again: everything is there, the digest is the same.
+        let seen = Mutex::new(Vec::new());
+        let again = push(&from, &reference(&name), &|p| seen.lock().unwrap().push(p)).await.unwrap();
+        assert_eq!(again, digest);
+        let exists = |p: &&Progress| matches!(p, Progress::Layer { phase: Phase::Exists, .. });
+        assert_eq!(seen.lock().unwrap().iter().filter(exists).count(), 3);
+
+        assert_eq!(resolve_digest(&reference(&name)).await.unwrap(), digest);
+        let image = pull(&to, &reference(&name), None, &silent).await.unwrap();
+        assert_eq!(image.id, id);
+        assert_eq!(image.manifest_digest, Some(digest.clone()));
+        let fs = snapshot::lower_dirs(&to, &image.chain_id).unwrap();
+        assert_eq!(std::fs::read(fs[0].join("built")).unwrap(), b"here");
+        assert_eq!(fs[1].join("big").metadata().unwrap().len(), 3_000_000);
+        // By digest: known without and with the registry.
+        let pinned = format!("{}@{digest}", server.name("team/app"));
+        assert_eq!(to.image(&pinned).unwrap().unwrap().id, id);
+        assert_eq!(pull(&to, &reference(&pinned), None, &silent).await.unwrap().id, id);
+        // Under another name from the pulled image: the same digest.
+        to.tag(&id, &reference(&server.name("other:2"))).unwrap();
+        assert_eq!(push(&to, &reference(&server.name("other:2")), &silent).await.unwrap(), digest);
+        // A tag that moves leaves the old image dangling.
+        let archive = fixture::docker_archive(&[&name], ImageConfig::default(), &[layer("new", b"new")]).unwrap();
+        load(&from, &archive[..]).unwrap();
+        push(&from, &reference(&name), &silent).await.unwrap();
+        assert_ne!(pull(&to, &reference(&name), None, &silent).await.unwrap().id, id);
+        assert!(!to.by_id(id.as_str()).unwrap().unwrap().references.contains(&reference(&name)));
+
+        let missing = pull(&to, &reference(&server.name("nosuch")), None, &silent).await.unwrap_err();
+        assert!(matches!(missing, Error::NotFound { .. }), "{missing}");
+        let absent = push(&to, &reference(&server.name("absent")), &silent).await.unwrap_err();
+        assert!(matches!(absent, Error::NoSuchImage(_)), "{absent}");
+    });
+}
+
+#[test]
+fn concurrent_pulls_share() {
+    if !is_privileged() {
+        return;
+    }
+    in_private_network(|| async {
+        let Some(server) = Server::start(5000, false).await else { return };
+        let (_root, from, to) = stores();
+        let name = server.name("app");
+        let id = two_layers(&from, &name);
+        push(&from, &reference(&name), &silent).await.unwrap();
+        let r = reference(&name);
+        let (a, b, c) = tokio::join!(pull(&to, &r, None, &silent), pull(&to, &r, None, &silent), pull(&to, &r, None, &silent));
+        assert_eq!([a.unwrap().id, b.unwrap().id, c.unwrap().id], [id.clone(), id.clone(), id]);
+        assert_eq!(std::fs::read_dir(to.tmp()).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn a_broken_download_goes_on_where_it_ended() {
+    if !is_privileged() {
+        return;
+    }
+    in_private_network(|| async {
+        let Some(server) = Server::start(5000, false).await else { return };
+        let (_root, from, to) = stores();
+        two_layers(&from, &server.name("app"));
+        push(&from, &reference(&server.name("app")), &silent).await.unwrap();
+        let brought = cutting_proxy(5001, 5000, 3, 1_000_000).await;
+        let retries = AtomicU32::new(0);
+        let count = |p| {
+            if matches!(p, Progress::Retrying { .. }) {
+                retries.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        let image = pull(&to, &reference("127.0.0.1:5001/app"), None, &count).await.unwrap();
+        let fs = snapshot::lower_dirs(&to, &image.chain_id).unwrap();
+        assert_eq!(fs[1].join("big").metadata().unwrap().len(), 3_000_000);
+        assert!(retries.load(Ordering::SeqCst) >= 2);
+        // Without resuming, the three cut attempts alone would double it.
+        let brought = brought.load(Ordering::SeqCst);
+        assert!(brought < 3_700_000, "{brought} bytes for a layer of 3,000,000");
+    });
+}
+
+#[test]
+fn an_earlier_partial_is_used_and_a_false_one_is_not() {
+    if !is_privileged() {
+        return;
+    }
+    in_private_network(|| async {
+        let Some(server) = Server::start(5000, false).await else { return };
+        let (root, from, to) = stores();
+        let name = server.name("app");
+        two_layers(&from, &name);
+        push(&from, &reference(&name), &silent).await.unwrap();
+        let chain_id = from.image(&name).unwrap().unwrap().chain_ids[0].to_string();
+        let blob = snapshot::blob(&from, &chain_id).unwrap().unwrap();
+        let bytes = std::fs::read(from.blob_path(&blob.digest)).unwrap();
+        let partial = |store: &Store| store.tmp().join(format!("{}.partial", blob.digest.hex()));
+        std::fs::write(partial(&to), &bytes[..2_900_000]).unwrap();
+        let brought = cutting_proxy(5001, 5000, 0, 0).await;
+        pull(&to, &reference("127.0.0.1:5001/app"), None, &silent).await.unwrap();
+        assert!(brought.load(Ordering::SeqCst) < 300_000);
+        let other = store_in(&root.path().join("other"));
+        std::fs::write(partial(&other), noise(2_900_000)).unwrap();
+        pull(&other, &reference(&name), None, &silent).await.unwrap();
+    });
+}
+
+#[test]
+fn damaged_blobs_are_refused() {
+    if !is_privileged() {
+        return;
+    }
+    in_private_network(|| async {
+        let Some(server) = Server::start(5000, false).await else { return };
+        let (root, from, to) = stores();
+        let name = server.name("app");
+        let id = two_layers(&from, &name);
+        push(&from, &reference(&name), &silent).await.unwrap();
+        let chain_id = from.image(&name).unwrap().unwrap().chain_ids[0].to_string();
+        let blob = snapshot::blob(&from, &chain_id).unwrap().unwrap();
+        let file = server.blob_file(blob.digest.hex());
+        let whole = std::fs::read(&file).unwrap();
+        let mut wrong = whole.clone();
+        wrong[1_000_000] ^= 1;
+        std::fs::write(&file, &wrong).unwrap();
+        let error = pull(&to, &reference(&name), None, &silent).await.unwrap_err();
+        assert!(matches!(&error, Error::Digest { expected, .. } if *expected == blob.digest), "{error}");
+        assert!(to.images().unwrap().is_empty() && !to.has_blob(&blob.digest));
+        std::fs::write(&file, &whole[..1_000_000]).unwrap();
+        let error = pull(&to, &reference(&name), None, &silent).await.unwrap_err();
+        assert!(matches!(error, Error::Size { .. }), "{error}");
+        // Mended, it works.
+        std::fs::write(&file, &whole).unwrap();
+        pull(&to, &reference(&name), None, &silent).await.unwrap();
+        // A manifest that is not what its digest says.
+        let manifest = to.image(&name).unwrap().unwrap().manifest_digest.unwrap();
+        let text = std::fs::read_to_string(server.blob_file(manifest.hex())).unwrap();
+        std::fs::write(server.blob_file(manifest.hex()), text.replace("schemaVersion\":2", "schemaVersion\": 2")).unwrap();
+        let other = store_in(&root.path().join("other"));
+        let pinned = format!("{}@{manifest}", server.name("app"));
+        assert!(pull(&other, &reference(&pinned), None, &silent).await.is_err());
+        assert!(other.by_id(id.as_str()).unwrap().is_none());
+    });
+}
+
+/// The environment names the credentials, so the test runs itself again with another one.
+#[test]
+fn passwords_of_the_configuration_file() {
+    if !is_privileged() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let run = |config: &str, expect: &str| {
+        std::fs::write(directory.path().join("config.json"), config).unwrap();
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "with_password", "--ignored", "--nocapture"]);
+        let output = command.env("DOCKER_CONFIG", directory.path()).env("EXPECT", expect).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr));
+    };
+    run(r#"{"auths":{"127.0.0.1:5000":{"username":"user","password":"s3cret"}}}"#, "ok");
+    run(r#"{"auths":{"127.0.0.1:5000":{"username":"user","password":"wrong"}}}"#, "denied");
+    run("{}", "denied");
+    run(r#"{"credsStore":"desktop"}"#, "`desktop`, which is not supported yet");
+}
+
+#[test]
+#[ignore = "run by passwords_of_the_configuration_file"]
+fn with_password() {
+    let Ok(expected) = std::env::var("EXPECT") else { return };
+    in_private_network(|| async move {
+        let Some(server) = Server::start(5000, true).await else { return };
+        let (_root, from, to) = stores();
+        let name = server.name("app");
+        two_layers(&from, &name);
+        match push(&from, &reference(&name), &silent).await {
+            Ok(_) => {
+                assert_eq!(expected, "ok");
+                pull(&to, &reference(&name), None, &silent).await.unwrap();
+            }
+            Err(error) => {
+                assert!(matches!(error, Error::Unauthorised { .. }), "{error}");
+                assert!(error.to_string().contains(&expected), "{error}");
+            }
+        }
+    });
+}
+
+#[test]
+fn no_answer_is_not_a_no() {
+    if !is_privileged() {
+        return;
+    }
+    in_private_network(|| async {
+        let (_root, _, to) = stores();
+        for name in ["127.0.0.1:5999/app", "10.255.255.1:5000/app", "registry.invalid/app"] {
+            let error = pull(&to, &reference(name), None, &silent).await.unwrap_err();
+            assert!(error.is_unreachable(), "{name}: {error}");
+            assert!(error.to_string().contains(name.split('/').next().unwrap()), "{error}");
+        }
+    });
+}
+
+/// An image for two platforms behind a token, from memory.
+struct Misbehaving {
+    blobs: Vec<Vec<u8>>,
+    index: Vec<u8>,
+    failures: AtomicU32,
+}
+
+impl Misbehaving {
+    fn new() -> Self {
+        let mut blobs = Vec::new();
+        let mut manifests = Vec::new();
+        for architecture in ["amd64", "arm64", "riscv64"] {
+            let archive = layer("which", architecture.as_bytes());
+            let mut document: serde_json::Value = serde_json::from_slice(&fixture::document(ImageConfig::default(), std::slice::from_ref(&archive))).unwrap();
+            document["architecture"] = architecture.into();
+            let config = serde_json::to_vec(&document).unwrap();
+            let manifest = serde_json::json!({
+                "schemaVersion": 2,
+                "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+                "config": { "mediaType": "application/vnd.docker.container.image.v1+json", "digest": Digest::of(&config), "size": config.len() },
+                "layers": [{ "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "digest": Digest::of(&archive), "size": archive.len() }],
+            });
+            let manifest = serde_json::to_vec(&manifest).unwrap();
+            manifests.push(serde_json::json!({
+                "mediaType": "application/vnd.docker.distribution.manifest.v2+json", "digest": Digest::of(&manifest), "size": manifest.len(),
+                "platform": { "os": "linux", "architecture": architecture },
+            }));
+            blobs.extend([archive, config, manifest]);
+        }
+        let index = serde_json::json!({ "schemaVersion": 2, "manifests": manifests });
+        Self { blobs, index: serde_json::to_vec(&index).unwrap(), failures: AtomicU32::new(2) }
+    }
+
+    fn answer(&self, request: &Request) -> Answer {
+        if request.path.starts_with("/token?") {
+            assert!(request.path.contains("scope=repository%3Aapp%3Apull"), "{}", request.path);
+            return Answer::ok(r#"{"token":"abc"}"#);
+        }
+        if request.header("authorization") != Some("Bearer abc") {
+            let challenge = r#"Bearer realm="http://127.0.0.1:5000/token",service="test",scope="x""#;
+            return Answer::status(401).with("www-authenticate", challenge);
+        }
+        if self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
+            return Answer::status(503);
+        }
+        match request.path.rsplit('/').next().unwrap_or_default() {
+            "latest" => Answer::ok(self.index.clone()),
+            "denied" => Answer { body: br#"{"errors":[{"code":"DENIED","message":"not for you"}]}"#.to_vec(), ..Answer::status(403) },
+            "false" => Answer::ok(self.index.clone()).with("docker-content-digest", Digest::of(b"").as_str()),
+            "endless" => Answer::ok(vec![b' '; 9 << 20]),
+            "junk" => Answer::ok("<html>"),
+            digest => match self.blobs.iter().find(|b| Digest::of(b).as_str() == digest) {
+                Some(blob) => Answer::ok(blob.clone()),
+                None => Answer::status(404),
+            },
+        }
+    }
+}
+
+#[test]
+fn tokens_platforms_and_refusals() {
+    if !is_privileged() {
+        return;
+    }
+    in_private_network(|| async {
+        let server = Misbehaving::new();
+        serve(5000, move |request| server.answer(&request)).await;
+        let (_root, _, to) = stores();
+        let name = |version: &str| reference(&format!("127.0.0.1:5000/app{version}"));
+        let retries = AtomicU32::new(0);
+        let count = |p| {
+            if matches!(p, Progress::Retrying { .. }) {
+                retries.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        let image = pull(&to, &name(""), None, &count).await.unwrap();
+        assert_eq!(image.architecture, Platform::host().architecture);
+        assert_eq!(retries.load(Ordering::SeqCst), 2);
+        let other = Platform::parse("linux/riscv64").unwrap();
+        let image = pull(&to, &name(""), Some(&other), &silent).await.unwrap();
+        assert_eq!(image.architecture, "riscv64");
+        let none = Platform::parse("linux/s390x").unwrap();
+        for (version, platform, reason) in [
+            ("", Some(&none), "linux/s390x"),
+            (":denied", None, "not for you"),
+            (":false", None, "expected sha256:e3b0"),
+            (":endless", None, "larger than"),
+            (":junk", None, "not valid"),
+            (":nosuch", None, "app:nosuch not found"),
+        ] {
+            let error = pull(&to, &name(version), platform, &silent).await.unwrap_err();
+            assert!(error.to_string().contains(reason), "{version}: {error}");
+            assert!(!error.is_unreachable(), "{version}: {error}");
+        }
+    });
+}

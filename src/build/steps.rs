@@ -1,0 +1,452 @@
+//! A build: preparing it, executing its steps, writing the image.
+
+use super::cache::Cache;
+use super::context::Context;
+use super::event::BuildEvent;
+use super::failure::{BuildFailure, Doing, Result};
+use super::graph::{Graph, Step};
+use super::inputs::{self, NamedContext};
+use super::key::Key;
+use super::request::{BuildEnv, BuildRequest, BuildResult};
+use super::run::Runners;
+use super::state::{Made, Outside, State, Words};
+use super::transfer::{self, Source};
+use super::view::Layers;
+use super::command;
+use crate::schedule::{self, AfterFailure, Outcome};
+use stack_runtime::image::{Digest, Image, Platform, Progress, Reference as ImageName, pull};
+use stack_runtime::snapshot::{self, Layer, Working};
+use stack_schema::diagnostic::Diagnostic;
+use stack_schema::dockerfile::stages::{Reference, Selection};
+use stack_schema::dockerfile::{Dockerfile, Instruction, Kind, parse_trigger};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use tokio::sync::OnceCell;
+
+/// Called from several threads; must not block.
+pub type Events<'a> = &'a (dyn Fn(BuildEvent) + Send + Sync);
+
+/// What all steps share, also those on other threads.
+pub(super) struct Shared {
+    pub(super) env: BuildEnv,
+    pub(super) request: BuildRequest,
+    pub(super) cache: Cache,
+    pub(super) outside: Outside,
+    file: Dockerfile,
+    dockerfile: Option<PathBuf>,
+    selection: Selection,
+    graph: Graph,
+    /// By name; the build context is the empty one.
+    contexts: Mutex<HashMap<String, Arc<Context>>>,
+}
+
+struct Builder<'a> {
+    shared: Arc<Shared>,
+    events: Events<'a>,
+    runners: Runners,
+    /// State of each selected stage after its last finished step.
+    stages: Vec<Mutex<State>>,
+    /// Names resolved once per build.
+    images: Mutex<HashMap<String, Arc<OnceCell<Image>>>>,
+    counted: Mutex<(usize, usize)>,
+}
+
+/// Builds an image and names it.
+///
+/// # Errors
+/// [`BuildFailure`]; steps that were completed stay in the cache.
+pub async fn build(env: &BuildEnv, request: &BuildRequest, events: Events<'_>) -> std::result::Result<BuildResult, BuildFailure> {
+    let _lease = env.store.lease().doing(|| "use the image store")?;
+    let (env, request) = (env.clone(), request.clone());
+    let shared = Arc::new(blocking(move || Shared::new(env, request)).await?);
+    shared.file.warnings.iter().for_each(|warning| events(BuildEvent::Warning(warning.clone())));
+    let stages = shared.selection.stages.iter().map(|_| Mutex::default()).collect();
+    let runners = Runners::new(shared.env.program.clone());
+    let builder = Builder { shared, events, runners, stages, images: Mutex::default(), counted: Mutex::default() };
+    let outcomes = {
+        let dependencies = &builder.shared.graph.dependencies;
+        schedule::run(dependencies, builder.parallel(), AfterFailure::Drop, |step| builder.step(step)).await
+    };
+    builder.shared.save_digests();
+    let failed = outcomes.into_iter().find_map(|outcome| match outcome {
+        Outcome::Failed(failure) => Some(failure),
+        _ => None,
+    });
+    match failed {
+        Some(failure) => Err(failure),
+        None => builder.export().await,
+    }
+}
+
+/// Runs blocking work beside the async runtime.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(e) => Err(BuildFailure::doing("finish a step", e)),
+    }
+}
+
+impl Shared {
+    fn new(env: BuildEnv, request: BuildRequest) -> Result<Self> {
+        let (file, dockerfile) = inputs::read(&request)?;
+        let outside = inputs::outside(&file, &request)?;
+        let selection = inputs::selection(&file, &request, &outside)?;
+        let graph = Graph::new(&file, &selection);
+        let cache = Cache::open(&env.home).doing(|| "open the build cache")?;
+        Ok(Self { env, request, cache, outside, file, dockerfile, selection, graph, contexts: Mutex::default() })
+    }
+
+    /// Directories of a chain, top first.
+    pub(super) fn lower(&self, chain: &str) -> Result<Vec<PathBuf>> {
+        snapshot::lower_dirs(&self.env.store, chain).doing(|| "find the layers of a stage")
+    }
+
+    pub(super) fn view(&self, chain: &str) -> Result<Layers> {
+        Ok(Layers { lower: self.lower(chain)?, upper: None })
+    }
+
+    pub(super) fn writable(&self, parent: &str, working: &Working) -> Result<Layers> {
+        Ok(Layers { lower: self.lower(parent)?, upper: Some((working.upper.clone(), working.work.clone())) })
+    }
+
+    /// The build context (empty name) or a named directory. Blocks.
+    fn context(&self, name: &str) -> Result<Arc<Context>> {
+        let mut contexts = self.contexts.lock().expect("never poisoned: nothing panics while it is held");
+        if let Some(context) = contexts.get(name) {
+            return Ok(context.clone());
+        }
+        let context = match name {
+            "" => Context::open(&self.request.context, self.dockerfile.as_deref(), &self.cache)?,
+            name => match inputs::named_context(&self.request, name)? {
+                NamedContext::Directory(path) => Context::open(&path, None, &self.cache)?,
+                NamedContext::Image(_) => return Err(BuildFailure::new(format!("the context `{name}` is no directory"))),
+            },
+        };
+        let context = Arc::new(context);
+        contexts.insert(name.to_owned(), context.clone());
+        Ok(context)
+    }
+
+    fn save_digests(&self) {
+        let contexts = self.contexts.lock().expect("never poisoned: nothing panics while it is held");
+        contexts.values().for_each(|context| context.digests.save(&self.cache));
+    }
+}
+
+/// What a step was.
+enum Finished {
+    Cached,
+    Done,
+}
+
+impl Builder<'_> {
+    fn parallel(&self) -> usize {
+        match self.shared.env.parallel {
+            0 => std::thread::available_parallelism().map_or(4, |n| n.get().max(4)),
+            limit => limit,
+        }
+    }
+
+    fn emit(&self, event: BuildEvent) {
+        (self.events)(event);
+    }
+
+    async fn step(&self, index: usize) -> Result<()> {
+        let step = &self.shared.graph.steps[index];
+        let name = step.name.clone();
+        let began = Instant::now();
+        if step.shown {
+            self.emit(BuildEvent::Started { step: index, name: name.clone() });
+        }
+        let place = self.place(step);
+        let result = self.execute(index, step).await.map_err(|failure| failure.at(&place).step(&name));
+        match &result {
+            Err(_) => self.emit(BuildEvent::Failed { step: index, name }),
+            Ok(_) if !step.shown => {}
+            Ok(Finished::Cached) => self.emit(BuildEvent::Cached { step: index, name }),
+            Ok(Finished::Done) => self.emit(BuildEvent::Done { step: index, name, took: began.elapsed() }),
+        }
+        result.map(|_| ())
+    }
+
+    fn place(&self, step: &Step) -> stack_schema::source::Place {
+        let stage = &self.shared.file.stages[self.shared.selection.stages[step.stage].index];
+        step.instruction.map_or(&stage.place, |at| &stage.instructions[at].place).clone()
+    }
+
+    async fn execute(&self, index: usize, step: &Step) -> Result<Finished> {
+        let selected = &self.shared.selection.stages[step.stage];
+        let Some(at) = step.instruction else {
+            let (state, finished) = self.from(index, step.stage).await?;
+            self.set_state(step.stage, state);
+            return Ok(finished);
+        };
+        let mut state = self.state(step.stage);
+        let instruction = &self.shared.file.stages[selected.index].instructions[at];
+        let uses: Vec<&Reference> = selected.uses.iter().filter(|(i, _)| *i == at).map(|(_, r)| r).collect();
+        let finished = self.instruction(index, instruction, &uses, &mut state).await?;
+        self.set_state(step.stage, state);
+        Ok(finished)
+    }
+
+    fn state(&self, position: usize) -> State {
+        self.stages[position].lock().expect("never poisoned: nothing panics while it is held").clone()
+    }
+
+    fn set_state(&self, position: usize, state: State) {
+        *self.stages[position].lock().expect("never poisoned: nothing panics while it is held") = state;
+    }
+
+    /// A stage's beginning: its base, and the triggers that the base carries.
+    async fn from(&self, index: usize, position: usize) -> Result<(State, Finished)> {
+        let selected = &self.shared.selection.stages[position];
+        let wanted = selected.platform.as_ref().or(self.shared.request.platform.as_ref());
+        let platform = wanted.map(|text| Platform::parse(text)).transpose()?;
+        let (mut state, finished) = match &selected.base {
+            Reference::Scratch => (State::scratch(platform.unwrap_or_else(Platform::host)), Finished::Done),
+            Reference::Stage(stage) => (self.state(self.shared.graph.position(*stage)).child(), Finished::Done),
+            Reference::Image(name) => self.from_image(name, platform.as_ref()).await?,
+            Reference::Context(name) => match inputs::named_context(&self.shared.request, name)? {
+                NamedContext::Image(reference) => self.from_image(&reference, platform.as_ref()).await?,
+                NamedContext::Directory(_) => {
+                    let failure = BuildFailure::new(format!("the context `{name}` is a directory, and FROM needs an image"));
+                    return Err(failure.hint("Use FROM scratch and COPY --from with the context's name."));
+                }
+            },
+        };
+        for trigger in state.take_triggers() {
+            let instruction = parse_trigger(&trigger, inputs::stage_label(&self.shared.file, selected.index).as_str())?;
+            let uses = self.trigger_uses(&instruction);
+            let uses: Vec<&Reference> = uses.iter().collect();
+            let place = instruction.place.clone();
+            self.instruction(index, &instruction, &uses, &mut state).await.map_err(|failure| failure.at(&place))?;
+        }
+        Ok((state, finished))
+    }
+
+    /// A trigger knows named contexts and images, not the stages of this file.
+    fn trigger_uses(&self, instruction: &Instruction) -> Vec<Reference> {
+        let reference = |name: &str| match self.shared.request.additional_contexts.contains_key(name) {
+            true => Reference::Context(name.to_owned()),
+            false => Reference::Image(name.to_owned()),
+        };
+        stack_schema::dockerfile::stages::froms(&instruction.kind).into_iter().map(reference).collect()
+    }
+
+    async fn from_image(&self, name: &str, platform: Option<&Platform>) -> Result<(State, Finished)> {
+        let image = self.image(name, platform).await?;
+        Ok((State::from_image(&image), Finished::Cached))
+    }
+
+    /// An image by name: the local one unless a newer one is wanted; each name once per build.
+    async fn image(&self, name: &str, platform: Option<&Platform>) -> Result<Image> {
+        let key = format!("{name} {}", platform.map(ToString::to_string).unwrap_or_default());
+        let cell = {
+            let mut images = self.images.lock().expect("never poisoned: nothing panics while it is held");
+            images.entry(key).or_default().clone()
+        };
+        cell.get_or_try_init(|| self.find_image(name, platform)).await.cloned()
+    }
+
+    async fn find_image(&self, name: &str, platform: Option<&Platform>) -> Result<Image> {
+        let store = &self.shared.env.store;
+        let fits = |image: &Image| {
+            let own = Platform { os: image.os.clone(), architecture: image.architecture.clone(), variant: image.variant.clone() };
+            platform.is_none_or(|wanted| wanted.fit(&own).is_some())
+        };
+        let local = if self.shared.request.pull { None } else { store.image(name).doing(|| format!("look up image {name}"))? };
+        if let Some(image) = local.filter(fits) {
+            return Ok(image);
+        }
+        let reference = ImageName::parse(name)?;
+        let report = |progress: Progress| {
+            if let Progress::Layer { done, total, .. } = progress {
+                self.emit(BuildEvent::Pulling { reference: name.to_owned(), done, total });
+            }
+        };
+        pull::pull(store, &reference, platform, &report).await.map_err(|error| {
+            let hint = if error.is_unreachable() { "Load the image with `stack image load`, or check the network." } else { "" };
+            let failure = BuildFailure::doing(format!("pull base image {name}"), error);
+            if hint.is_empty() { failure } else { failure.hint(hint) }
+        })
+    }
+
+    async fn instruction(
+        &self,
+        index: usize,
+        instruction: &Instruction,
+        uses: &[&Reference],
+        state: &mut State,
+    ) -> Result<Finished> {
+        let unset = Mutex::default();
+        let mut words = Words { escape: self.shared.file.escape, unset: &unset };
+        let applied = state.apply(&instruction.kind, &instruction.text, &mut words, &self.shared.outside);
+        if applied.map_err(BuildFailure::new)? {
+            self.warn_unset(unset, instruction);
+            return Ok(Finished::Done);
+        }
+        let sources = self.sources(uses).await?;
+        let finished = match &instruction.kind {
+            Kind::Workdir(path) => {
+                let path = words_of(self, &unset).word(state, path).map_err(BuildFailure::new)?;
+                self.workdir(&path, state).await?
+            }
+            Kind::Run(run) => {
+                let context = if run.mounts.is_empty() { Source::Chain(String::new()) } else { self.context_source("").await? };
+                let plan = command::plan(run, sources, &context, &self.shared, state, &words_of(self, &unset));
+                self.run(index, plan.map_err(BuildFailure::new)?, state).await?
+            }
+            Kind::Copy(transfer) | Kind::Add(transfer) => {
+                let keyword = if matches!(instruction.kind, Kind::Add(_)) { "ADD" } else { "COPY" };
+                let from = match sources.into_iter().next() {
+                    Some(source) => source,
+                    None => self.context_source("").await?,
+                };
+                let plan = transfer::plan(transfer, keyword, from, state, &words_of(self, &unset));
+                self.transfer(plan.map_err(BuildFailure::new)?, &instruction.text, state).await?
+            }
+            _ => Finished::Done,
+        };
+        self.warn_unset(unset, instruction);
+        Ok(finished)
+    }
+
+    fn warn_unset(&self, unset: Mutex<Vec<String>>, instruction: &Instruction) {
+        let mut names = unset.into_inner().expect("never poisoned: nothing panics while it is held");
+        names.sort();
+        names.dedup();
+        for name in names {
+            let warning = Diagnostic::warning(format!("the variable `{name}` is not set")).at(instruction.place.clone());
+            self.emit(BuildEvent::Warning(warning.hint("Declare it with ARG or ENV before it is used.")));
+        }
+    }
+
+    async fn sources(&self, uses: &[&Reference]) -> Result<Vec<Source>> {
+        let mut sources = Vec::new();
+        for reference in uses {
+            sources.push(match reference {
+                Reference::Scratch => Source::Chain(String::new()),
+                Reference::Stage(stage) => Source::Chain(self.state(self.shared.graph.position(*stage)).chain),
+                Reference::Image(name) => Source::Chain(self.image(name, None).await?.chain_id),
+                Reference::Context(name) => match inputs::named_context(&self.shared.request, name)? {
+                    NamedContext::Image(reference) => Source::Chain(self.image(&reference, None).await?.chain_id),
+                    NamedContext::Directory(_) => self.context_source(name).await?,
+                },
+            });
+        }
+        Ok(sources)
+    }
+
+    async fn context_source(&self, name: &str) -> Result<Source> {
+        let (shared, name) = (self.shared.clone(), name.to_owned());
+        blocking(move || shared.context(&name).map(Source::Context)).await
+    }
+
+    async fn workdir(&self, path: &str, state: &mut State) -> Result<Finished> {
+        let path = state.absolute(path);
+        state.config.working_dir.clone_from(&path);
+        let created_by = format!("WORKDIR {path}");
+        if path == "/" {
+            state.remember(created_by, true);
+            return Ok(Finished::Done);
+        }
+        let (shared, user, parent) = (self.shared.clone(), state.config.user.clone(), state.chain.clone());
+        let key = Key::new("workdir").text("parent", &parent).text("path", &path).text("user", &user).finish();
+        let make = || async move {
+            let made_key = None;
+            blocking(move || transfer::make_workdir(&shared, &path, &user, &parent)).await.map(|layer| (layer, made_key))
+        };
+        self.layer(key, created_by, state, make).await
+    }
+
+    async fn transfer(&self, plan: transfer::Plan, text: &str, state: &mut State) -> Result<Finished> {
+        let (shared, parent) = (self.shared.clone(), state.chain.clone());
+        let created_by = plan.created_by(text);
+        let (plan, keyed) = blocking(move || transfer::key(&shared, &plan, &parent).map(|keyed| (plan, keyed))).await?;
+        let (shared, parent) = (self.shared.clone(), state.chain.clone());
+        let make = |keyed: transfer::Keyed| async move {
+            let (layer, key) = blocking(move || transfer::execute(&shared, &plan, keyed, &parent)).await?;
+            Ok((layer, Some(key)))
+        };
+        self.layer(keyed.key.clone(), created_by, state, || make(keyed)).await
+    }
+
+    async fn run(&self, index: usize, plan: command::Plan, state: &mut State) -> Result<Finished> {
+        let plan = Arc::new(plan);
+        let key = {
+            let (shared, plan, parent) = (self.shared.clone(), plan.clone(), state.chain.clone());
+            blocking(move || plan.key(&shared, &parent)).await?
+        };
+        let name = &self.shared.graph.steps[index].name;
+        let on_line = |stream, line| self.emit(BuildEvent::Output { step: index, name: name.clone(), stream, line });
+        let on_note = |text| self.emit(BuildEvent::Note { step: index, text });
+        let parent = state.chain.clone();
+        let make = || async {
+            let layer = command::execute(&self.shared, &self.runners, plan.clone(), &parent, &on_line, &on_note).await?;
+            Ok((layer, None))
+        };
+        self.layer(key, plan.created_by(), state, make).await
+    }
+
+    /// The layer of a key: recorded, or made now and recorded. `make` may correct the key.
+    async fn layer<F>(&self, key: Digest, created_by: String, state: &mut State, make: impl FnOnce() -> F) -> Result<Finished>
+    where
+        F: Future<Output = Result<(Layer, Option<Digest>)>>,
+    {
+        let cache = &self.shared.cache;
+        let find = || (!self.shared.request.no_cache).then(|| cache.find(&self.shared.env.store, &key)).flatten();
+        if let Some(made) = find() {
+            return Ok(self.found(made, created_by, state));
+        }
+        let _lock = {
+            let (cache, key) = (cache.clone(), key.clone());
+            blocking(move || cache.lock(&key).doing(|| "lock a step")).await?
+        };
+        // Another build may have made it meanwhile.
+        if let Some(made) = find() {
+            return Ok(self.found(made, created_by, state));
+        }
+        let (layer, corrected) = make().await?;
+        let created = jiff::Timestamp::now().to_string();
+        let made = Made { diff_id: layer.diff_id, chain_id: layer.chain_id, created };
+        cache.record(&corrected.unwrap_or(key), &made, &created_by).doing(|| "record a step in the cache")?;
+        self.count(false);
+        state.add_layer(made, created_by);
+        Ok(Finished::Done)
+    }
+
+    fn found(&self, made: Made, created_by: String, state: &mut State) -> Finished {
+        self.count(true);
+        state.add_layer(made, created_by);
+        Finished::Cached
+    }
+
+    fn count(&self, cached: bool) {
+        let mut counted = self.counted.lock().expect("never poisoned: nothing panics while it is held");
+        counted.0 += 1;
+        counted.1 += usize::from(cached);
+    }
+
+    /// Writes the target stage as an image.
+    async fn export(self) -> Result<BuildResult> {
+        let target = self.shared.graph.position(self.shared.selection.target);
+        let state = self.state(target);
+        let (steps, cached) = *self.counted.lock().expect("never poisoned: nothing panics while it is held");
+        let shared = self.shared.clone();
+        let tags = shared.request.tags.clone();
+        let image_id = blocking(move || {
+            let document = serde_json::to_vec(&state.document(&shared.request.labels)).doing(|| "encode the image")?;
+            Ok(shared.env.store.write_image(&document, &state.diff_ids, &shared.request.tags)?)
+        })
+        .await?;
+        let names = tags.iter().map(ImageName::familiar).collect();
+        self.emit(BuildEvent::Exported { image_id: image_id.to_string(), tags: names });
+        Ok(BuildResult { image_id, tags, steps, cached })
+    }
+}
+
+fn words_of<'a>(builder: &Builder<'_>, unset: &'a Mutex<Vec<String>>) -> Words<'a> {
+    Words { escape: builder.shared.file.escape, unset }
+}

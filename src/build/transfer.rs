@@ -1,0 +1,362 @@
+//! COPY and ADD: what they mean, their key, and making their layer. Everything here blocks.
+
+use super::context::Context;
+use super::failure::{BuildFailure, Doing, Result};
+use super::key::Key;
+use super::owners::{self, Ids};
+use super::pick::{self, Digests, Origin, Picked, Selection, file_digest, pick};
+use super::place::{Chmod, Placement, place};
+use super::state::{State, Words};
+use super::steps::Shared;
+use super::tree::Tree;
+use super::unpack;
+use super::view::{Layers, Mounts, isolated};
+use rustix::fs::Stat;
+use stack_runtime::image::Digest;
+use stack_runtime::snapshot::{Layer, Working};
+use stack_schema::dockerfile::{Transfer, TransferSource};
+use stack_schema::ignore::Patterns;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where files come from.
+#[derive(Clone)]
+pub(super) enum Source {
+    Context(Arc<Context>),
+    /// Chain id; empty: nothing in it.
+    Chain(String),
+}
+
+/// One COPY or ADD with all words expanded.
+pub(super) struct Plan {
+    keyword: &'static str,
+    items: Vec<Item>,
+    destination: String,
+    into_directory: bool,
+    chown: Option<String>,
+    chmod: Option<Chmod>,
+    chmod_text: Option<String>,
+    link: bool,
+    parents: bool,
+    excludes: Vec<String>,
+    unpack: bool,
+    from: Source,
+}
+
+enum Item {
+    Path(String),
+    Inline { name: String, body: String },
+}
+
+type Text<T> = std::result::Result<T, String>;
+
+/// # Errors
+/// Sentences about the instruction's words.
+pub(super) fn plan(transfer: &Transfer, keyword: &'static str, from: Source, state: &State, words: &Words<'_>) -> Text<Plan> {
+    let word = |text: &String| words.word(state, text);
+    let items = transfer.sources.iter().map(|source| item(source, keyword, state, words)).collect::<Text<Vec<_>>>()?;
+    let destination = word(&transfer.destination)?;
+    let into_directory = destination.ends_with('/') || destination == "." || destination.ends_with("/.");
+    let chmod_text = transfer.chmod.as_ref().map(word).transpose()?;
+    if transfer.checksum.is_some() {
+        return Err("--checksum is only for remote sources, which are not supported".into());
+    }
+    Ok(Plan {
+        keyword,
+        items,
+        destination: state.absolute(&destination),
+        into_directory,
+        chown: transfer.chown.as_ref().map(word).transpose()?.filter(|text| !text.is_empty()),
+        chmod: chmod_text.as_deref().filter(|text| !text.is_empty()).map(Chmod::parse).transpose()?,
+        // Links of the destination are followed when a mode is set, as in BuildKit.
+        link: transfer.link && chmod_text.is_none(),
+        chmod_text,
+        parents: transfer.parents,
+        excludes: transfer.excludes.iter().map(word).collect::<Text<_>>()?,
+        unpack: keyword == "ADD" && transfer.unpack.unwrap_or(true),
+        from,
+    })
+}
+
+fn item(source: &TransferSource, keyword: &str, state: &State, words: &Words<'_>) -> Text<Item> {
+    match source {
+        TransferSource::Inline(heredoc) => {
+            let body = heredoc.body();
+            let body = if heredoc.expand { words.body(state, &body)? } else { body };
+            Ok(Item::Inline { name: heredoc.name.clone(), body })
+        }
+        TransferSource::Path(path) => {
+            let path = words.word(state, path)?;
+            let remote = ["http://", "https://", "git@", "git://", "ssh://"].iter().any(|scheme| path.starts_with(scheme));
+            if keyword == "ADD" && remote {
+                return Err(format!("ADD of the remote source `{path}` is not supported; fetch it in a RUN"));
+            }
+            Ok(Item::Path(path))
+        }
+    }
+}
+
+impl Plan {
+    /// The instruction as history shows it.
+    pub(super) fn created_by(&self, text: &str) -> String {
+        format!("{text} # buildkit")
+    }
+
+    fn keeps_owners(&self) -> bool {
+        self.chown.is_none() && matches!(self.from, Source::Chain(_))
+    }
+
+    fn pick(&self, origin: &Origin<'_>) -> Result<Vec<Picked>> {
+        let excludes = Patterns::from_list(&self.excludes).map_err(|e| BuildFailure::new(e.to_string()))?;
+        let mut picked = Vec::new();
+        for item in &self.items {
+            match item {
+                Item::Inline { name, body } => picked.push(Picked::inline(name, body.clone())),
+                Item::Path(path) => {
+                    let selection = Selection { sources: vec![path.clone()], excludes: excludes.clone(), parents: self.parents };
+                    picked.extend(pick(origin, &selection)?);
+                }
+            }
+        }
+        Ok(picked)
+    }
+
+    /// What selects the content, besides the origin.
+    fn selection_key(&self, key: Key) -> Key {
+        let key = self.items.iter().fold(key, |key, item| match item {
+            Item::Path(path) => key.text("path", path),
+            Item::Inline { name, body } => key.text("inline", name).text("body", body),
+        });
+        let key = key.list("excludes", self.excludes.iter().map(String::as_str));
+        key.number("parents", u64::from(self.parents)).number("owners", u64::from(self.keeps_owners()))
+    }
+
+    fn key(&self, parent: &str, content: &Digest, owner: Option<Ids>) -> Digest {
+        let key = Key::new("transfer").text("keyword", self.keyword).text("parent", parent);
+        let key = key.text("content", content.as_str()).text("destination", &self.destination);
+        let key = key.number("into directory", u64::from(self.into_directory)).number("link", u64::from(self.link));
+        let key = key.optional("chmod", self.chmod_text.as_deref()).number("unpack", u64::from(self.unpack));
+        let key = match owner {
+            Some(ids) => key.number("uid", ids.uid.into()).number("gid", ids.gid.into()),
+            None => key.text("owner", "own"),
+        };
+        key.finish()
+    }
+}
+
+/// A plan whose content is known.
+pub(super) struct Keyed {
+    pub(super) key: Digest,
+    owner: Option<Ids>,
+    /// Of a context; stages are picked again when they are copied.
+    picked: Option<Vec<Picked>>,
+}
+
+/// Finds the files and the key.
+pub(super) fn key(shared: &Shared, plan: &Plan, parent: &str) -> Result<Keyed> {
+    let owner = owner(shared, plan, parent)?;
+    let (content, picked) = match &plan.from {
+        Source::Context(context) => {
+            let picked = plan.pick(&context.origin())?;
+            (pick::digest(&picked, plan.keeps_owners()), Some(picked))
+        }
+        Source::Chain(chain) => (chain_digest(shared, plan, chain)?, None),
+    };
+    Ok(Keyed { key: plan.key(parent, &content, owner), owner, picked })
+}
+
+fn owner(shared: &Shared, plan: &Plan, parent: &str) -> Result<Option<Ids>> {
+    let Some(text) = &plan.chown else { return Ok(None) };
+    if let Some(ids) = owners::numeric(text) {
+        return Ok(Some(ids));
+    }
+    let layers = shared.view(parent)?;
+    let looked_up = isolated(&shared.cache.tmp(), |mounts| mounts.open(&layers).map(|tree| owners::lookup(text, &tree)));
+    Ok(Some(looked_up.and_then(|ids| ids).doing(|| "look up the owner in the stage")?))
+}
+
+/// Layers never change, so the digest of a part of them is remembered.
+fn chain_digest(shared: &Shared, plan: &Plan, chain: &str) -> Result<Digest> {
+    let memo = plan.selection_key(Key::new("chain content").text("chain", chain)).finish();
+    if let Some(digest) = shared.cache.digest(&memo) {
+        return Ok(digest);
+    }
+    let picked = with_chain(shared, chain, &ReadDigests, |origin| plan.pick(origin))?;
+    let digest = pick::digest(&picked, plan.keeps_owners());
+    shared.cache.remember_digest(&memo, &digest);
+    Ok(digest)
+}
+
+/// The content digest of one path of a source, for bind mounts.
+pub(super) fn source_digest(shared: &Shared, from: &Source, path: &str) -> Result<Digest> {
+    let selection = Selection { sources: vec![path.to_owned()], ..Selection::default() };
+    match from {
+        Source::Context(context) => Ok(pick::digest(&pick(&context.origin(), &selection)?, false)),
+        Source::Chain(chain) => {
+            let memo = Key::new("chain path").text("chain", chain).text("path", path).finish();
+            if let Some(digest) = shared.cache.digest(&memo) {
+                return Ok(digest);
+            }
+            let picked = with_chain(shared, chain, &ReadDigests, |origin| pick(origin, &selection))?;
+            let digest = pick::digest(&picked, true);
+            shared.cache.remember_digest(&memo, &digest);
+            Ok(digest)
+        }
+    }
+}
+
+/// Whether a path of a chain is a directory, and the path without links.
+pub(super) fn directory_in_chain(shared: &Shared, chain: &str, path: &str) -> Result<Option<String>> {
+    with_chain(shared, chain, &NoDigests, |origin| {
+        let look = || {
+            let real = origin.tree.resolve(Path::new(path.trim_start_matches('/')), true)?;
+            let is_directory = origin.tree.stat(&real)?.is_some_and(|stat| super::tree::is_directory(&stat));
+            Ok::<_, io::Error>(is_directory.then(|| real.to_string_lossy().into_owned()))
+        };
+        look().doing(|| format!("look at `{path}`"))
+    })
+}
+
+fn with_chain<T: Send>(
+    shared: &Shared,
+    chain: &str,
+    digests: &(dyn Digests + Sync),
+    work: impl FnOnce(&Origin<'_>) -> Result<T> + Send,
+) -> Result<T> {
+    let layers = shared.view(chain)?;
+    let inner = |mounts: &Mounts| {
+        let tree = mounts.open(&layers).doing(|| "mount the layers of the source")?;
+        work(&Origin { tree: &tree, ignore: &Patterns::default(), is_context: false, digests })
+    };
+    isolated(&shared.cache.tmp(), inner).doing(|| "make a mount namespace")?
+}
+
+/// Copies one path of a source to `name` in a plain directory, for mounts.
+pub(super) fn materialise(shared: &Shared, from: &Source, path: &str, directory: &Path, name: &str) -> Result<()> {
+    let target = Tree::open(directory).doing(|| "open a working directory")?;
+    let selection = Selection { sources: vec![path.to_owned()], ..Selection::default() };
+    let placement = Placement {
+        destination: name.to_owned(),
+        into_directory: false,
+        owner: None,
+        chmod: None,
+        from_context: matches!(from, Source::Context(_)),
+        link: false,
+    };
+    match from {
+        Source::Context(context) => {
+            let mut picked = pick(&context.origin(), &selection)?;
+            place(&context.tree, &target, &mut picked, &placement)
+        }
+        Source::Chain(chain) => with_chain(shared, chain, &NoDigests, |origin| {
+            let mut picked = pick(origin, &selection)?;
+            place(origin.tree, &target, &mut picked, &placement)
+        }),
+    }
+}
+
+/// Makes the layer. The returned key is of what was really copied.
+pub(super) fn execute(shared: &Shared, plan: &Plan, keyed: Keyed, parent: &str) -> Result<(Layer, Digest)> {
+    let working = Working::temporary(&shared.env.store, parent).doing(|| "make a working layer")?;
+    let target = shared.writable(parent, &working)?;
+    let source = match &plan.from {
+        Source::Chain(chain) => Some(shared.view(chain)?),
+        Source::Context(_) => None,
+    };
+    let work = |mounts: &Mounts| {
+        let target = mounts.open(&target).doing(|| "mount the layers of the stage")?;
+        copy(plan, keyed, source.as_ref(), &target, mounts, parent)
+    };
+    let key = isolated(&shared.cache.tmp(), work).doing(|| "make a mount namespace")??;
+    Ok((working.commit(&shared.env.store)?, key))
+}
+
+fn copy(plan: &Plan, keyed: Keyed, source: Option<&Layers>, target: &Tree, mounts: &Mounts, parent: &str) -> Result<Digest> {
+    match (&plan.from, source) {
+        (Source::Context(context), _) => {
+            let mut picked = keyed.picked.unwrap_or_default();
+            put(plan, keyed.owner, &context.tree, target, &mut picked)?;
+            let content = pick::digest(&picked, plan.keeps_owners());
+            Ok(plan.key(parent, &content, keyed.owner))
+        }
+        (Source::Chain(_), Some(layers)) => {
+            let tree = mounts.open(layers).doing(|| "mount the layers of the source")?;
+            let origin = Origin { tree: &tree, ignore: &Patterns::default(), is_context: false, digests: &NoDigests };
+            put(plan, keyed.owner, &tree, target, &mut plan.pick(&origin)?)?;
+            Ok(keyed.key)
+        }
+        (Source::Chain(_), None) => unreachable!("a chain has a view"),
+    }
+}
+
+fn put(plan: &Plan, owner: Option<Ids>, source: &Tree, target: &Tree, picked: &mut [Picked]) -> Result<()> {
+    let placement = Placement {
+        destination: plan.destination.clone(),
+        into_directory: plan.into_directory,
+        owner,
+        chmod: plan.chmod.clone(),
+        from_context: matches!(plan.from, Source::Context(_)),
+        link: plan.link,
+    };
+    for item in picked {
+        if !(plan.unpack && unpacked(&placement, source, target, item)?) {
+            place(source, target, std::slice::from_mut(item), &placement)?;
+        }
+    }
+    Ok(())
+}
+
+/// Unpacks a file that is an archive; false when it is none.
+fn unpacked(placement: &Placement, source: &Tree, target: &Tree, item: &Picked) -> Result<bool> {
+    let [pick::Entry { from, content: pick::Content::File(_), .. }] = item.entries.as_slice() else { return Ok(false) };
+    if item.is_directory {
+        return Ok(false);
+    }
+    let shown = || format!("read `{}`", from.display());
+    let mut file = source.file(from).doing(shown)?;
+    let Some(form) = unpack::form(&mut file).doing(shown)? else { return Ok(false) };
+    let written = Path::new(placement.destination.trim_start_matches('/'));
+    let base = target.resolve(written, true).doing(|| format!("find the destination `{}`", placement.destination))?;
+    unpack::unpack(&file, form, target, &base, placement.owner)?;
+    Ok(true)
+}
+
+/// WORKDIR: its directory, owned by the stage's user.
+pub(super) fn make_workdir(shared: &Shared, path: &str, user: &str, parent: &str) -> Result<Layer> {
+    let working = Working::temporary(&shared.env.store, parent).doing(|| "make a working layer")?;
+    let layers = shared.writable(parent, &working)?;
+    let work = |mounts: &Mounts| {
+        let target = mounts.open(&layers).doing(|| "mount the layers of the stage")?;
+        let owner = if user.is_empty() { Ids::default() } else { owners::lookup(user, &target) };
+        let real = target.resolve(Path::new(path.trim_start_matches('/')), true).doing(|| format!("find `{path}`"))?;
+        super::place::make_directories(&target, &real, owner)
+    };
+    isolated(&shared.cache.tmp(), work).doing(|| "make a mount namespace")??;
+    Ok(working.commit(&shared.env.store)?)
+}
+
+/// Reads every file.
+struct ReadDigests;
+
+impl Digests for ReadDigests {
+    fn digest(&self, _: &Path, _: &Stat, open: &dyn Fn() -> io::Result<File>) -> io::Result<Digest> {
+        file_digest(&mut open()?, false)
+    }
+}
+
+/// For copying what cannot change.
+struct NoDigests;
+
+impl Digests for NoDigests {
+    fn digest(&self, _: &Path, _: &Stat, _: &dyn Fn() -> io::Result<File>) -> io::Result<Digest> {
+        Ok(Digest::of(b""))
+    }
+}
+
+impl Context {
+    pub(super) fn origin(&self) -> Origin<'_> {
+        Origin { tree: &self.tree, ignore: &self.ignore, is_context: true, digests: &self.digests }
+    }
+}

@@ -1,0 +1,175 @@
+//! What can be typed: the global flags and the verbs.
+
+use super::{
+    build, builder, config, down, exec, image, images, life, logs, ls, port, ps, pull, run, system, top, up, version,
+    volume, watch,
+};
+use crate::find::Asked;
+use crate::ui::Wishes;
+use clap::{ArgAction, Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Runs Compose files: builds, networks, starts and watches containers. No daemon.
+#[derive(Debug, Parser)]
+#[command(
+    name = "stack",
+    bin_name = "stack",
+    version,
+    disable_version_flag = true,
+    disable_help_subcommand = true,
+    subcommand_value_name = "VERB",
+    subcommand_help_heading = "Verbs",
+    max_term_width = 110
+)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Global {
+    /// Compose file; may be repeated, later ones are merged over earlier ones; - is standard input
+    #[arg(short, long = "file", value_name = "FILE")]
+    files: Vec<String>,
+    /// Project name
+    #[arg(short, long, value_name = "NAME")]
+    project_name: Option<String>,
+    /// Activate a profile; may be repeated
+    #[arg(long = "profile", value_name = "PROFILE")]
+    profiles: Vec<String>,
+    /// Read variables from this file instead of .env; may be repeated
+    #[arg(long = "env-file", value_name = "FILE")]
+    env_files: Vec<String>,
+    /// Base of relative paths [default: where the first file is]
+    #[arg(long, value_name = "DIR")]
+    project_directory: Option<PathBuf>,
+    /// How progress is shown: auto, tty, plain, json, quiet
+    #[arg(long, value_name = "VIEW", env = "COMPOSE_PROGRESS", hide_env = true, global = true)]
+    progress: Option<String>,
+    /// Use of escape sequences: never, always, auto
+    #[arg(long, value_name = "WHEN", env = "COMPOSE_ANSI", hide_env = true, global = true)]
+    ansi: Option<String>,
+    /// Show what would be done and why, and do nothing
+    #[arg(long, global = true)]
+    pub(super) dry_run: bool,
+    /// At most so many steps at once; -1 for no limit
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(super) parallel: Option<i64>,
+    /// Keep networks and volumes that no service uses
+    #[arg(long, hide = true)]
+    pub(super) all_resources: bool,
+    /// Print the version
+    #[arg(short = 'v', long, action = ArgAction::Version)]
+    version: Option<bool>,
+}
+
+impl Global {
+    pub(super) fn asked(&self) -> Asked {
+        Asked {
+            files: self.files.clone(),
+            project_name: self.project_name.clone(),
+            profiles: self.profiles.clone(),
+            env_files: self.env_files.clone(),
+            project_directory: self.project_directory.clone(),
+        }
+    }
+
+    pub(super) fn wishes(&self) -> Wishes {
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+        Wishes { progress: self.progress.clone(), ansi: self.ansi.clone(), no_colour }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Create and start the services, and follow their logs
+    Up(Box<up::Args>),
+    /// Stop and remove containers and networks
+    Down(down::Args),
+    /// Build or rebuild images
+    Build(build::Args),
+    /// Rebuild and refresh services while their files change
+    Watch(watch::Args),
+    /// List containers
+    Ps(ps::Args),
+    /// Show the output of services
+    Logs(logs::Args),
+    /// Run a command in a running container
+    Exec(exec::Args),
+    /// Run a one-off command on a service
+    Run(Box<run::Args>),
+    /// Create containers without starting them
+    Create(Box<up::CreateArgs>),
+    /// Start containers that exist
+    Start(life::StartArgs),
+    /// Stop containers
+    Stop(life::StopArgs),
+    /// Restart containers
+    Restart(life::RestartArgs),
+    /// Send a signal to containers
+    Kill(life::KillArgs),
+    /// Remove stopped containers
+    Rm(life::RemoveArgs),
+    /// Show the processes of containers
+    Top(top::Args),
+    /// Show where a port is published
+    Port(port::Args),
+    /// List the images that containers use
+    Images(images::Args),
+    /// List projects
+    Ls(ls::Args),
+    /// Pull the images of services
+    Pull(pull::Args),
+    /// Push the images of services
+    Push(pull::PushArgs),
+    /// Show the resolved project
+    Config(config::Args),
+    /// Images: list, pull, push, load, save, tag, remove
+    #[command(subcommand)]
+    Image(image::Verb),
+    /// The build cache
+    #[command(subcommand)]
+    Builder(builder::Verb),
+    /// Volumes: list, inspect, remove
+    #[command(subcommand)]
+    Volume(volume::Verb),
+    /// Disk use
+    #[command(subcommand)]
+    System(system::Verb),
+    /// Show the version
+    Version(version::Args),
+}
+
+impl Verb {
+    /// As it heads the progress.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Up(_) => "up",
+            Self::Down(_) => "down",
+            Self::Build(_) => "build",
+            Self::Pull(_) => "pull",
+            Self::Push(_) => "push",
+            Self::Create(_) => "create",
+            Self::Run(_) => "run",
+            Self::Start(_) => "start",
+            Self::Stop(_) => "stop",
+            Self::Restart(_) => "restart",
+            Self::Kill(_) => "kill",
+            Self::Rm(_) => "remove",
+            _ => "running",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_contradict_nothing() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,255 @@
+//! Attached `up`: logs of all containers, until they ended, one of them ends it, or the user does.
+//!
+//! Ctrl-C stops gracefully, a second one kills; the containers stay.
+
+use super::context::interrupted;
+use super::follow::{Follow, Line};
+use super::{Context, Scene};
+use crate::event::Event;
+use crate::event::Sink;
+use crate::failure::{Failure, Result};
+use crate::plan::intent::Intent;
+use crate::plan::label::Labelled;
+use crate::plan::step::short;
+use crate::supervise::protocol::{Notice, What};
+use crate::ui::log::{LogPrinter, LogStyle};
+use jiff::Timestamp;
+use stack_runtime::engine::Engine;
+use stack_runtime::logs::Options;
+use stack_runtime::observed::{ContainerObserved, Exit, Observed, State};
+use stack_schema::project::Project;
+
+/// When an attached `up` is over.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Ending {
+    AllEnded,
+    FirstExit,
+    FirstFailure,
+    CodeOf(String),
+}
+
+pub(super) struct Attached<'a> {
+    pub(super) context: &'a Context,
+    pub(super) project: Project,
+    /// Whose logs are shown.
+    pub(super) services: Vec<String>,
+    pub(super) ending: Ending,
+    pub(super) style: LogStyle,
+    /// Older lines are not shown.
+    pub(super) since: Timestamp,
+    /// Goes on although all containers ended (`--watch`).
+    pub(super) stays: bool,
+}
+
+/// What is being shown.
+struct Show<'a> {
+    attached: &'a Attached<'a>,
+    follow: Follow,
+    printer: LogPrinter,
+}
+
+impl Attached<'_> {
+    pub(super) async fn run(self) -> Result<()> {
+        let engine = self.context.engine();
+        let client = engine.client(&self.project.name).await?;
+        let mut notices = client.subscribe().await?;
+        let mut show = Show { attached: &self, follow: Follow::new(), printer: LogPrinter::new(self.style.clone()) };
+        let observed = engine.observe(&self.project.name, &[]).await?;
+        show.add_all(&observed);
+        if let Some(code) = show.ended_before(&observed).await {
+            return self.finish(code, &mut show).await;
+        }
+        loop {
+            tokio::select! {
+                line = show.follow.next() => show.print(&line),
+                () = interrupted() => return self.stop(&mut show).await,
+                notice = notices.next() => match notice? {
+                    Some(notice) => {
+                        if let Some(code) = show.take(&engine, notice).await? {
+                            return self.finish(code, &mut show).await;
+                        }
+                    }
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    async fn scene(&self) -> Result<Scene> {
+        self.context.observe(self.project.clone(), false).await
+    }
+
+    /// The user wants it stopped.
+    async fn stop(&self, show: &mut Show<'_>) -> Result<()> {
+        self.context.ui.emit(Event::info("Gracefully Stopping... press Ctrl+C again to force"));
+        let scene = self.scene().await?;
+        let stop = Intent::Stop { services: self.keys(), grace: None };
+        let plan = self.context.plan(&scene, &stop)?;
+        // A second Ctrl-C ends `apply` as interrupted.
+        let stopped = {
+            let apply = self.context.apply(&scene, &plan);
+            tokio::pin!(apply);
+            loop {
+                tokio::select! {
+                    line = show.follow.next() => show.print(&line),
+                    done = &mut apply => break done,
+                }
+            }
+        };
+        if stopped.is_err() {
+            self.kill().await?;
+        }
+        show.drain_all().await;
+        Err(Failure::interrupted())
+    }
+
+    async fn kill(&self) -> Result<()> {
+        let scene = self.scene().await?;
+        let kill = Intent::Kill { services: self.keys(), signal: "SIGKILL".into(), orphans: false };
+        self.context.carry_out(&scene, &kill).await.map(drop)
+    }
+
+    fn keys(&self) -> Vec<String> {
+        self.project.services.keys().cloned().collect()
+    }
+
+    /// Ends by itself: what aborts stops the others first.
+    async fn finish(&self, code: i32, show: &mut Show<'_>) -> Result<()> {
+        if self.ending != Ending::AllEnded {
+            self.context.ui.emit(Event::info("Aborting on container exit..."));
+            let scene = self.scene().await?;
+            let stop = Intent::Stop { services: self.keys(), grace: None };
+            self.context.carry_out(&scene, &stop).await?;
+        }
+        show.drain_all().await;
+        let code = match &self.ending {
+            Ending::AllEnded => 0,
+            Ending::CodeOf(key) => self.code_of(key).await?.unwrap_or(code),
+            Ending::FirstExit | Ending::FirstFailure => code,
+        };
+        match u8::try_from(code) {
+            Ok(0) => Ok(()),
+            Ok(code) => Err(Failure::exit(code)),
+            Err(_) => Err(Failure::exit(1)),
+        }
+    }
+
+    async fn code_of(&self, key: &str) -> Result<Option<i32>> {
+        let observed = self.context.engine().observe(&self.project.name, &[]).await?;
+        let of_service = observed.containers.iter().filter(|c| c.service() == key && !c.is_one_off());
+        Ok(of_service.filter_map(|c| exit_of(c)?.code).next())
+    }
+}
+
+fn exit_of(container: &ContainerObserved) -> Option<&Exit> {
+    match &container.state {
+        State::Exited { exit } | State::Restarting { exit } => Some(exit),
+        _ => None,
+    }
+}
+
+impl Show<'_> {
+    fn is_shown(&self, container: &ContainerObserved) -> bool {
+        !container.is_one_off() && self.attached.services.iter().any(|key| key == container.service())
+    }
+
+    fn add_all(&mut self, observed: &Observed) {
+        for container in observed.containers.iter().filter(|c| !c.is_one_off()) {
+            self.add(container);
+        }
+    }
+
+    fn add(&mut self, container: &ContainerObserved) {
+        if self.is_shown(container) {
+            let name = short(&self.attached.project.name, &container.name).to_string();
+            let directory = self.attached.context.home.container(&self.attached.project.name, &container.id);
+            self.printer.announce(&name);
+            let since = Some(self.attached.since);
+            self.follow.add(&name, directory, Options { since, ..Options::default() });
+        }
+    }
+
+    fn print(&mut self, line: &Line) {
+        let time = format!("{:.9}", line.time);
+        let text = self.printer.line(&line.name, &time, &line.text);
+        match line.stream {
+            stack_runtime::logs::Stream::Stdout => self.attached.context.ui.data(&text),
+            stack_runtime::logs::Stream::Stderr => self.attached.context.ui.data_err(&text),
+        }
+    }
+
+    async fn drain(&mut self, name: &str) {
+        for line in self.follow.drain(name).await {
+            self.print(&line);
+        }
+    }
+
+    async fn drain_all(&mut self) {
+        let observed = self.attached.context.engine().observe(&self.attached.project.name, &[]).await;
+        for container in observed.into_iter().flat_map(|o| o.containers) {
+            let name = short(&self.attached.project.name, &container.name).to_string();
+            self.drain(&name).await;
+        }
+    }
+
+    /// The code to end with, if what happened before we looked ends it.
+    async fn ended_before(&mut self, observed: &Observed) -> Option<i32> {
+        let shown: Vec<_> = observed.containers.iter().filter(|c| self.is_shown(c)).collect();
+        for container in &shown {
+            if let Some(exit) = exit_of(container) {
+                self.say_ended(&container.name, exit, false).await;
+            }
+        }
+        let codes: Vec<(&str, i32)> =
+            shown.iter().filter_map(|c| Some((c.service(), exit_of(c)?.code.unwrap_or(1)))).collect();
+        let all_ended = codes.len() == shown.len() && !self.attached.stays;
+        let first = codes.iter().find(|(key, code)| self.aborts(key, *code)).map(|(_, code)| *code);
+        first.or_else(|| all_ended.then_some(0))
+    }
+
+    fn aborts(&self, _service: &str, code: i32) -> bool {
+        match &self.attached.ending {
+            Ending::AllEnded => false,
+            Ending::FirstExit | Ending::CodeOf(_) => true,
+            Ending::FirstFailure => code != 0,
+        }
+    }
+
+    async fn take(&mut self, engine: &impl Engine, notice: Notice) -> Result<Option<i32>> {
+        let observed = engine.observe(&self.attached.project.name, &[]).await?;
+        let container = observed.containers.iter().find(|c| c.id == notice.id);
+        match notice.what {
+            What::Started => {
+                container.into_iter().for_each(|c| self.add(c));
+                Ok(None)
+            }
+            What::Exited(exit) => {
+                let is_shown = container.is_some_and(|c| self.is_shown(c));
+                let service = container.map(|c| c.service().to_string()).unwrap_or_default();
+                let restarts = container.is_some_and(|c| matches!(c.state, State::Restarting { .. } | State::Running { .. }));
+                if is_shown {
+                    self.say_ended(&notice.name, &exit, restarts).await;
+                }
+                let code = exit.code.unwrap_or(1);
+                if container.is_some_and(|c| !c.is_one_off()) && self.aborts(&service, code) {
+                    return Ok(Some(code));
+                }
+                Ok((!self.attached.stays && self.all_ended(&observed)).then_some(0))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn all_ended(&self, observed: &Observed) -> bool {
+        observed.containers.iter().filter(|c| self.is_shown(c)).all(|c| matches!(c.state, State::Exited { .. }))
+    }
+
+    async fn say_ended(&mut self, name: &str, exit: &Exit, restarts: bool) {
+        let name = short(&self.attached.project.name, name).to_string();
+        self.drain(&name).await;
+        let code = exit.code.map_or_else(|| "unknown".to_string(), |code| code.to_string());
+        let restarting = if restarts { " (restarting)" } else { "" };
+        let remark = self.printer.remark(&name, &format!("exited with code {code}{restarting}"));
+        self.attached.context.ui.data(&remark);
+    }
+}

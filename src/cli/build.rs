@@ -1,0 +1,185 @@
+//! `stack build`, and how a service's build becomes a request to the builder.
+
+use super::Context;
+use super::image::of_image;
+use crate::build::{self, BuildEnv, BuildEvent, BuildRequest, DockerfileSource, Network, Secret};
+use crate::event::{Event, Sink};
+use crate::failure::{Failure, Kind, Result};
+use crate::plan::intent::{self, Intent};
+use crate::plan::label;
+use crate::plan::step::Building;
+use crate::ui::human;
+use stack_runtime::home::Home;
+use stack_runtime::image::{Reference, Store};
+use stack_schema::project::{Build, FileContent, Grant, Project};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Do not use the cache
+    #[arg(long)]
+    no_cache: bool,
+    /// Ask the registry for newer base images
+    #[arg(long)]
+    pull: bool,
+    /// Set a build argument; may be repeated
+    #[arg(long = "build-arg", value_name = "KEY[=VALUE]")]
+    build_args: Vec<String>,
+    /// Print nothing unless it fails
+    #[arg(short, long)]
+    quiet: bool,
+    /// Push the images afterwards
+    #[arg(long)]
+    push: bool,
+    /// Also build what the services depend on
+    #[arg(long)]
+    with_dependencies: bool,
+    #[arg(long, hide = true)]
+    compress: bool,
+    #[arg(long, hide = true)]
+    force_rm: bool,
+    #[arg(long, hide = true)]
+    no_rm: bool,
+    #[arg(long = "in-parallel", alias = "parallel", hide = true)]
+    parallel: bool,
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
+    let request = context.request(|r| r.services = args.services.clone())?;
+    let value = |key: &str| request.environment.get(key).map(str::to_string);
+    let build_args = args.build_args.iter().map(|text| argument(text, &value)).collect();
+    let scene = context.scene(&args.services).await?;
+    let intent = intent::Build {
+        services: args.services.clone(),
+        dependencies: args.with_dependencies,
+        no_cache: args.no_cache,
+        pull: args.pull,
+        args: build_args,
+        quiet: args.quiet,
+    };
+    let plan = context.plan(&scene, &Intent::Build(intent))?;
+    if plan.is_empty() {
+        context.ui.remark("No services to build");
+    }
+    context.apply(&scene, &plan).await?;
+    if args.push && !context.dry_run {
+        super::pull::push_services(context, &scene, &args.services, false).await?;
+    }
+    Ok(())
+}
+
+/// `KEY` alone takes the value that interpolation would see.
+fn argument(text: &str, value: &impl Fn(&str) -> Option<String>) -> (String, Option<String>) {
+    match text.split_once('=') {
+        Some((key, value)) => (key.to_string(), Some(value.to_string())),
+        None => (text.to_string(), value(text)),
+    }
+}
+
+/// Builds a service's image.
+pub(super) async fn build(
+    home: &Home,
+    store: Store,
+    project: &Project,
+    building: &Building,
+    events: &dyn Sink,
+) -> Result<()> {
+    let request = request(project, building)?;
+    let env = BuildEnv::new(home.clone(), store);
+    let parent = format!("Image {}", building.reference);
+    let quiet = building.quiet;
+    let report = |event: BuildEvent| tell(events, &parent, quiet, event);
+    build::build(&env, &request, &report).await.map(drop).map_err(Failure::from)
+}
+
+fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
+    let service = &building.service;
+    let none = || Failure::new(Kind::Project, format!("service {:?} has no build", service.key));
+    let build = service.build.as_ref().ok_or_else(none)?;
+    let mut args = build.args.clone();
+    args.extend(building.args.iter().cloned());
+    Ok(BuildRequest {
+        context: build.context.clone(),
+        dockerfile: match &build.dockerfile_inline {
+            Some(text) => DockerfileSource::Inline(text.clone()),
+            None => DockerfileSource::Path(build.dockerfile.clone()),
+        },
+        dockerfile_name: None,
+        args,
+        target: build.target.clone(),
+        labels: labels(project, building, build),
+        tags: tags(building, build)?,
+        platform: service.platform.clone().or_else(|| build.platforms.first().cloned()),
+        no_cache: building.no_cache || build.no_cache,
+        pull: building.pull || build.pull,
+        network: network(build)?,
+        secrets: build.secrets.iter().map(|grant| secret(project, grant)).collect::<Result<_>>()?,
+        extra_hosts: build.extra_hosts.clone(),
+        additional_contexts: build.additional_contexts.iter().map(|(k, v)| (k.clone(), named(project, v))).collect(),
+        shm_size: build.shm_size.and_then(|size| u64::try_from(size.0).ok()),
+    })
+}
+
+/// Those of the file, and whose image it is.
+fn labels(project: &Project, building: &Building, build: &Build) -> label::Map {
+    let mut labels = build.labels.clone();
+    let own = [(label::PROJECT, project.name.as_str()), (label::SERVICE, building.service.key.as_str())];
+    labels.extend(own.map(|(key, value)| (key.to_string(), value.to_string())));
+    labels.insert(label::VERSION.to_string(), label::TOOL_VERSION.to_string());
+    labels
+}
+
+fn tags(building: &Building, build: &Build) -> Result<Vec<Reference>> {
+    let names = std::iter::once(&building.reference).chain(&build.tags);
+    names.map(|name| Reference::parse(name).map_err(of_image)).collect()
+}
+
+fn network(build: &Build) -> Result<Network> {
+    match build.network.as_deref() {
+        None | Some("") => Ok(Network::Default),
+        Some(name) => Network::parse(name)
+            .ok_or_else(|| Failure::new(Kind::Project, format!("build network {name:?} is not supported"))),
+    }
+}
+
+/// Another service's image is a named context by its name.
+fn named(project: &Project, context: &str) -> String {
+    let service = context.strip_prefix("service:").and_then(|key| project.services.get(key));
+    match service {
+        Some(service) => format!("docker-image://{}", label::image_of(project, service)),
+        None => context.to_string(),
+    }
+}
+
+fn secret(project: &Project, grant: &Grant) -> Result<(String, Secret)> {
+    let refuse = |why: &str| Failure::new(Kind::Project, format!("secret {:?} {why}", grant.source));
+    let secret = match project.secrets.get(&grant.source).map(|s| &s.content) {
+        Some(FileContent::File(path)) => Secret::File(path.clone()),
+        Some(FileContent::Inline(text)) => Secret::Bytes(text.clone().into_bytes()),
+        Some(FileContent::Unset(name)) => return Err(refuse(&format!("comes from {name}, which is not set"))),
+        Some(FileContent::External) => return Err(refuse("is external, which is not supported")),
+        None => return Err(refuse("is not defined")),
+    };
+    let id = if grant.target.is_empty() { &grant.source } else { &grant.target };
+    Ok((id.clone(), secret))
+}
+
+fn tell(events: &dyn Sink, parent: &str, quiet: bool, event: BuildEvent) {
+    let line = match event {
+        BuildEvent::Warning(finding) => return events.emit(Event::warning(finding.message)),
+        BuildEvent::Pulling { reference, done, total } => {
+            return events.emit(Event::part(reference, parent, "Pulling", (done, total)));
+        }
+        BuildEvent::Started { name, .. } => name,
+        BuildEvent::Cached { name, .. } => format!("{name} CACHED"),
+        BuildEvent::Output { line, .. } => line,
+        BuildEvent::Done { name, took, .. } => format!("{name} DONE {:.1}s", took.as_secs_f64()),
+        BuildEvent::Failed { name, .. } => format!("{name} ERROR"),
+        BuildEvent::Note { text, .. } => text,
+        BuildEvent::Exported { image_id, .. } => format!("exported {}", human::short_id(&image_id)),
+    };
+    if !quiet {
+        events.emit(Event::Output { parent: parent.to_string(), line });
+    }
+}

@@ -1,0 +1,297 @@
+//! What every verb works with: the straight line find, load, observe, converge, apply, report.
+
+use super::args::Global;
+use super::reason;
+use crate::apply::{Report, World, apply};
+use crate::event::{Event, Sink};
+use crate::failure::{Failure, Kind, Result, failed};
+use crate::find::{self, Asked, Found, Place};
+use crate::host::HostEngine;
+use crate::plan::intent::Intent;
+use crate::plan::{Plan, converge, images_of, label};
+use crate::ui::Ui;
+use stack_runtime::engine::Engine;
+use stack_runtime::home::{self, Home};
+use stack_runtime::observed::Observed;
+use stack_schema::diagnostic::{Diagnostic, Severity};
+use stack_schema::load::{LoadRequest, Loaded, is_project_name, load, normalise_name};
+use stack_schema::project::Project;
+use stack_schema::source::Disk;
+use std::io::Read;
+use std::sync::Arc;
+
+/// See the module.
+pub struct Context {
+    pub ui: Arc<Ui>,
+    pub home: Home,
+    pub dry_run: bool,
+    asked: Asked,
+    place: Place,
+    parallel: Option<i64>,
+    all_resources: bool,
+}
+
+/// A project and what there is of it.
+pub struct Scene {
+    pub project: Project,
+    pub observed: Observed,
+    pub engine: HostEngine,
+}
+
+impl Context {
+    /// # Errors
+    /// When the current directory is gone.
+    pub(super) fn new(global: &Global, ui: Ui) -> Result<Self> {
+        let (ui, home, place) = (Arc::new(ui), Home::from_env(), Place::current()?);
+        let (dry_run, parallel) = (global.dry_run, global.parallel);
+        Ok(Self { ui, home, dry_run, asked: global.asked(), place, parallel, all_resources: global.all_resources })
+    }
+
+    pub fn engine(&self) -> HostEngine {
+        HostEngine::new(self.home.clone())
+    }
+
+    /// The value of a `COMPOSE_*` setting, from the process or `.env`.
+    pub fn setting(&self, name: &str) -> Option<String> {
+        let of_process = self.place.environment.get(name).map(str::to_string);
+        of_process.or_else(|| find::settings(&self.asked, &self.place, &Disk).ok()?.get(name).map(str::to_string))
+    }
+
+    pub fn current_directory(&self) -> &std::path::Path {
+        &self.place.directory
+    }
+
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.place.environment.get(name)
+    }
+
+    /// Finds the files; `change` adjusts what is loaded.
+    ///
+    /// # Errors
+    /// No file, or a bad env file.
+    pub fn request(&self, change: impl FnOnce(&mut LoadRequest)) -> Result<LoadRequest> {
+        let Found { mut request, warnings, .. } = find::find(&self.asked, &self.place, &Disk)?;
+        self.ui.diagnostics(&warnings);
+        if request.files.iter().any(|f| f.as_os_str() == "-") {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map_err(failed("read standard input"))?;
+            request.stdin = Some(text);
+        }
+        request.all_resources = self.all_resources;
+        change(&mut request);
+        Ok(request)
+    }
+
+    /// Loads and shows the warnings.
+    ///
+    /// # Errors
+    /// What is wrong in the files.
+    pub fn load(&self, request: &LoadRequest) -> Result<Loaded> {
+        let loaded = load(request, &Disk);
+        if loaded.diagnostics.iter().any(|d| d.severity == Severity::Error) {
+            return Err(loaded.diagnostics.into());
+        }
+        self.ui.diagnostics(&loaded.diagnostics);
+        Ok(loaded)
+    }
+
+    /// The project with these services and what they depend on; none named: all.
+    ///
+    /// # Errors
+    /// As [`Context::load`].
+    pub fn project(&self, services: &[String]) -> Result<Project> {
+        let request = self.request(|r| r.services = services.to_vec())?;
+        self.bound(&request)
+    }
+
+    fn bound(&self, request: &LoadRequest) -> Result<Project> {
+        let project = self.load(request)?.project;
+        project.ok_or_else(|| Failure::new(Kind::Project, "the project could not be loaded"))
+    }
+
+    /// The whole project, also services of inactive profiles that are named.
+    fn whole(&self, services: &[String]) -> Result<Project> {
+        let mut request = self.request(|_| ())?;
+        let project = self.bound(&request)?;
+        let profiles: Vec<String> =
+            services.iter().filter_map(|key| project.disabled.get(key)?.profiles.first().cloned()).collect();
+        if profiles.is_empty() {
+            return Ok(project);
+        }
+        request.profiles.extend(profiles);
+        self.bound(&request)
+    }
+
+    /// For verbs that create: the file decides.
+    ///
+    /// # Errors
+    /// As [`Context::project`], and what observing meets.
+    pub async fn scene(&self, services: &[String]) -> Result<Scene> {
+        let project = self.project(services)?;
+        self.observe(project, true).await
+    }
+
+    /// # Errors
+    /// What observing meets.
+    pub async fn observe(&self, project: Project, with_images: bool) -> Result<Scene> {
+        let engine = self.engine();
+        let images = if with_images { images_of(&project) } else { Vec::new() };
+        let observed = engine.observe(&project.name, &images).await?;
+        Ok(Scene { project, observed, engine })
+    }
+
+    /// For verbs about what exists: with only `-p` no file is read, all comes from labels.
+    ///
+    /// # Errors
+    /// As [`Context::scene`], and an unknown service.
+    pub async fn existing(&self, services: &[String]) -> Result<Scene> {
+        let scene = match self.only_name()? {
+            Some(name) => self.from_labels(&name).await?,
+            None => match self.whole(services) {
+                Ok(project) => self.observe(project, false).await?,
+                Err(failure) => match self.setting("COMPOSE_PROJECT_NAME") {
+                    Some(name) if self.asked.files.is_empty() => self.from_labels(&name).await?,
+                    _ => return Err(failure),
+                },
+            },
+        };
+        super::known_services(&scene.project, services)?;
+        Ok(scene)
+    }
+
+    async fn from_labels(&self, name: &str) -> Result<Scene> {
+        let engine = self.engine();
+        let observed = engine.observe(name, &[]).await?;
+        Ok(Scene { project: label::project_of(name, &observed), observed, engine })
+    }
+
+    fn only_name(&self) -> Result<Option<String>> {
+        match &self.asked.project_name {
+            Some(name) if self.asked.files.is_empty() => valid_name(name).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// At most so many steps at once.
+    pub fn parallel(&self) -> usize {
+        let setting = || self.setting("COMPOSE_PARALLEL_LIMIT")?.parse().ok();
+        match self.parallel.or_else(setting) {
+            Some(limit) if limit > 0 => usize::try_from(limit).unwrap_or(usize::MAX),
+            _ => 64,
+        }
+    }
+
+    /// Decides, and shows the warnings of the plan.
+    ///
+    /// # Errors
+    /// Findings, each with its place in the files where it has one.
+    pub fn plan(&self, scene: &Scene, intent: &Intent) -> Result<Plan> {
+        let plan = converge(&scene.project, &scene.observed, intent);
+        let plan = plan.map_err(|findings| placed(&scene.project, findings))?;
+        self.ui.diagnostics(&plan.warnings);
+        Ok(plan)
+    }
+
+    /// Decides and applies; a dry run shows the plan instead.
+    ///
+    /// # Errors
+    /// The first failed step, with its reason.
+    pub async fn carry_out(&self, scene: &Scene, intent: &Intent) -> Result<Report> {
+        let plan = self.plan(scene, intent)?;
+        self.apply(scene, &plan).await
+    }
+
+    /// # Errors
+    /// The first failed step, with its reason; an interruption.
+    pub async fn apply(&self, scene: &Scene, plan: &Plan) -> Result<Report> {
+        if self.dry_run {
+            self.ui.data(&plan.to_string());
+            return Ok(Report::default());
+        }
+        if !plan.is_empty() {
+            self.may_change()?;
+        }
+        let images = super::image::Local::new(self);
+        let world = World {
+            engine: &scene.engine,
+            images: &images,
+            project: &scene.project,
+            observed: &scene.observed,
+            events: self.ui.as_ref(),
+            parallel: self.parallel(),
+        };
+        let report = tokio::select! {
+            report = apply(&world, plan) => report,
+            () = interrupted() => return Err(Failure::interrupted()),
+        };
+        match report.failure() {
+            None => Ok(report),
+            Some((_, failure, container)) => {
+                Err(reason::explain(self, scene, failure.clone(), container).await)
+            }
+        }
+    }
+
+    /// One changing command per project at a time.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub async fn lock(&self, project: &str) -> Result<Option<home::Lock>> {
+        if self.dry_run {
+            return Ok(None);
+        }
+        let path = self.home.stack(project).join("lock");
+        let busy = failed("lock the project");
+        if let Some(lock) = home::try_lock(&path).map_err(failed("lock the project"))? {
+            return Ok(Some(lock));
+        }
+        self.ui.emit(Event::info(format!("waiting for another command on project {project}")));
+        let waited = tokio::task::spawn_blocking(move || home::lock(&path)).await;
+        waited.map_err(failed("lock the project"))?.map(Some).map_err(busy)
+    }
+
+    /// # Errors
+    /// For an ordinary user: what is missing, and the home that cannot be used.
+    pub fn may_change(&self) -> Result<()> {
+        if !nix::unistd::geteuid().is_root() {
+            let message = "containers need root: namespaces, mounts and networks ask for CAP_SYS_ADMIN and CAP_NET_ADMIN";
+            return Err(Failure::new(Kind::PermissionDenied, message)
+                .hint("Run the command with sudo; running as an ordinary user is not there yet."));
+        }
+        self.home.prepare().map_err(failed("prepare the home"))
+    }
+}
+
+fn valid_name(name: &str) -> Result<String> {
+    if is_project_name(name) {
+        return Ok(name.to_string());
+    }
+    let message = format!(
+        "invalid project name {name:?}: must consist only of lowercase alphanumeric characters, hyphens, and underscores as well as start with a letter or number"
+    );
+    Err(Failure::new(Kind::Project, message).hint(format!("Try {:?}.", normalise_name(name))))
+}
+
+/// Findings of the plan know a key path; the project knows where it was written.
+fn placed(project: &Project, findings: Vec<Diagnostic>) -> Failure {
+    let place = |mut finding: Diagnostic| {
+        if finding.place.is_none() && !finding.key_path.is_empty() {
+            finding.place = project.places.of(&finding.key_path);
+        }
+        finding
+    };
+    findings.into_iter().map(place).collect::<Vec<_>>().into()
+}
+
+/// Ctrl-C or SIGTERM.
+pub(super) async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminated) = signal(SignalKind::terminate()) else {
+        drop(tokio::signal::ctrl_c().await);
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated.recv() => {}
+    }
+}

@@ -1,0 +1,45 @@
+//! `stack down`: converge to the empty project.
+
+use super::Context;
+use crate::failure::Result;
+use crate::find::is_true;
+use crate::plan::intent::{self, Intent, RemoveImages};
+use std::time::Duration;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Also remove named and anonymous volumes
+    #[arg(short, long)]
+    volumes: bool,
+    /// Also remove containers of services that the file does not have, and those of `run`
+    #[arg(long)]
+    remove_orphans: bool,
+    /// Seconds between the stop signal and SIGKILL
+    #[arg(short, long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// Also remove images: local (built here) or all
+    #[arg(long, value_name = "WHICH", value_parser = ["local", "all"])]
+    rmi: Option<String>,
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
+    let mut scene = context.existing(&args.services).await?;
+    let lock = match context.home.stack(&scene.project.name).is_dir() {
+        true => context.lock(&scene.project.name).await?,
+        false => None,
+    };
+    if args.rmi.is_some() || lock.is_some() {
+        scene = context.observe(scene.project, args.rmi.is_some()).await?;
+    }
+    let orphans_by_default = || is_true(context.setting("COMPOSE_REMOVE_ORPHANS").as_deref());
+    let intent = intent::Down {
+        services: args.services,
+        volumes: args.volumes,
+        remove_orphans: args.remove_orphans || orphans_by_default(),
+        grace: args.timeout.map(Duration::from_secs),
+        images: args.rmi.as_deref().map(|which| if which == "all" { RemoveImages::All } else { RemoveImages::Local }),
+    };
+    context.carry_out(&scene, &Intent::Down(intent)).await.map(drop)
+}

@@ -1,0 +1,195 @@
+//! Logs of several containers as one stream of whole lines.
+
+use crate::failure::{Result, failed};
+use jiff::Timestamp;
+use stack_runtime::logs::{self, Entry, Options, Stream};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use tokio::sync::mpsc;
+
+/// Beyond this a line without an end is shown in pieces.
+const LONGEST_LINE_BYTES: usize = 1 << 20;
+
+/// A whole line of a container, without its end.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Line {
+    /// As [`Follow::add`] was told.
+    pub(super) name: String,
+    pub(super) stream: Stream,
+    pub(super) time: Timestamp,
+    pub(super) text: String,
+}
+
+/// Puts the pieces of long lines together.
+#[derive(Debug, Default)]
+pub(super) struct Lines(HashMap<(String, bool), String>);
+
+impl Lines {
+    pub(super) fn take(&mut self, name: &str, entry: Entry) -> Option<Line> {
+        let slot = (name.to_string(), entry.stream == Stream::Stdout);
+        let mut text = self.0.remove(&slot).unwrap_or_default();
+        text.push_str(&entry.log);
+        if !text.ends_with('\n') && text.len() < LONGEST_LINE_BYTES {
+            self.0.insert(slot, text);
+            return None;
+        }
+        let text = text.strip_suffix('\n').unwrap_or(&text).to_string();
+        Some(Line { name: name.to_string(), stream: entry.stream, time: entry.time, text })
+    }
+
+    /// What a container left unterminated.
+    pub(super) fn rest(&mut self, name: &str, time: Timestamp) -> Vec<Line> {
+        let streams = [(true, Stream::Stdout), (false, Stream::Stderr)];
+        let line = |(is_out, stream): (bool, Stream)| {
+            let text = self.0.remove(&(name.to_string(), is_out))?;
+            Some(Line { name: name.to_string(), stream, time, text })
+        };
+        streams.into_iter().filter_map(line).collect()
+    }
+}
+
+/// Follows containers; those that are added later join.
+pub(super) struct Follow {
+    sender: mpsc::Sender<(String, Entry)>,
+    receiver: mpsc::Receiver<(String, Entry)>,
+    lines: Lines,
+    /// By name: the directory, and the time of the last entry that was shown.
+    sources: HashMap<String, Source>,
+}
+
+#[derive(Debug, Clone)]
+struct Source {
+    directory: PathBuf,
+    since: Option<Timestamp>,
+    shown: Option<Timestamp>,
+}
+
+impl Follow {
+    pub(super) fn new() -> Self {
+        let (sender, receiver) = mpsc::channel(256);
+        Self { sender, receiver, lines: Lines::default(), sources: HashMap::new() }
+    }
+
+    /// Twice for the same container is once.
+    pub(super) fn add(&mut self, name: &str, directory: PathBuf, options: Options) {
+        if self.sources.get(name).is_some_and(|s| s.directory == directory) {
+            return;
+        }
+        let source = Source { directory: directory.clone(), since: options.since, shown: None };
+        self.sources.insert(name.to_string(), source);
+        let (sender, name) = (self.sender.clone(), name.to_string());
+        let mut entries = logs::read(directory, Options { follow: true, ..options });
+        tokio::spawn(async move {
+            while let Some(Ok(entry)) = entries.recv().await {
+                if sender.send((name.clone(), entry)).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// The next line; pending for ever while nothing is printed.
+    pub(super) async fn next(&mut self) -> Line {
+        loop {
+            let Some((name, entry)) = self.receiver.recv().await else { std::future::pending().await };
+            if let Some(line) = self.show(&name, entry) {
+                return line;
+            }
+        }
+    }
+
+    fn show(&mut self, name: &str, entry: Entry) -> Option<Line> {
+        let source = self.sources.get_mut(name)?;
+        if source.shown.is_some_and(|shown| entry.time <= shown) {
+            return None; // was shown by `drain`
+        }
+        source.shown = Some(entry.time);
+        self.lines.take(name, entry)
+    }
+
+    /// Everything an ended container still has to say: its log is complete, so it is read to its end.
+    pub(super) async fn drain(&mut self, name: &str) -> Vec<Line> {
+        let Some(source) = self.sources.get(name).cloned() else { return Vec::new() };
+        let options = Options { since: source.shown.or(source.since), ..Options::default() };
+        let mut entries = logs::read(source.directory, options);
+        let mut lines = Vec::new();
+        while let Some(Ok(entry)) = entries.recv().await {
+            lines.extend(self.show(name, entry));
+        }
+        let time = self.sources.get(name).and_then(|s| s.shown).unwrap_or_default();
+        lines.extend(self.lines.rest(name, time));
+        lines
+    }
+}
+
+/// What several containers have printed so far, in the order of time; `out` gets every line.
+///
+/// # Errors
+/// What reading meets.
+pub(super) async fn merged(
+    sources: Vec<(String, PathBuf)>,
+    options: &Options,
+    mut out: impl FnMut(Line),
+) -> Result<()> {
+    let mut lines = Lines::default();
+    let mut heads = Vec::new();
+    for (name, directory) in sources {
+        let entries = logs::read(directory, Options { follow: false, ..options.clone() });
+        let mut head = Head { name, entries, next: None };
+        head.advance().await?;
+        heads.push(head);
+    }
+    while let Some(first) = heads.iter_mut().filter(|h| h.next.is_some()).min_by_key(|h| h.time()) {
+        let Some(entry) = first.next.take() else { break };
+        first.advance().await?;
+        let (name, time, is_last) = (first.name.clone(), entry.time, first.next.is_none());
+        lines.take(&name, entry).into_iter().for_each(&mut out);
+        if is_last {
+            lines.rest(&name, time).into_iter().for_each(&mut out);
+        }
+    }
+    Ok(())
+}
+
+struct Head {
+    name: String,
+    entries: mpsc::Receiver<std::io::Result<Entry>>,
+    next: Option<Entry>,
+}
+
+impl Head {
+    async fn advance(&mut self) -> Result<()> {
+        self.next = self.entries.recv().await.transpose().map_err(failed(&format!("read the log of {}", self.name)))?;
+        Ok(())
+    }
+
+    fn time(&self) -> Timestamp {
+        self.next.as_ref().map(|e| e.time).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(text: &str, stream: Stream) -> Entry {
+        Entry { log: text.into(), stream, time: Timestamp::UNIX_EPOCH }
+    }
+
+    #[test]
+    fn pieces_become_one_line() {
+        let mut lines = Lines::default();
+        assert_eq!(lines.take("a", entry("one ", Stream::Stdout)), None);
+        assert_eq!(lines.take("a", entry("other\n", Stream::Stderr)).map(|l| l.text), Some("other".into()));
+        assert_eq!(lines.take("a", entry("two\n", Stream::Stdout)).map(|l| l.text), Some("one two".into()));
+    }
+
+    #[test]
+    fn an_unterminated_line_is_not_lost() {
+        let mut lines = Lines::default();
+        lines.take("a", entry("end", Stream::Stdout));
+        let rest: Vec<String> = lines.rest("a", Timestamp::UNIX_EPOCH).into_iter().map(|l| l.text).collect();
+        assert_eq!(rest, ["end"]);
+        assert!(lines.rest("a", Timestamp::UNIX_EPOCH).is_empty());
+    }
+}

@@ -1,0 +1,142 @@
+//! `start`, `stop`, `restart`, `kill`, `rm`: one intent each.
+
+use super::Context;
+use crate::failure::Result;
+use crate::find::is_true;
+use crate::plan::intent::Intent;
+use crate::plan::step::Action;
+use std::time::Duration;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StartArgs {
+    /// Wait until everything runs or is healthy
+    #[arg(long)]
+    wait: bool,
+    /// Give up waiting after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    wait_timeout: Option<u64>,
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StopArgs {
+    /// Seconds between the stop signal and SIGKILL
+    #[arg(short, long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RestartArgs {
+    /// Seconds between the stop signal and SIGKILL
+    #[arg(short, long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// Leave dependent services alone
+    #[arg(long)]
+    no_deps: bool,
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct KillArgs {
+    /// The signal
+    #[arg(short, long, default_value = "SIGKILL", value_name = "SIGNAL")]
+    signal: String,
+    /// Also containers of services that the file does not have
+    #[arg(long)]
+    remove_orphans: bool,
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RemoveArgs {
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+    /// Stop them first
+    #[arg(short, long)]
+    stop: bool,
+    /// Also remove anonymous volumes
+    #[arg(short, long)]
+    volumes: bool,
+    #[arg(short, long, hide = true)]
+    all: bool,
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+pub(super) async fn start(args: StartArgs, context: &Context) -> Result<()> {
+    let services = args.services.clone();
+    let intent = Intent::Start { services: args.services, wait: args.wait || args.wait_timeout.is_some() };
+    let work = carry_out(context, &services, intent);
+    super::up::within(args.wait_timeout, work).await
+}
+
+pub(super) async fn stop(args: StopArgs, context: &Context) -> Result<()> {
+    let services = args.services.clone();
+    let grace = args.timeout.map(Duration::from_secs);
+    carry_out(context, &services, Intent::Stop { services: args.services, grace }).await
+}
+
+pub(super) async fn restart(args: RestartArgs, context: &Context) -> Result<()> {
+    let services = args.services.clone();
+    let grace = args.timeout.map(Duration::from_secs);
+    let intent = Intent::Restart { services: args.services, grace, dependents: !args.no_deps };
+    carry_out(context, &services, intent).await
+}
+
+pub(super) async fn kill(args: KillArgs, context: &Context) -> Result<()> {
+    let scene = context.existing(&args.services).await?;
+    let orphans = args.remove_orphans || is_true(context.setting("COMPOSE_REMOVE_ORPHANS").as_deref());
+    let plan = context.plan(&scene, &Intent::Kill { services: args.services, signal: args.signal, orphans })?;
+    if plan.is_empty() {
+        context.ui.remark("No container to kill");
+    }
+    context.apply(&scene, &plan).await.map(drop)
+}
+
+pub(super) async fn remove(args: RemoveArgs, context: &Context) -> Result<()> {
+    let mut scene = context.existing(&args.services).await?;
+    if args.stop && !context.dry_run {
+        let stop = Intent::Stop { services: args.services.clone(), grace: None };
+        context.carry_out(&scene, &stop).await?;
+        scene = context.observe(scene.project, false).await?;
+    }
+    let intent = Intent::Remove { services: args.services, stop: args.stop, volumes: args.volumes };
+    let plan = context.plan(&scene, &intent)?;
+    let names = plan.steps().filter_map(|(_, step)| match &step.action {
+        Action::Remove { container, .. } => Some(container.name().to_string()),
+        _ => None,
+    });
+    let names: Vec<String> = names.collect();
+    if names.is_empty() {
+        context.ui.remark("No stopped containers");
+        return Ok(());
+    }
+    let question = format!("Going to remove {}", names.join(", "));
+    if args.force {
+        context.ui.data(&format!("{question}\n"));
+    } else if !context.dry_run && !super::terminal::confirms(context, &question)? {
+        return Ok(());
+    }
+    context.apply(&scene, &plan).await.map(drop)
+}
+
+async fn carry_out(context: &Context, services: &[String], intent: Intent) -> Result<()> {
+    let scene = context.existing(services).await?;
+    if scene.project.services.is_empty() {
+        return Ok(());
+    }
+    let project = scene.project.name.clone();
+    if !context.home.stack(&project).is_dir() {
+        return context.carry_out(&scene, &intent).await.map(drop);
+    }
+    let _lock = context.lock(&project).await?;
+    let scene = context.observe(scene.project, false).await?;
+    context.carry_out(&scene, &intent).await.map(drop)
+}
+

@@ -1,0 +1,398 @@
+//! `stack run`: a one-off container of a service, its exit code ours.
+//!
+//! A container of which the command line is killed goes on; with `--rm` its supervisor removes it when it ends.
+
+use super::terminal::{Raw, size};
+use super::{Context, Scene};
+use crate::failure::{Failure, Kind, Result, failed};
+use crate::plan::intent::{Building, Intent, Run, Up};
+use crate::plan::step::OneOff;
+use crate::supervise::protocol::Request;
+use stack_runtime::engine::{Engine, Until, Waited};
+use stack_runtime::logs::Stream;
+use stack_runtime::monitor::{Attachment, attach};
+use stack_runtime::observed::Exit;
+use stack_schema::project::{Mount, MountKind, Port, Project, Service};
+use stack_schema::short::{is_path, parse_port, parse_volume, split_words};
+use std::io::{ErrorKind, IsTerminal, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Build the image first
+    #[arg(long)]
+    build: bool,
+    /// Print the container's id and return
+    #[arg(short, long)]
+    detach: bool,
+    /// Replace the image's entry point
+    #[arg(long, value_name = "TEXT")]
+    entrypoint: Option<String>,
+    /// Set a variable; may be repeated
+    #[arg(short, long = "env", value_name = "KEY[=VALUE]")]
+    env: Vec<String>,
+    /// Keep standard input open
+    #[arg(short, long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    interactive: bool,
+    /// Set a label; may be repeated
+    #[arg(short, long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
+    /// Name of the container
+    #[arg(long)]
+    name: Option<String>,
+    /// Do not start what the service depends on
+    #[arg(long)]
+    no_deps: bool,
+    /// No terminal
+    #[arg(short = 'T', long = "no-tty", visible_alias = "no-TTY")]
+    no_tty: bool,
+    #[arg(short = 't', long, hide = true)]
+    tty: bool,
+    /// Publish a port; may be repeated
+    #[arg(short, long = "publish", value_name = "PORT")]
+    publish: Vec<String>,
+    /// Publish the service's own ports
+    #[arg(short = 'P', long)]
+    service_ports: bool,
+    /// When to pull: always, missing, never
+    #[arg(long, value_name = "POLICY")]
+    pull: Option<String>,
+    /// No progress
+    #[arg(short, long)]
+    quiet: bool,
+    /// No progress of pulls
+    #[arg(long)]
+    quiet_pull: bool,
+    /// No output of builds
+    #[arg(long)]
+    quiet_build: bool,
+    /// Remove containers of services that the file does not have
+    #[arg(long)]
+    remove_orphans: bool,
+    /// Remove the container when it ends
+    #[arg(long)]
+    rm: bool,
+    /// Answer to the service's names, too
+    #[arg(long)]
+    use_aliases: bool,
+    /// Run as this user
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Mount a volume; may be repeated
+    #[arg(short, long = "volume", value_name = "VOLUME")]
+    volumes: Vec<String>,
+    /// Run in this directory
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// Add a capability; may be repeated
+    #[arg(long = "cap-add", value_name = "CAPABILITY")]
+    cap_add: Vec<String>,
+    /// Drop a capability; may be repeated
+    #[arg(long = "cap-drop", value_name = "CAPABILITY")]
+    cap_drop: Vec<String>,
+    service: String,
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
+    if args.service_ports && !args.publish.is_empty() {
+        return Err(Failure::usage("--service-ports and --publish are incompatible"));
+    }
+    let tty = !args.detach && super::exec::wants_terminal(args.no_tty || !std::io::stdin().is_terminal())?;
+    let scene = context.scene(std::slice::from_ref(&args.service)).await?;
+    let intent = args.intent(context, &scene.project, tty)?;
+    let name = intent.name.clone();
+    let intent = Intent::Run(Box::new(intent));
+    if context.dry_run {
+        return context.carry_out(&scene, &intent).await.map(drop);
+    }
+    context.may_change()?;
+    let lock = context.lock(&scene.project.name).await?;
+    let scene = context.observe(scene.project, true).await?;
+    let report = context.carry_out(&scene, &intent).await?;
+    drop(lock);
+    context.ui.settle();
+    let missing = || Failure::other(format!("container {name} was not created"));
+    let id = report.id_of(&name).ok_or_else(missing)?.to_string();
+    let one = One { context, scene: &scene, id: &id, name: &name };
+    if args.detach {
+        one.start().await?;
+        context.ui.data(&format!("{id}\n"));
+        return Ok(());
+    }
+    one.attended(tty, args.interactive).await
+}
+
+impl Args {
+    fn intent(&self, context: &Context, project: &Project, tty: bool) -> Result<Run> {
+        let base = project.services.get(&self.service).ok_or_else(|| Failure::no_such_service(&self.service))?;
+        let slug: String = stack_runtime::volume::anonymous_name();
+        let generated = format!("{}-{}-run-{}", project.name, self.service, &slug[..12]);
+        Ok(Run {
+            service: self.one_off(context, base, tty)?,
+            name: self.name.clone().unwrap_or(generated),
+            one_off: OneOff { slug, auto_remove: self.rm, use_aliases: self.use_aliases },
+            up: Up {
+                dependencies: !self.no_deps,
+                build: if self.build { Building::Always } else { Building::WhenMissing },
+                pull: self.pull.as_deref().map(super::up::policy).transpose()?,
+                remove_orphans: self.remove_orphans,
+                ignore_orphans: true,
+                quiet_build: self.quiet_build,
+                ..Up::default()
+            },
+        })
+    }
+
+    /// The service as this run wants it.
+    fn one_off(&self, context: &Context, base: &Service, tty: bool) -> Result<Service> {
+        let mut service = base.clone();
+        service.container_name = None;
+        service.tty = tty;
+        service.stdin_open = !self.detach;
+        if !self.command.is_empty() || self.entrypoint.is_some() {
+            service.command = Some(self.command.clone());
+        }
+        if let Some(text) = &self.entrypoint {
+            service.entrypoint = Some(split_words(text).map_err(|e| Failure::usage(e.to_string()))?);
+        }
+        service.user = self.user.clone().or(service.user);
+        service.working_dir = self.workdir.clone().or(service.working_dir);
+        for text in &self.env {
+            let (key, value) = variable(context, text);
+            service.environment.insert(key, value);
+        }
+        for text in &self.labels {
+            let pair = text.split_once('=').ok_or_else(|| Failure::usage("label must be set as KEY=VALUE"))?;
+            service.labels.insert(pair.0.into(), pair.1.into());
+        }
+        service.cap_drop.retain(|c| !self.cap_add.contains(c));
+        service.cap_add.extend(self.cap_add.iter().cloned());
+        service.cap_drop.extend(self.cap_drop.iter().cloned());
+        self.publish(&mut service)?;
+        self.mount(context, &mut service)?;
+        Ok(service)
+    }
+
+    fn publish(&self, service: &mut Service) -> Result<()> {
+        if !self.service_ports {
+            service.ports.clear();
+        }
+        for text in &self.publish {
+            let ports = parse_port(text).map_err(|e| Failure::usage(format!("invalid port {text:?}: {e}")))?;
+            service.ports.extend(ports.into_iter().map(|p| Port {
+                host_ip: p.host_ip,
+                published: p.published,
+                target: p.target,
+                protocol: p.protocol,
+                mode: "ingress".into(),
+                name: None,
+            }));
+        }
+        Ok(())
+    }
+
+    fn mount(&self, context: &Context, service: &mut Service) -> Result<()> {
+        for text in &self.volumes {
+            let spec = parse_volume(text).map_err(|e| Failure::usage(format!("invalid volume {text:?}: {e}")))?;
+            let is_bind = spec.source.as_deref().is_some_and(is_path);
+            let here = |source: String| context.current_directory().join(source).display().to_string();
+            service.volumes.retain(|m| m.target != spec.target);
+            service.volumes.push(Mount {
+                kind: if is_bind { MountKind::Bind } else { MountKind::Volume },
+                source: if is_bind { spec.source.map(here) } else { spec.source },
+                target: spec.target,
+                read_only: spec.read_only,
+                create_host_path: true,
+                propagation: spec.propagation,
+                recursive: None,
+                nocopy: spec.nocopy,
+                subpath: None,
+                tmpfs_size: None,
+                tmpfs_mode: None,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A bare name takes our own value; without one the container gets none.
+fn variable(context: &Context, text: &str) -> (String, Option<String>) {
+    match text.split_once('=') {
+        Some((key, value)) => (key.to_string(), Some(value.to_string())),
+        None => (text.to_string(), context.variable(text).map(str::to_string)),
+    }
+}
+
+/// The container of this run.
+struct One<'a> {
+    context: &'a Context,
+    scene: &'a Scene,
+    id: &'a str,
+    name: &'a str,
+}
+
+impl One<'_> {
+    fn directory(&self) -> PathBuf {
+        self.context.home.container(&self.scene.project.name, self.id)
+    }
+
+    async fn start(&self) -> Result<()> {
+        let started = self.scene.engine.start(&self.scene.project.name, self.id).await;
+        if started.is_err() {
+            // Compose leaves nothing of a run that never ran.
+            drop(self.scene.engine.remove(&self.scene.project.name, self.id, true).await);
+        }
+        Ok(started?)
+    }
+
+    /// Attaches while it starts, then carries input and output until it ends.
+    async fn attended(&self, tty: bool, interactive: bool) -> Result<()> {
+        let over = Arc::new(AtomicBool::new(false));
+        let attaching = tokio::task::spawn_blocking({
+            let (directory, over) = (self.directory(), Arc::clone(&over));
+            move || attach_soon(&directory, &over)
+        });
+        if let Err(failure) = self.start().await {
+            over.store(true, Ordering::Relaxed);
+            return Err(failure);
+        }
+        let raw = if tty { Raw::enter() } else { None };
+        let attachment = tokio::time::timeout(Duration::from_secs(1), attaching).await;
+        over.store(true, Ordering::Relaxed);
+        if let Ok(Ok(Some(attachment))) = attachment {
+            self.carry(&attachment, tty, interactive).await?;
+        }
+        let exit = self.ended().await?;
+        drop(raw);
+        self.report(&exit)
+    }
+
+    async fn carry(&self, attachment: &Attachment, tty: bool, interactive: bool) -> Result<()> {
+        let (mut typed, mut is_open) = (typed(interactive), interactive);
+        let mut signals = Signals::new(tty)?;
+        if !interactive {
+            drop(attachment.close_input().await); // it may have ended
+        }
+        self.resize(attachment, tty).await;
+        loop {
+            tokio::select! {
+                piece = attachment.output() => match piece.map_err(failed("read the container's output"))? {
+                    None => return Ok(()),
+                    Some((Stream::Stdout, bytes)) => self.context.ui.bytes(&bytes),
+                    Some((Stream::Stderr, bytes)) => self.context.ui.bytes_err(&bytes),
+                },
+                bytes = typed.recv(), if is_open => match bytes.filter(|b| !b.is_empty()) {
+                    Some(bytes) => drop(attachment.input(&bytes).await),
+                    None => {
+                        is_open = false;
+                        drop(attachment.close_input().await);
+                    }
+                },
+                signal = signals.next() => match signal {
+                    None => self.resize(attachment, tty).await,
+                    Some(name) => {
+                        drop(self.scene.engine.signal(&self.scene.project.name, self.id, name).await);
+                    }
+                },
+            }
+        }
+    }
+
+    async fn resize(&self, attachment: &Attachment, tty: bool) {
+        if let Some(size) = size().filter(|_| tty) {
+            drop(attachment.resize(size.ws_row, size.ws_col).await); // it may have ended
+        }
+    }
+
+    async fn ended(&self) -> Result<Exit> {
+        let client = self.scene.engine.client(&self.scene.project.name).await?;
+        let request = Request::Wait { id: self.id.into(), until: Until::Exited };
+        match client.ask(request).await? {
+            crate::supervise::protocol::Reply::Waited(Waited::Exited(exit)) => Ok(exit),
+            other => Err(crate::supervise::unexpected(&other).into()),
+        }
+    }
+
+    fn report(&self, exit: &Exit) -> Result<()> {
+        if let Some(error) = exit.error.as_ref() {
+            return Err(Failure::new(Kind::Service, error.clone()));
+        }
+        if exit.oom_killed {
+            let text = format!("container {} was killed because it used more memory than it may", self.name);
+            return Err(Failure::new(Kind::Service, text).exit_code(137));
+        }
+        match exit.code {
+            Some(code) => super::exec::exit(code),
+            None => Err(Failure::other(format!("container {} ended, and nobody saw how", self.name))),
+        }
+    }
+}
+
+/// Its socket is there before the program is, but not before the start was asked for.
+fn attach_soon(directory: &std::path::Path, over: &AtomicBool) -> Option<Attachment> {
+    const PAUSE: Duration = Duration::from_micros(200);
+    loop {
+        match attach(directory) {
+            Ok(attachment) => return Some(attachment),
+            Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return None,
+            Err(_) if over.load(Ordering::Relaxed) => return None,
+            Err(_) => std::thread::sleep(PAUSE),
+        }
+    }
+}
+
+/// Standard input in pieces, an empty one for its end. A thread, since reading a terminal cannot be cancelled.
+fn typed(interactive: bool) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel(16);
+    if interactive {
+        std::thread::spawn(move || {
+            let mut buffer = [0; 16 << 10];
+            loop {
+                let count = std::io::stdin().lock().read(&mut buffer).unwrap_or(0);
+                if sender.blocking_send(buffer[..count].to_vec()).is_err() || count == 0 {
+                    return;
+                }
+            }
+        });
+    }
+    receiver
+}
+
+/// Signals to pass on; with a terminal only its new size, since the keys travel as input.
+struct Signals {
+    of: [(tokio::signal::unix::Signal, &'static str); 4],
+    size: tokio::signal::unix::Signal,
+    tty: bool,
+}
+
+impl Signals {
+    fn new(tty: bool) -> Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let listen = |kind: SignalKind| signal(kind).map_err(failed("listen for signals"));
+        let of = [
+            (listen(SignalKind::interrupt())?, "SIGINT"),
+            (listen(SignalKind::terminate())?, "SIGTERM"),
+            (listen(SignalKind::hangup())?, "SIGHUP"),
+            (listen(SignalKind::quit())?, "SIGQUIT"),
+        ];
+        Ok(Self { of, size: listen(SignalKind::window_change())?, tty })
+    }
+
+    /// The name of a signal to pass on; `None`: the terminal has another size.
+    async fn next(&mut self) -> Option<&'static str> {
+        let [(a, an), (b, bn), (c, cn), (d, dn)] = &mut self.of;
+        tokio::select! {
+            _ = a.recv() => Some(an),
+            _ = b.recv() => Some(bn),
+            _ = c.recv() => Some(cn),
+            _ = d.recv() => Some(dn),
+            _ = self.size.recv(), if self.tty => None,
+        }
+    }
+}
