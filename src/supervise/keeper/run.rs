@@ -145,6 +145,9 @@ impl Keeper {
             Ok(connected) => {
                 self.supervision.addresses = connected.addresses;
                 self.supervision.published = connected.published;
+                for warning in &connected.warnings {
+                    tracing::warn!(container = self.record.spec.name, "{warning}");
+                }
             }
             Err(e) => tracing::warn!(container = self.record.spec.name, "its network is not back: {e}"),
         }
