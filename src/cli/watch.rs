@@ -81,7 +81,9 @@ impl Doer for Hands<'_> {
     async fn replicas(&self, service: &str) -> Result<Vec<Replica>> {
         let scene = self.scene().await?;
         let mut replicas = Vec::new();
-        for container in scene.observed.containers.iter().filter(|c| c.service() == service && !c.is_one_off()) {
+        for container in
+            scene.observed.containers.iter().filter(|c| c.service() == service && !c.is_one_off())
+        {
             let State::Running { pid, .. } = container.state else { continue };
             let doing = format!("look into {}", container.name);
             let gone = || Failure::other(format!("{} has ended", container.name));
@@ -133,7 +135,12 @@ impl Doer for Hands<'_> {
             let mut exec = client.exec(&container.id, &spec, streams, (24, 80)).await?;
             match exec.wait().await? {
                 0 => {}
-                code => return Err(Failure::other(format!("{:?} ended with exit code {code}", command.join(" ")))),
+                code => {
+                    return Err(Failure::other(format!(
+                        "{:?} ended with exit code {code}",
+                        command.join(" ")
+                    )));
+                }
             }
         }
         Ok(())
@@ -147,4 +154,3 @@ impl Doer for Hands<'_> {
         self.context.ui.failure(failure);
     }
 }
-

@@ -43,7 +43,8 @@ pub(crate) fn run(case: Case) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let bed = Bed::new();
     let home = bed.home.clone();
-    let done = runtime.block_on(async { tokio::time::timeout(LONG * 2 + LONG * crash_rounds() / 10, case(bed)).await });
+    let done = runtime
+        .block_on(async { tokio::time::timeout(LONG * 2 + LONG * crash_rounds() / 10, case(bed)).await });
     let log = std::fs::read_to_string(home.run_of(PROJECT).join("supervisor.log")).unwrap_or_default();
     done.map_err(|_| Failed::from(format!("took too long; the supervisor says:\n{log}")))
 }
