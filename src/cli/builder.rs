@@ -29,7 +29,8 @@ pub(super) fn run(verb: &Verb, context: &Context) -> Result<()> {
     }
     context.may_change()?;
     let store = Store::open(&context.home).map_err(failed("open the image store"))?;
-    let cache = build::prune(&context.home, &store, *all, Duration::ZERO).map_err(failed("prune the build cache"))?;
+    let cache =
+        build::prune(&context.home, &store, *all, Duration::ZERO).map_err(failed("prune the build cache"))?;
     // Layers that only the cache had named.
     let in_use = || super::system::in_use(&context.home).map_err(std::io::Error::other);
     let layers = prune::prune(&store, in_use, Which::Orphans).map_err(super::image::of_image)?;
