@@ -19,8 +19,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
-const OVERRIDES: [&str; 4] =
-    ["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
+const OVERRIDES: [&str; 4] = [
+    "compose.override.yml",
+    "compose.override.yaml",
+    "docker-compose.override.yml",
+    "docker-compose.override.yaml",
+];
 
 /// What was typed.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +48,8 @@ impl Place {
     /// When the current directory is gone.
     pub fn current() -> Result<Self> {
         let directory = std::env::current_dir().map_err(failed("find the current directory"))?;
-        let pairs = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        let pairs =
+            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         Ok(Self { directory, environment: Env::process(pairs) })
     }
 }
@@ -120,7 +125,8 @@ impl<'a> Finder<'a> {
         let mut all = Env::default();
         for name in named {
             let path = located(&self.place.directory, &name);
-            let missing = || Failure::new(Kind::Project, format!("couldn't find env file: {}", path.display()));
+            let missing =
+                || Failure::new(Kind::Project, format!("couldn't find env file: {}", path.display()));
             let text = self.disk.read(&path).map_err(|_| missing())?;
             all.overlay(self.parse(&path, text, &all)?);
             self.env_files.push(path);
@@ -165,17 +171,16 @@ impl<'a> Finder<'a> {
             return Ok(());
         }
         if let Some(list) = self.environment.get("COMPOSE_FILE").filter(|l| !l.is_empty()) {
-            let separator = self.environment.get("COMPOSE_PATH_SEPARATOR").filter(|s| !s.is_empty()).unwrap_or(":");
+            let separator =
+                self.environment.get("COMPOSE_PATH_SEPARATOR").filter(|s| !s.is_empty()).unwrap_or(":");
             self.files = list.split(separator).map(|f| located(&self.directory(), f)).collect();
             return Ok(());
         }
         let start = self.directory();
         let Some(directory) = start.ancestors().find(|d| self.first_of(d, &NAMES).is_some()) else {
-            return Err(Failure::new(Kind::Project, "no configuration file provided: not found").hint(format!(
-                "There is no {} in {} or above; name one with `-f`.",
-                NAMES[0],
-                start.display()
-            )));
+            return Err(Failure::new(Kind::Project, "no configuration file provided: not found").hint(
+                format!("There is no {} in {} or above; name one with `-f`.", NAMES[0], start.display()),
+            ));
         };
         let directory = directory.to_path_buf();
         let base = self.chosen(&directory, &NAMES, "config");
@@ -193,7 +198,10 @@ impl<'a> Finder<'a> {
         let first = directory.join(all.first()?);
         if all.len() > 1 {
             let list = all.iter().map(|n| **n).collect::<Vec<_>>().join(", ");
-            let text = format!("found multiple {what} files with supported names: {list}; using {}", first.display());
+            let text = format!(
+                "found multiple {what} files with supported names: {list}; using {}",
+                first.display()
+            );
             self.warnings.push(Diagnostic::warning(text));
         }
         Some(first)
@@ -298,7 +306,12 @@ mod tests {
 
     #[test]
     fn named_files_take_no_override_and_move_the_directory() {
-        let disk = disk(&[("/q/a.yaml", ""), ("/q/compose.override.yml", ""), ("/q/.env", "A=q"), ("/p/.env", "A=p")]);
+        let disk = disk(&[
+            ("/q/a.yaml", ""),
+            ("/q/compose.override.yml", ""),
+            ("/q/.env", "A=q"),
+            ("/p/.env", "A=p"),
+        ]);
         let asked = Asked { files: vec!["../q/a.yaml".into()], ..Asked::default() };
         let found = find(&asked, &at("/p", &[]), &disk).expect("named");
         assert_eq!(paths(&found), ["/q/a.yaml"]);
@@ -321,8 +334,12 @@ mod tests {
 
     #[test]
     fn the_process_wins_over_dotenv_and_flags_over_both() {
-        let disk = disk(&[("/p/compose.yaml", ""), ("/p/.env", "COMPOSE_PROJECT_NAME=file\nCOMPOSE_PROFILES=a,b\n")]);
-        let found = find(&Asked::default(), &at("/p", &[("COMPOSE_PROJECT_NAME", "env")]), &disk).expect("ok");
+        let disk = disk(&[
+            ("/p/compose.yaml", ""),
+            ("/p/.env", "COMPOSE_PROJECT_NAME=file\nCOMPOSE_PROFILES=a,b\n"),
+        ]);
+        let found =
+            find(&Asked::default(), &at("/p", &[("COMPOSE_PROJECT_NAME", "env")]), &disk).expect("ok");
         assert_eq!(found.request.project_name.as_deref(), Some("env"));
         assert_eq!(found.request.profiles, ["a", "b"]);
         let asked =
@@ -334,11 +351,15 @@ mod tests {
 
     #[test]
     fn env_files_replace_dotenv_and_the_later_wins() {
-        let disk = disk(&[("/p/compose.yaml", ""), ("/p/.env", "Z=1"), ("/p/a", "A=1\nB=1"), ("/p/b", "A=2")]);
+        let disk =
+            disk(&[("/p/compose.yaml", ""), ("/p/.env", "Z=1"), ("/p/a", "A=1\nB=1"), ("/p/b", "A=2")]);
         let asked = Asked { env_files: vec!["a".into(), "b".into()], ..Asked::default() };
         let found = find(&asked, &at("/p", &[]), &disk).expect("ok");
         let environment = &found.request.environment;
-        assert_eq!((environment.get("A"), environment.get("B"), environment.get("Z")), (Some("2"), Some("1"), None));
+        assert_eq!(
+            (environment.get("A"), environment.get("B"), environment.get("Z")),
+            (Some("2"), Some("1"), None)
+        );
         let asked = Asked { env_files: vec!["missing".into()], ..Asked::default() };
         let failure = find(&asked, &at("/p", &[]), &disk).expect_err("missing");
         assert_eq!(failure.message, "couldn't find env file: /p/missing");
@@ -347,8 +368,11 @@ mod tests {
     #[test]
     fn the_directory_flag_wins_over_the_files() {
         let disk = disk(&[("/p/f/a.yaml", ""), ("/d/.env", "A=d")]);
-        let asked =
-            Asked { files: vec!["f/a.yaml".into()], project_directory: Some("/d".into()), ..Asked::default() };
+        let asked = Asked {
+            files: vec!["f/a.yaml".into()],
+            project_directory: Some("/d".into()),
+            ..Asked::default()
+        };
         let found = find(&asked, &at("/p", &[]), &disk).expect("ok");
         assert_eq!(found.request.project_directory, PathBuf::from("/d"));
         assert_eq!(found.request.environment.get("A"), Some("d"));

@@ -7,11 +7,14 @@
 //! |---|---|---|
 //! | `data/format` | whoever first makes the home | everyone: refuses another major |
 //! | `data/store/blobs/sha256/HEX` | image pull, load, build | image, snapshot |
-//! | `data/store/images/ENCODED.json` | image tag, pull, build, load | everyone |
-//! | `data/store/snapshots/HEX/{fs,meta.json}` | snapshot commit | container, build |
-//! | `data/store/tmp/` | blobs and snapshots being made; swept when older than a day | - |
+//! | `data/store/images/HEX.json` | image pull, build, load: one per image id | everyone |
+//! | `data/store/references/ENCODED.json` | image tag, pull, build, load: one per name | everyone |
+//! | `data/store/snapshots/HEX/{fs,meta.json,blob.json}` | snapshot commit, unpack | container, build |
+//! | `data/store/tmp/` | blobs and snapshots being made, partial downloads; swept by prune | - |
+//! | `data/store/locks/` | flock: `gc` (shared by whoever makes something), one per blob and chain being made | - |
 //! | `data/build/` | builder: cache records, cache mounts | builder |
 //! | `data/volumes/NAME/{volume.json,_data/}` | volume | container |
+//! | `data/volumes/NAME/.copying` | container's init, while the image's content comes in | the next such init |
 //! | `data/networks/{NAME.json,.lock}` | network create | network, planner |
 //! | `data/stacks/PROJECT/lock` | flock: one changing command per project at a time | - |
 //! | `data/stacks/PROJECT/names/NAME` | create, rename: a link to the id | create |

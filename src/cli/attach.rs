@@ -53,7 +53,8 @@ impl Attached<'_> {
         let engine = self.context.engine();
         let client = engine.client(&self.project.name).await?;
         let mut notices = client.subscribe().await?;
-        let mut show = Show { attached: &self, follow: Follow::new(), printer: LogPrinter::new(self.style.clone()) };
+        let mut show =
+            Show { attached: &self, follow: Follow::new(), printer: LogPrinter::new(self.style.clone()) };
         let observed = engine.observe(&self.project.name, &[]).await?;
         show.add_all(&observed);
         if let Some(code) = show.ended_before(&observed).await {
@@ -226,7 +227,8 @@ impl Show<'_> {
             What::Exited(exit) => {
                 let is_shown = container.is_some_and(|c| self.is_shown(c));
                 let service = container.map(|c| c.service().to_string()).unwrap_or_default();
-                let restarts = container.is_some_and(|c| matches!(c.state, State::Restarting { .. } | State::Running { .. }));
+                let restarts = container
+                    .is_some_and(|c| matches!(c.state, State::Restarting { .. } | State::Running { .. }));
                 if is_shown {
                     self.say_ended(&notice.name, &exit, restarts).await;
                 }
@@ -241,7 +243,11 @@ impl Show<'_> {
     }
 
     fn all_ended(&self, observed: &Observed) -> bool {
-        observed.containers.iter().filter(|c| self.is_shown(c)).all(|c| matches!(c.state, State::Exited { .. }))
+        observed
+            .containers
+            .iter()
+            .filter(|c| self.is_shown(c))
+            .all(|c| matches!(c.state, State::Exited { .. }))
     }
 
     async fn say_ended(&mut self, name: &str, exit: &Exit, restarts: bool) {

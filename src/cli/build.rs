@@ -116,7 +116,11 @@ fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
         network: network(build)?,
         secrets: build.secrets.iter().map(|grant| secret(project, grant)).collect::<Result<_>>()?,
         extra_hosts: build.extra_hosts.clone(),
-        additional_contexts: build.additional_contexts.iter().map(|(k, v)| (k.clone(), named(project, v))).collect(),
+        additional_contexts: build
+            .additional_contexts
+            .iter()
+            .map(|(k, v)| (k.clone(), named(project, v)))
+            .collect(),
         shm_size: build.shm_size.and_then(|size| u64::try_from(size.0).ok()),
     })
 }
@@ -157,7 +161,9 @@ fn secret(project: &Project, grant: &Grant) -> Result<(String, Secret)> {
     let secret = match project.secrets.get(&grant.source).map(|s| &s.content) {
         Some(FileContent::File(path)) => Secret::File(path.clone()),
         Some(FileContent::Inline(text)) => Secret::Bytes(text.clone().into_bytes()),
-        Some(FileContent::Unset(name)) => return Err(refuse(&format!("comes from {name}, which is not set"))),
+        Some(FileContent::Unset(name)) => {
+            return Err(refuse(&format!("comes from {name}, which is not set")));
+        }
         Some(FileContent::External) => return Err(refuse("is external, which is not supported")),
         None => return Err(refuse("is not defined")),
     };

@@ -62,7 +62,8 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, context: &Context) -> Result<()> {
     let request = context.request(|request| args.adjust(request))?;
     if args.environment {
-        let line = |(name, variable): (&str, &stack_schema::env::Variable)| format!("{name}={}\n", variable.value);
+        let line =
+            |(name, variable): (&str, &stack_schema::env::Variable)| format!("{name}={}\n", variable.value);
         return args.write(context, &sorted(request.environment.iter().map(line)));
     }
     let loaded = context.load(&request)?;

@@ -44,7 +44,15 @@ impl Context {
     pub(super) fn new(global: &Global, ui: Ui) -> Result<Self> {
         let (ui, home, place) = (Arc::new(ui), Home::from_env(), Place::current()?);
         let (dry_run, parallel) = (global.dry_run, global.parallel);
-        Ok(Self { ui, home, dry_run, asked: global.asked(), place, parallel, all_resources: global.all_resources })
+        Ok(Self {
+            ui,
+            home,
+            dry_run,
+            asked: global.asked(),
+            place,
+            parallel,
+            all_resources: global.all_resources,
+        })
     }
 
     pub fn engine(&self) -> HostEngine {
@@ -54,7 +62,8 @@ impl Context {
     /// The value of a `COMPOSE_*` setting, from the process or `.env`.
     pub fn setting(&self, name: &str) -> Option<String> {
         let of_process = self.place.environment.get(name).map(str::to_string);
-        of_process.or_else(|| find::settings(&self.asked, &self.place, &Disk).ok()?.get(name).map(str::to_string))
+        of_process
+            .or_else(|| find::settings(&self.asked, &self.place, &Disk).ok()?.get(name).map(str::to_string))
     }
 
     pub fn current_directory(&self) -> &std::path::Path {

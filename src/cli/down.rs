@@ -39,7 +39,10 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
         volumes: args.volumes,
         remove_orphans: args.remove_orphans || orphans_by_default(),
         grace: args.timeout.map(Duration::from_secs),
-        images: args.rmi.as_deref().map(|which| if which == "all" { RemoveImages::All } else { RemoveImages::Local }),
+        images: args
+            .rmi
+            .as_deref()
+            .map(|which| if which == "all" { RemoveImages::All } else { RemoveImages::Local }),
     };
     context.carry_out(&scene, &Intent::Down(intent)).await.map(drop)
 }

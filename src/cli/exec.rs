@@ -60,7 +60,10 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     if args.detach {
         let null = std::fs::File::options().read(true).write(true).open("/dev/null");
         let null = null.map_err(failed("open /dev/null"))?;
-        return Ok(client.exec(&container.id, &spec, [null.as_fd(), null.as_fd(), null.as_fd()], size).await.map(drop)?);
+        return Ok(client
+            .exec(&container.id, &spec, [null.as_fd(), null.as_fd(), null.as_fd()], size)
+            .await
+            .map(drop)?);
     }
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];

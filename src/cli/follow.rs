@@ -159,7 +159,12 @@ struct Head {
 
 impl Head {
     async fn advance(&mut self) -> Result<()> {
-        self.next = self.entries.recv().await.transpose().map_err(failed(&format!("read the log of {}", self.name)))?;
+        self.next = self
+            .entries
+            .recv()
+            .await
+            .transpose()
+            .map_err(failed(&format!("read the log of {}", self.name)))?;
         Ok(())
     }
 

@@ -346,9 +346,11 @@ fn remove(args: &RemoveArgs, context: &Context, local: &Local) -> Result<()> {
     let in_use = super::system::in_use(&context.home)?;
     let mut first = None;
     for name in &args.names {
-        let is_used = || Ok::<_, Failure>(store.image(name).map_err(failed("read an image"))?.is_some_and(|image| {
-            image.references.len() < 2 && in_use.images.contains(&image.id.to_string())
-        }));
+        let is_used = || {
+            Ok::<_, Failure>(store.image(name).map_err(failed("read an image"))?.is_some_and(|image| {
+                image.references.len() < 2 && in_use.images.contains(&image.id.to_string())
+            }))
+        };
         let result = match !args.force && is_used()? {
             true => Err(Failure::new(Kind::Conflict, format!("image {name} is used by a container"))),
             false => store.remove(name, args.force).map_err(of_image),

@@ -23,7 +23,8 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     let scene = context.existing(&args.services).await?;
-    let is_meant = |c: &&ContainerObserved| args.services.is_empty() || args.services.iter().any(|s| s == c.service());
+    let is_meant =
+        |c: &&ContainerObserved| args.services.is_empty() || args.services.iter().any(|s| s == c.service());
     let containers: Vec<&ContainerObserved> = scene.observed.containers.iter().filter(is_meant).collect();
     if args.quiet {
         let mut ids: Vec<&str> = containers.iter().map(|c| bare(&c.spec.image_id)).collect();
@@ -81,8 +82,15 @@ fn text(format: &str, rows: &[Row]) -> Result<String> {
             for row in rows {
                 let created = if row.created().is_empty() { "N/A".to_string() } else { ago(row.created()) };
                 let id = short_id(&row.id).to_string();
-                let cells =
-                    [row.container.clone(), row.repository.clone(), row.tag.clone(), row.platform(), id, size(row.size()), created];
+                let cells = [
+                    row.container.clone(),
+                    row.repository.clone(),
+                    row.tag.clone(),
+                    row.platform(),
+                    id,
+                    size(row.size()),
+                    created,
+                ];
                 table.row(cells);
             }
             Ok(table.render())

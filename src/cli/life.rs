@@ -92,7 +92,8 @@ pub(super) async fn restart(args: RestartArgs, context: &Context) -> Result<()> 
 pub(super) async fn kill(args: KillArgs, context: &Context) -> Result<()> {
     let scene = context.existing(&args.services).await?;
     let orphans = args.remove_orphans || is_true(context.setting("COMPOSE_REMOVE_ORPHANS").as_deref());
-    let plan = context.plan(&scene, &Intent::Kill { services: args.services, signal: args.signal, orphans })?;
+    let plan =
+        context.plan(&scene, &Intent::Kill { services: args.services, signal: args.signal, orphans })?;
     if plan.is_empty() {
         context.ui.remark("No container to kill");
     }
@@ -139,4 +140,3 @@ async fn carry_out(context: &Context, services: &[String], intent: Intent) -> Re
     let scene = context.observe(scene.project, false).await?;
     context.carry_out(&scene, &intent).await.map(drop)
 }
-

@@ -126,7 +126,9 @@ impl Args {
     fn options(&self) -> Result<Options> {
         let tail = match self.tail.as_str() {
             "all" => None,
-            number => Some(number.parse().map_err(|_| Failure::usage(format!("invalid tail value {number:?}")))?),
+            number => {
+                Some(number.parse().map_err(|_| Failure::usage(format!("invalid tail value {number:?}")))?)
+            }
         };
         let (since, until) = (self.since.as_deref(), self.until.as_deref());
         let (since, until) = (since.map(moment).transpose()?, until.map(moment).transpose()?);

@@ -57,9 +57,7 @@ impl Args {
                 Ok(table.render())
             }
             "json" => {
-                let object = |(name, status, files): &Project| {
-                    serde_json::json!({"Name": name, "Status": status, "ConfigFiles": files})
-                };
+                let object = |(name, status, files): &Project| serde_json::json!({"Name": name, "Status": status, "ConfigFiles": files});
                 let all: Vec<_> = projects.iter().map(object).collect();
                 Ok(format!("{}\n", serde_json::Value::from(all)))
             }

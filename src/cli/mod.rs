@@ -120,7 +120,8 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<()> {
 
 /// SERVICE arguments that the project must know.
 fn known_services(project: &stack_schema::project::Project, keys: &[String]) -> Result<()> {
-    let is_unknown = |key: &&String| !project.services.contains_key(*key) && !project.disabled.contains_key(*key);
+    let is_unknown =
+        |key: &&String| !project.services.contains_key(*key) && !project.disabled.contains_key(*key);
     match keys.iter().find(is_unknown) {
         Some(key) => Err(Failure::no_such_service(key)),
         None => Ok(()),

@@ -29,7 +29,10 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
         c.service() == args.service && !c.is_one_off() && c.number() == args.index
     };
     let missing = || {
-        Failure::new(Kind::NotFound, format!("service {:?} has no running container #{}", args.service, args.index))
+        Failure::new(
+            Kind::NotFound,
+            format!("service {:?} has no running container #{}", args.service, args.index),
+        )
     };
     let container = scene.observed.containers.iter().find(is_meant).ok_or_else(missing)?;
     let bound = container.published.iter().find(|p| p.target == target && p.protocol == wanted);
@@ -37,7 +40,8 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
         let name = &container.name;
         Failure::new(Kind::NotFound, format!("no port {target}/{protocol} for container {name}"))
     })?;
-    let host = if bound.host_ip.contains(':') { format!("[{}]", bound.host_ip) } else { bound.host_ip.clone() };
+    let host =
+        if bound.host_ip.contains(':') { format!("[{}]", bound.host_ip) } else { bound.host_ip.clone() };
     context.ui.data(&format!("{host}:{}\n", bound.host_port));
     Ok(())
 }

@@ -40,7 +40,9 @@ fn starting<'a>(scene: &'a Scene, plan: &Plan) -> Vec<&'a Service> {
     let mut keys = BTreeSet::new();
     for (_, step) in plan.steps() {
         match &step.action {
-            Action::Create(creation) if creation.one_off.is_none() => drop(keys.insert(creation.service.key.clone())),
+            Action::Create(creation) if creation.one_off.is_none() => {
+                drop(keys.insert(creation.service.key.clone()))
+            }
             Action::Start { container: Target::Existing { id, .. } } => {
                 let known = scene.observed.containers.iter().find(|c| c.id == *id);
                 keys.extend(known.map(|c| c.service().to_string()));
@@ -55,7 +57,12 @@ fn starting<'a>(scene: &'a Scene, plan: &Plan) -> Vec<&'a Service> {
 fn fixed(port: &Port) -> Option<PortSpec> {
     let number: u16 = port.published.parse().ok().filter(|n| *n != 0)?;
     let protocol = if port.protocol == "udp" { Protocol::Udp } else { Protocol::Tcp };
-    Some(PortSpec { host_ip: port.host_ip.clone(), published: (number, number), target: port.target, protocol })
+    Some(PortSpec {
+        host_ip: port.host_ip.clone(),
+        published: (number, number),
+        target: port.target,
+        protocol,
+    })
 }
 
 fn placed(scene: &Scene, key: &str, failure: Failure) -> Failure {

@@ -49,7 +49,8 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     let is_orphan = |c: &ContainerObserved| {
         !scene.project.services.contains_key(c.service()) && !scene.project.disabled.contains_key(c.service())
     };
-    let mut containers: Vec<&ContainerObserved> = scene.observed.containers.iter().filter(is_listed).collect();
+    let mut containers: Vec<&ContainerObserved> =
+        scene.observed.containers.iter().filter(is_listed).collect();
     containers.retain(|c| args.orphans || !is_orphan(c));
     let text = args.text(&scene.project.name, &containers);
     context.ui.data(&text);
@@ -71,7 +72,10 @@ impl Args {
 
     fn lists(&self, container: &ContainerObserved, states: &[String]) -> bool {
         let is_named = self.keys.is_empty() || self.keys.iter().any(|key| key == container.service());
-        let is_up = matches!(container.state, State::Running { .. } | State::Paused { .. } | State::Restarting { .. });
+        let is_up = matches!(
+            container.state,
+            State::Running { .. } | State::Paused { .. } | State::Restarting { .. }
+        );
         let shown = match states.is_empty() {
             true => self.all || (is_up && !container.is_one_off()),
             false => states.iter().any(|s| s == state_word(&container.state)),
@@ -259,7 +263,8 @@ fn mounts(container: &ContainerObserved) -> (String, usize) {
         _ => None,
     };
     let sources: Vec<String> = container.spec.mounts.iter().filter_map(|m| source(&m.kind)).collect();
-    let volumes = container.spec.mounts.iter().filter(|m| matches!(m.kind, MountKindSpec::Volume { .. })).count();
+    let volumes =
+        container.spec.mounts.iter().filter(|m| matches!(m.kind, MountKindSpec::Volume { .. })).count();
     (sources.join(","), volumes)
 }
 
@@ -277,6 +282,9 @@ mod tests {
         let args = |text: &str| text.split(' ').map(String::from).collect::<Vec<_>>();
         assert_eq!(command(&args("sh -c true"), false), "\"sh -c true\"");
         assert_eq!(command(&args("docker-entrypoint.sh postgres"), false), "\"docker-entrypoint.s…\"");
-        assert_eq!(command(&args("docker-entrypoint.sh postgres"), true), "\"docker-entrypoint.sh postgres\"");
+        assert_eq!(
+            command(&args("docker-entrypoint.sh postgres"), true),
+            "\"docker-entrypoint.sh postgres\""
+        );
     }
 }

@@ -106,7 +106,10 @@ mod tests {
     fn endings_in_words() {
         let signal = Exit { code: Some(137), signal: Some(9), ..Exit::default() };
         assert_eq!(in_words(&signal), "it was ended by signal 9 (SIGKILL)");
-        assert_eq!(in_words(&Exit { oom_killed: true, ..signal }), "it was killed because it used more memory than it may");
+        assert_eq!(
+            in_words(&Exit { oom_killed: true, ..signal }),
+            "it was killed because it used more memory than it may"
+        );
         assert_eq!(in_words(&Exit { code: Some(3), ..Exit::default() }), "it ended with exit code 3");
         assert_eq!(in_words(&Exit::default()), "it ended, and nobody saw with which exit code");
     }

@@ -130,7 +130,8 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
 
 impl Args {
     fn intent(&self, context: &Context, project: &Project, tty: bool) -> Result<Run> {
-        let base = project.services.get(&self.service).ok_or_else(|| Failure::no_such_service(&self.service))?;
+        let base =
+            project.services.get(&self.service).ok_or_else(|| Failure::no_such_service(&self.service))?;
         let slug: String = stack_runtime::volume::anonymous_name();
         let generated = format!("{}-{}-run-{}", project.name, self.service, &slug[..12]);
         Ok(Run {
@@ -168,7 +169,8 @@ impl Args {
             service.environment.insert(key, value);
         }
         for text in &self.labels {
-            let pair = text.split_once('=').ok_or_else(|| Failure::usage("label must be set as KEY=VALUE"))?;
+            let pair =
+                text.split_once('=').ok_or_else(|| Failure::usage("label must be set as KEY=VALUE"))?;
             service.labels.insert(pair.0.into(), pair.1.into());
         }
         service.cap_drop.retain(|c| !self.cap_add.contains(c));
@@ -184,7 +186,8 @@ impl Args {
             service.ports.clear();
         }
         for text in &self.publish {
-            let ports = parse_port(text).map_err(|e| Failure::usage(format!("invalid port {text:?}: {e}")))?;
+            let ports =
+                parse_port(text).map_err(|e| Failure::usage(format!("invalid port {text:?}: {e}")))?;
             service.ports.extend(ports.into_iter().map(|p| Port {
                 host_ip: p.host_ip,
                 published: p.published,
@@ -199,7 +202,8 @@ impl Args {
 
     fn mount(&self, context: &Context, service: &mut Service) -> Result<()> {
         for text in &self.volumes {
-            let spec = parse_volume(text).map_err(|e| Failure::usage(format!("invalid volume {text:?}: {e}")))?;
+            let spec =
+                parse_volume(text).map_err(|e| Failure::usage(format!("invalid volume {text:?}: {e}")))?;
             let is_bind = spec.source.as_deref().is_some_and(is_path);
             let here = |source: String| context.current_directory().join(source).display().to_string();
             service.volumes.retain(|m| m.target != spec.target);

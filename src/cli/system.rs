@@ -78,7 +78,8 @@ fn show(format: &str, context: &Context) -> Result<()> {
         "table" => {
             let mut table = Table::new(&["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]);
             for row in &rows {
-                let cells = [row.count.to_string(), row.active.to_string(), size(row.bytes), size(row.reclaimable)];
+                let cells =
+                    [row.count.to_string(), row.active.to_string(), size(row.bytes), size(row.reclaimable)];
                 table.row(std::iter::once(row.kind.to_string()).chain(cells));
             }
             table.render()
@@ -138,7 +139,13 @@ fn rows(context: &Context) -> Result<Vec<Row>> {
             bytes: volumes.iter().map(|v| bytes_of(&v.name)).sum(),
             reclaimable: unused,
         },
-        Row { kind: "Build Cache", count: cache.records, active: 0, bytes: cache.total(), reclaimable: cache.total() },
+        Row {
+            kind: "Build Cache",
+            count: cache.records,
+            active: 0,
+            bytes: cache.total(),
+            reclaimable: cache.total(),
+        },
     ])
 }
 
@@ -146,7 +153,11 @@ fn rows(context: &Context) -> Result<Vec<Row>> {
 fn disk_use(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
-    let below = if meta.is_dir() { fs::read_dir(path).into_iter().flatten().flatten().map(|e| disk_use(&e.path())).sum() } else { 0 };
+    let below = if meta.is_dir() {
+        fs::read_dir(path).into_iter().flatten().flatten().map(|e| disk_use(&e.path())).sum()
+    } else {
+        0
+    };
     meta.blocks() * 512 + below
 }
 
@@ -163,7 +174,9 @@ fn prune(all: bool, volumes: bool, force: bool, context: &Context) -> Result<()>
     let cache = build::prune(&context.home, &store, all, Duration::ZERO);
     let cache = cache.map_err(failed("prune the build cache"))?;
     let which = if all { Which::Unused } else { Which::Dangling };
-    let freed = prune::prune(&store, &in_use(&context.home)?, which).map_err(of_image)?;
+    // Asked for while nothing can be made, so that nothing is missed.
+    let in_use = || in_use(&context.home).map_err(std::io::Error::other);
+    let freed = prune::prune(&store, in_use, which).map_err(of_image)?;
     let deleted: String = freed.images.iter().map(|id| format!("Deleted: {id}\n")).collect();
     context.ui.data(&deleted);
     if volumes {

@@ -18,7 +18,8 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     let scene = context.existing(&args.services).await?;
-    let is_meant = |c: &&ContainerObserved| args.services.is_empty() || args.services.iter().any(|s| s == c.service());
+    let is_meant =
+        |c: &&ContainerObserved| args.services.is_empty() || args.services.iter().any(|s| s == c.service());
     let mut table = Table::new(&["SERVICE", "#", "UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
     let all = processes();
     for container in scene.observed.containers.iter().filter(is_meant) {

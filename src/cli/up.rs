@@ -254,8 +254,12 @@ impl Args {
         let attaches = !self.attach.is_empty() || self.attach_dependencies;
         let holds = self.aborts() || self.abort_on_container_failure || attaches || self.watch;
         let conflict = match () {
-            () if shared.no_recreate && self.renew_anon_volumes => "--no-recreate and --renew-anon-volumes are incompatible",
-            () if shared.no_recreate && self.always_recreate_deps => "--always-recreate-deps and --no-recreate are incompatible",
+            () if shared.no_recreate && self.renew_anon_volumes => {
+                "--no-recreate and --renew-anon-volumes are incompatible"
+            }
+            () if shared.no_recreate && self.always_recreate_deps => {
+                "--always-recreate-deps and --no-recreate are incompatible"
+            }
             () if shared.no_build && self.watch => "--no-build and --watch are incompatible",
             () if self.abort_on_container_exit && self.abort_on_container_failure => {
                 "--abort-on-container-failure cannot be combined with --abort-on-container-exit"
@@ -288,7 +292,11 @@ impl Args {
         Ok(Up {
             dependencies: !self.no_deps,
             recreate,
-            recreate_dependencies: if self.always_recreate_deps { Recreate::Always } else { base.recreate_dependencies },
+            recreate_dependencies: if self.always_recreate_deps {
+                Recreate::Always
+            } else {
+                base.recreate_dependencies
+            },
             renew_anonymous_volumes: self.renew_anon_volumes,
             start: !self.no_start,
             wait: self.wait || (self.detach && self.wait_timeout.is_some()),
@@ -328,11 +336,12 @@ impl Args {
         if let Some(other) = self.attach.iter().find(|key| !project.services.contains_key(*key)) {
             return Err(Failure::usage(format!("cannot attach to services not included in up: {other}")));
         }
-        let named = match (self.attach.is_empty(), self.shared.services.is_empty() || self.attach_dependencies) {
-            (false, _) => self.attach.clone(),
-            (true, true) => all(),
-            (true, false) => self.shared.services.clone(),
-        };
+        let named =
+            match (self.attach.is_empty(), self.shared.services.is_empty() || self.attach_dependencies) {
+                (false, _) => self.attach.clone(),
+                (true, true) => all(),
+                (true, false) => self.shared.services.clone(),
+            };
         let is_shown = |key: &String| {
             let attach = project.services.get(key).is_none_or(|s| s.attach) || self.attach.contains(key);
             attach && !self.no_attach.contains(key)

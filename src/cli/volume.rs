@@ -107,7 +107,8 @@ fn remove(force: bool, names: &[String], context: &Context) -> Result<()> {
         if used.contains(name) {
             return Err(Failure::new(Kind::Conflict, format!("volume {name} is in use")));
         }
-        let was_there = volume::remove(&context.home, name).map_err(failed(&format!("remove volume {name}")))?;
+        let was_there =
+            volume::remove(&context.home, name).map_err(failed(&format!("remove volume {name}")))?;
         if !was_there && !force {
             return Err(missing(name));
         }
@@ -124,7 +125,8 @@ fn prune(all_too: bool, force: bool, context: &Context) -> Result<()> {
     context.may_change()?;
     let used = used(context)?;
     for volume in all(context)?.iter().filter(|v| (all_too || v.anonymous) && !used.contains(&v.name)) {
-        volume::remove(&context.home, &volume.name).map_err(failed(&format!("remove volume {}", volume.name)))?;
+        volume::remove(&context.home, &volume.name)
+            .map_err(failed(&format!("remove volume {}", volume.name)))?;
         context.ui.data(&format!("{}\n", volume.name));
     }
     Ok(())

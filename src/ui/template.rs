@@ -31,7 +31,9 @@ fn fill(text: &str, row: &Value) -> String {
 }
 
 fn names(text: &str) -> String {
-    replace(text, |expression| expression.trim_start_matches("json").trim().trim_start_matches('.').to_string())
+    replace(text, |expression| {
+        expression.trim_start_matches("json").trim().trim_start_matches('.').to_string()
+    })
 }
 
 fn find<'a>(path: &str, row: &'a Value) -> Option<&'a Value> {

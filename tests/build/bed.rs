@@ -2,7 +2,9 @@
 
 use libtest_mimic::Failed;
 use nix::mount::{MsFlags, mount};
-use stack::build::{self, BuildEnv, BuildEvent, BuildFailure, BuildRequest, BuildResult, DockerfileSource, Network};
+use stack::build::{
+    self, BuildEnv, BuildEvent, BuildFailure, BuildRequest, BuildResult, DockerfileSource, Network,
+};
 use stack_runtime::home::Home;
 use stack_runtime::image::{Image, ImageConfig, Reference, Store, archive};
 use stack_runtime::snapshot;
@@ -46,15 +48,21 @@ pub(crate) fn run(case: Case) -> Result<(), Failed> {
 
 impl Bed {
     fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("stack-build-").tempdir().expect("temporary directory");
+        let directory =
+            tempfile::Builder::new().prefix("stack-build-").tempdir().expect("temporary directory");
         let home = Home { data: directory.path().join("home"), run: directory.path().join("run") };
         home.prepare().expect("home");
         let store = Store::open(&home).expect("a store");
         import_busybox(&store, directory.path());
         let context = directory.path().join("context");
         std::fs::create_dir(&context).expect("made");
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
-        let env = BuildEnv { program: Some(env!("CARGO_BIN_EXE_stack").into()), ..BuildEnv::new(home, store) };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("runtime");
+        let env =
+            BuildEnv { program: Some(env!("CARGO_BIN_EXE_stack").into()), ..BuildEnv::new(home, store) };
         Self { env, context, directory, runtime }
     }
 
@@ -125,7 +133,9 @@ impl Bed {
         let home = self.directory.path().to_string_lossy().into_owned();
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
         let mount = mounts.lines().find(|line| line.contains(&home)).map(|line| format!("mount {line}"));
-        mount.or_else(|| first_in(&self.env.home.build().join("tmp"))).or_else(|| first_in(&self.env.store.tmp()))
+        mount
+            .or_else(|| first_in(&self.env.home.build().join("tmp")))
+            .or_else(|| first_in(&self.env.store.tmp()))
     }
 }
 
@@ -173,7 +183,8 @@ fn import_busybox(store: &Store, scratch: &Path) {
     let made = Command::new("sh").arg(script).arg(busybox.expect("busybox-static")).arg(&rootfs).status();
     assert!(made.is_ok_and(|status| status.success()), "a tree from busybox-static");
     let tar = Command::new("tar").arg("-C").arg(&rootfs).args(["-c", "."]).output().expect("tar");
-    let config = ImageConfig { env: vec!["PATH=/bin".into()], cmd: Some(vec!["sh".into()]), ..ImageConfig::default() };
+    let config =
+        ImageConfig { env: vec!["PATH=/bin".into()], cmd: Some(vec!["sh".into()]), ..ImageConfig::default() };
     let name = Reference::parse("busybox:1").expect("a name");
     archive::import(store, &tar.stdout[..], config, &[name]).expect("imported");
 }

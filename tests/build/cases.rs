@@ -33,7 +33,8 @@ fn an_image_from_scratch(bed: &Bed) {
     assert_eq!((image.layers.len(), image.document.history.len()), (1, 2));
 }
 
-const STEPS: &str = "FROM busybox:1\nWORKDIR /app\nCOPY list .\nRUN cp list copy && echo made\nCOPY . .\nENV X=1\n";
+const STEPS: &str =
+    "FROM busybox:1\nWORKDIR /app\nCOPY list .\nRUN cp list copy && echo made\nCOPY . .\nENV X=1\n";
 
 fn an_unchanged_build_is_all_cached(bed: &Bed) {
     bed.write("list", "a");
@@ -128,18 +129,27 @@ fn stages_are_pruned_and_shared(bed: &Bed) {
     let mut request = bed.request(text);
     request.target = Some("nope".into());
     assert!(bed.build_request(request).failure().contains("target stage `nope` could not be found"));
-    let names: Vec<&str> = built.events.iter().filter_map(|e| match e {
-        BuildEvent::Done { name, .. } => Some(name.as_str()),
-        _ => None,
-    }).collect();
+    let names: Vec<&str> = built
+        .events
+        .iter()
+        .filter_map(|e| match e {
+            BuildEvent::Done { name, .. } => Some(name.as_str()),
+            _ => None,
+        })
+        .collect();
     assert!(names.contains(&"[two 2/2] RUN cat /base > /two"), "{names:?}");
 }
 
 fn history_and_config(bed: &Bed) {
     let text = "FROM busybox:1\nARG A=1\nRUN true\nWORKDIR /w\nUSER 5:6\nEXPOSE 80\nENTRYPOINT [\"e\"]\n";
     let image = bed.image(&bed.build(text));
-    let lines: Vec<(String, bool)> =
-        image.document.history.iter().skip(1).map(|h| (h.created_by.clone().unwrap_or_default(), h.empty_layer)).collect();
+    let lines: Vec<(String, bool)> = image
+        .document
+        .history
+        .iter()
+        .skip(1)
+        .map(|h| (h.created_by.clone().unwrap_or_default(), h.empty_layer))
+        .collect();
     let expected = [
         ("ARG A=1", true),
         ("RUN |1 A=1 /bin/sh -c true # buildkit", false),
@@ -157,14 +167,18 @@ fn history_and_config(bed: &Bed) {
 fn failures_show_the_line(bed: &Bed) {
     let failed = bed.build("FROM busybox:1\n\nRUN echo out && echo err >&2 && exit 7\n");
     let shown = failed.failure();
-    for part in ["Dockerfile (inline):3:1", "    3 | RUN echo out", "exit code: 7", "  out", "  err", "[2/2]"] {
+    for part in ["Dockerfile (inline):3:1", "    3 | RUN echo out", "exit code: 7", "  out", "  err", "[2/2]"]
+    {
         assert!(shown.contains(part), "{part} in:\n{shown}");
     }
     assert_eq!(failed.result.expect_err("failed").exit_code, Some(7));
     let missing = bed.build("FROM busybox:1\nCOPY nope /\n").failure();
     assert!(missing.contains("`nope` not found") && missing.contains(":2:1"), "{missing}");
     let absent = bed.build("FROM localhost:1/nothing:1\n").failure();
-    assert!(absent.contains("failed to pull base image localhost:1/nothing:1") && absent.contains(":1:1"), "{absent}");
+    assert!(
+        absent.contains("failed to pull base image localhost:1/nothing:1") && absent.contains(":1:1"),
+        "{absent}"
+    );
     let no_shell = bed.build("FROM scratch\nRUN echo\n").failure();
     assert!(no_shell.contains("/bin/sh"), "{no_shell}");
     let unknown = bed.build("FROM busybox:1\nUSER nobody-here\nRUN true\n").failure();

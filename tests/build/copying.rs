@@ -23,7 +23,8 @@ fn owners_and_modes(bed: &Bed) {
         COPY --chown=nobody-here a /unknown\nCOPY --chmod=u=rwX,go= d /symbolic/";
     let built = bed.build(text);
     let owner = |path: &str| {
-        let meta = bed.file(&built, path).unwrap_or_else(|| panic!("{path}")).symlink_metadata().expect("there");
+        let meta =
+            bed.file(&built, path).unwrap_or_else(|| panic!("{path}")).symlink_metadata().expect("there");
         (meta.uid(), meta.gid(), meta.mode() & 0o7777)
     };
     assert_eq!(owner("plain"), (0, 0, 0o644));
@@ -49,7 +50,13 @@ fn heredocs_are_files(bed: &Bed) {
 fn archives_are_unpacked(bed: &Bed) {
     bed.write("in/sub/file", "content");
     let tar = |flags: &str, name: &str| {
-        let made = Command::new("tar").args(["--owner=5", "--group=6", flags]).arg(bed.context.join(name)).arg("-C").arg(bed.context.join("in")).arg("sub").status();
+        let made = Command::new("tar")
+            .args(["--owner=5", "--group=6", flags])
+            .arg(bed.context.join(name))
+            .arg("-C")
+            .arg(bed.context.join("in"))
+            .arg("sub")
+            .status();
         assert!(made.is_ok_and(|status| status.success()), "{name}");
     };
     tar("-cf", "plain.bin");
@@ -77,7 +84,11 @@ fn nothing_leads_out(bed: &Bed) {
     // Links of the image, absolute and climbing, stay in the image.
     let target = bed.directory.path().join("victim");
     std::fs::create_dir(&target).expect("made");
-    let text = format!("FROM busybox:1\nRUN ln -s {} /absolute; ln -s ../../../../../../../..{} /climbing\nCOPY file /absolute/a\nCOPY file /climbing/b\n", target.display(), target.display());
+    let text = format!(
+        "FROM busybox:1\nRUN ln -s {} /absolute; ln -s ../../../../../../../..{} /climbing\nCOPY file /absolute/a\nCOPY file /climbing/b\n",
+        target.display(),
+        target.display()
+    );
     let built = bed.build(&text);
     let inside = target.strip_prefix("/").expect("absolute").display().to_string();
     assert_eq!(bed.text(&built, &format!("{inside}/a")), "mine");
@@ -89,7 +100,9 @@ fn stages_keep_their_files(bed: &Bed) {
     let text = "FROM busybox:1 AS made\nRUN mkdir -p /o/d && echo x > /o/d/f && chown 3:4 /o/d/f && chmod 4755 /o/d/f && ln /o/d/f /o/hard && ln -s d/f /o/soft && mkfifo /o/pipe\n\
         FROM busybox:1\nCOPY --from=made /o /o\nCOPY --from=made /o/soft /followed\nCOPY --from=made --exclude=d /o /less\n";
     let built = bed.build(text);
-    let meta = |path: &str| bed.file(&built, path).unwrap_or_else(|| panic!("{path}")).symlink_metadata().expect("there");
+    let meta = |path: &str| {
+        bed.file(&built, path).unwrap_or_else(|| panic!("{path}")).symlink_metadata().expect("there")
+    };
     assert_eq!((meta("o/d/f").uid(), meta("o/d/f").gid(), meta("o/d/f").mode() & 0o7777), (3, 4, 0o4755));
     assert_eq!(meta("o/d/f").ino(), meta("o/hard").ino());
     assert!(meta("o/soft").file_type().is_symlink());
@@ -110,7 +123,8 @@ fn named_contexts(bed: &Bed) {
     let other = bed.directory.path().join("other");
     std::fs::create_dir(&other).expect("made");
     std::fs::write(other.join("f"), "other").expect("written");
-    let mut request = bed.request("FROM alias\nCOPY --from=extra f /f\nRUN --mount=from=extra,target=/m cat /m/f > /g");
+    let mut request =
+        bed.request("FROM alias\nCOPY --from=extra f /f\nRUN --mount=from=extra,target=/m cat /m/f > /g");
     request.additional_contexts.insert("extra".into(), other.display().to_string());
     request.additional_contexts.insert("alias".into(), "docker-image://busybox:1".into());
     let built = bed.build_request(request);

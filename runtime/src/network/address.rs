@@ -148,10 +148,12 @@ pub fn mac(endpoint: &EndpointSpec, addresses: &[(IpAddr, u8)]) -> Result<[u8; 6
 
 /// Six bytes in hexadecimal; group addresses are refused.
 fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let parts: Vec<&str> = text.split([':', '-']).collect();
-    let bytes: Vec<u8> =
-        parts.iter().filter(|p| p.len() == 2).filter_map(|p| u8::from_str_radix(p, 16).ok()).collect();
-    let mac: [u8; 6] = (parts.len() == 6).then_some(bytes)?.try_into().ok()?;
+    let byte = |part: &str| {
+        let digits = part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+        digits.then(|| u8::from_str_radix(part, 16).ok()).flatten()
+    };
+    let bytes: Option<Vec<u8>> = text.split([':', '-']).map(byte).collect();
+    let mac: [u8; 6] = bytes?.try_into().ok()?;
     (mac[0] & 1 == 0).then_some(mac)
 }
 
