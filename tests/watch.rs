@@ -147,3 +147,29 @@ fn nothing_to_watch_is_an_error() {
             .says("none of the selected services is configured for watch");
     });
 }
+
+const FRAGILE: &str = r#"
+services:
+  web:
+    image: busybox:1
+    command: ["sh", "-c", "grep -q good /conf/a || exit 3; sleep 1000"]
+    develop:
+      watch:
+        - { action: sync+restart, path: ./conf, target: /conf, initial_sync: true }
+"#;
+
+/// An edit that stops the program must not be the last one that arrives.
+#[test]
+fn a_stopped_container_gets_the_edit_that_mends_it() {
+    World::with_busybox().run(|world| {
+        let project = world.project("mend", &[("compose.yaml", FRAGILE), ("conf/a", "bad")]);
+        project.stack(&["up", "-d"]).ok();
+        let state =
+            |wanted: &str| eventually(wanted, || (project.ps_field("web", "State") == wanted).then_some(()));
+        state("exited");
+        let _watch = watch(&project);
+        project.write("conf/a", "good");
+        state("running");
+        assert_eq!(inside(&project, "/conf/a").as_deref(), Some("good"));
+    });
+}

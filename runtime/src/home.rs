@@ -12,7 +12,7 @@
 //! | `data/store/tmp/` | blobs and snapshots being made; swept when older than a day | - |
 //! | `data/build/` | builder: cache records, cache mounts | builder |
 //! | `data/volumes/NAME/{volume.json,_data/}` | volume | container |
-//! | `data/networks/NAME.json` | network create | network, planner |
+//! | `data/networks/{NAME.json,.lock}` | network create | network, planner |
 //! | `data/stacks/PROJECT/lock` | flock: one changing command per project at a time | - |
 //! | `data/stacks/PROJECT/names/NAME` | create, rename: a link to the id | create |
 //! | `data/stacks/PROJECT/containers/.ID`, `….removed` | being made, being removed; swept | - |
@@ -21,9 +21,14 @@
 //! | `…/ID/exit.json` | monitor, before it reaps | everyone |
 //! | `…/ID/health.json`, `…/ID/supervision.json` | supervisor | everyone |
 //! | `…/ID/log.json` (and `.1`, …) | monitor | logs |
+//! | `…/ID/oci.json` | monitor, at create | exec |
+//! | `…/ID/attach.sock` | monitor, while the program runs | attached clients |
+//! | `…/ID/root` | monitor: where the container mounts its root, in its own mount namespace | - |
 //! | `…/ID/{upper,work}` | snapshot prepare | container's own mount namespace |
 //! | `…/ID/{hosts,hostname,resolv.conf}` | supervisor at start | the container, bind-mounted |
 //! | `run/PROJECT/supervisor.{sock,json,lock,log}` | supervisor | command line |
+//! | `…/ID/net.json` | supervisor at start: addresses and host ports | the next supervisor, `ps` |
+//! | `run/PROJECT/uplink.{json,log}` | supervisor: its `pasta` process and what that says | the next supervisor, `down` |
 //!
 //! Every JSON file is replaced atomically (write to a temporary file, fsync where a power cut matters, rename).
 

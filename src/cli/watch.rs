@@ -1,17 +1,10 @@
 //! `stack watch`, and what a watch session needs done.
 
-use super::{Context, Scene};
+use super::Context;
 use crate::failure::{Failure, Result, failed};
-use crate::host::process::ProcessMark;
 use crate::plan::intent::{Building, Intent, Recreate, Up};
-use crate::plan::label::Labelled;
-use crate::watch::sync::Root;
-use crate::watch::{Doer, Only, Replica, Rules, Session};
-use stack_runtime::observed::State;
-use stack_runtime::spec::ExecSpec;
+use crate::watch::{HostDoer, Only, Rules, Session, Verb};
 use stack_schema::project::Project;
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -60,9 +53,10 @@ pub(super) fn session<'a>(
     project: &Project,
     services: &[String],
     quiet: bool,
-) -> Result<Session<Hands<'a>>> {
+) -> Result<Session<HostDoer<Hands<'a>>>> {
     let rules = Rules::of(project, services)?;
-    Session::open(rules, Hands { context, project: project.clone(), quiet })
+    let verb = Hands { context, project: project.clone(), quiet };
+    Session::open(rules, HostDoer { engine: context.engine(), project: project.name.clone(), verb })
 }
 
 pub(super) struct Hands<'a> {
@@ -71,79 +65,17 @@ pub(super) struct Hands<'a> {
     quiet: bool,
 }
 
-impl Hands<'_> {
-    async fn scene(&self) -> Result<Scene> {
-        self.context.observe(self.project.clone(), false).await
-    }
-}
-
-impl Doer for Hands<'_> {
-    async fn replicas(&self, service: &str) -> Result<Vec<Replica>> {
-        let scene = self.scene().await?;
-        let mut replicas = Vec::new();
-        for container in
-            scene.observed.containers.iter().filter(|c| c.service() == service && !c.is_one_off())
-        {
-            let State::Running { pid, .. } = container.state else { continue };
-            let doing = format!("look into {}", container.name);
-            let gone = || Failure::other(format!("{} has ended", container.name));
-            let mark = ProcessMark::of(pid).ok_or_else(gone)?;
-            // Files belong to whom the program runs as; root's keep the host's owner.
-            let program = std::fs::metadata(format!("/proc/{pid}")).map_err(failed(&doing))?;
-            let owner = (!container.spec.user.is_empty()).then(|| (program.uid(), program.gid()));
-            let root = Root::of_process(mark).map_err(failed(&doing))?;
-            replicas.push(Replica { name: container.name.clone(), root, owner });
-        }
-        Ok(replicas)
-    }
-
-    async fn rebuild(&self, services: &[String]) -> Result<()> {
-        let intent = Up {
-            services: services.to_vec(),
-            dependencies: false,
-            build: Building::Always,
-            recreate: Recreate::Always,
-            ignore_orphans: true,
-            quiet_build: self.quiet,
-            ..Up::default()
+impl Verb for Hands<'_> {
+    async fn converge(&self, intent: Intent) -> Result<()> {
+        let converged = match intent {
+            Intent::Up(up) => {
+                let up = Up { quiet_build: self.quiet, ..up };
+                super::up::converge(self.context, self.project.clone(), up).await.map(drop)
+            }
+            other => self.carry_out(&other).await,
         };
-        let raised = super::up::converge(self.context, self.project.clone(), intent).await;
         self.context.ui.settle();
-        raised.map(drop)
-    }
-
-    async fn restart(&self, services: &[String]) -> Result<()> {
-        let scene = self.scene().await?;
-        let intent = Intent::Restart { services: services.to_vec(), grace: None, dependents: true };
-        let _lock = self.context.lock(&self.project.name).await?;
-        let restarted = self.context.carry_out(&scene, &intent).await;
-        self.context.ui.settle();
-        restarted.map(drop)
-    }
-
-    async fn exec(&self, service: &str, command: &[String]) -> Result<()> {
-        let scene = self.scene().await?;
-        let client = scene.engine.client(&self.project.name).await?;
-        let spec = ExecSpec { args: command.to_vec(), ..ExecSpec::default() };
-        let null = std::fs::File::open("/dev/null").map_err(failed("open /dev/null"))?;
-        let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
-        for container in scene.observed.containers.iter().filter(|c| c.service() == service) {
-            if !matches!(container.state, State::Running { .. }) {
-                continue;
-            }
-            let streams = [null.as_fd(), stdout.as_fd(), stderr.as_fd()];
-            let mut exec = client.exec(&container.id, &spec, streams, (24, 80)).await?;
-            match exec.wait().await? {
-                0 => {}
-                code => {
-                    return Err(Failure::other(format!(
-                        "{:?} ended with exit code {code}",
-                        command.join(" ")
-                    )));
-                }
-            }
-        }
-        Ok(())
+        converged
     }
 
     fn say(&self, line: &str) {
@@ -152,5 +84,13 @@ impl Doer for Hands<'_> {
 
     fn complain(&self, failure: &Failure) {
         self.context.ui.failure(failure);
+    }
+}
+
+impl Hands<'_> {
+    async fn carry_out(&self, intent: &Intent) -> Result<()> {
+        let _lock = self.context.lock(&self.project.name).await?;
+        let scene = self.context.observe(self.project.clone(), false).await?;
+        self.context.carry_out(&scene, intent).await.map(drop)
     }
 }

@@ -10,7 +10,7 @@ use stack_runtime::home::Home;
 use stack_runtime::spec::ExecSpec;
 use std::fs::File;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -226,7 +226,7 @@ async fn next_reply(wire: &mut Wire, project: &str) -> Result<(Reply, Vec<OwnedF
 }
 
 async fn open(socket: &Path, project: &str) -> Result<Option<Wire>> {
-    match UnixStream::connect(socket).await.and_then(Wire::new) {
+    match connect(socket).await.and_then(Wire::new) {
         Ok(wire) => Ok(Some(wire)),
         Err(e) if is_gone(&e) => Ok(None),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
@@ -236,6 +236,28 @@ async fn open(socket: &Path, project: &str) -> Result<Option<Wire>> {
                 )))
         }
         Err(e) => Err(lost(project, &e)),
+    }
+}
+
+async fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let short = ShortPath::of(socket)?;
+    UnixStream::connect(short.path()).await
+}
+
+/// A socket's address has at most 107 bytes; a path may have more. Through a descriptor of its directory it is short.
+pub(super) struct ShortPath {
+    directory: File,
+    name: PathBuf,
+}
+
+impl ShortPath {
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let parts = path.parent().zip(path.file_name());
+        let (directory, name) = parts.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self { directory: File::open(directory)?, name: name.into() })
+    }
+    pub(super) fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.directory.as_raw_fd())).join(&self.name)
     }
 }
 

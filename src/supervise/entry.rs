@@ -10,7 +10,7 @@
 //! It ends by itself when nothing runs and nobody is connected, and takes these files, the stack's network and its
 //! launcher along. Killed, it leaves everything: its launcher starts the next one, or the next command does.
 
-use super::client::{READY, socket_path};
+use super::client::{READY, ShortPath, socket_path};
 use super::protocol::What;
 use super::stack::Stack;
 use super::wire::Wire;
@@ -228,7 +228,7 @@ fn listen(home: &Home, project: &str) -> io::Result<UnixListener> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let listener = UnixListener::bind(&path)?;
+    let listener = UnixListener::bind(ShortPath::of(&path)?.path())?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }

@@ -8,6 +8,7 @@ use crate::host::process::ProcessMark;
 use crate::host::record::{ContainerDir, ContainerRecord, container_ids};
 use crate::plan::intent::{Building, Intent, Recreate, Up};
 use crate::plan::label;
+use stack_runtime::container::{ids_of, root_at_rest};
 use stack_runtime::monitor::RunRecord;
 use stack_runtime::spec::ExecSpec;
 use std::fs::File;
@@ -34,8 +35,8 @@ pub struct HostDoer<V> {
 
 impl<V: Verb> Doer for HostDoer<V> {
     async fn replicas(&self, service: &str) -> Result<Vec<Replica>, Failure> {
-        let running = self.running(service)?;
-        let replicas = running.into_iter().filter_map(|(record, run)| replica(&record, &run).transpose());
+        let all = self.look(service).map_err(|e| failed(service, &e))?;
+        let replicas = all.into_iter().map(|(record, run)| self.replica(&record, run.as_ref()));
         replicas.collect::<io::Result<_>>().map_err(|e| failed(service, &e))
     }
 
@@ -58,7 +59,10 @@ impl<V: Verb> Doer for HostDoer<V> {
 
     async fn exec(&self, service: &str, command: &[String]) -> Result<(), Failure> {
         let spec = ExecSpec { args: command.to_vec(), ..ExecSpec::default() };
-        for (record, _) in self.running(service)? {
+        for (record, run) in self.look(service).map_err(|e| failed(service, &e))? {
+            if run.is_none() {
+                continue;
+            }
             let code = self.exec_in(&record.id, &spec).await?;
             if code != 0 {
                 let name = record.spec.name;
@@ -80,21 +84,42 @@ impl<V: Verb> Doer for HostDoer<V> {
 }
 
 impl<V: Verb> HostDoer<V> {
-    /// The service's running containers; those of `run` are not part of it.
-    fn running(&self, service: &str) -> Result<Vec<(ContainerRecord, RunRecord)>, Failure> {
-        self.look(service).map_err(|e| failed(service, &e))
+    /// The service's containers, with their run while they run; those of `stack run` are not part of it.
+    fn look(&self, service: &str) -> io::Result<Vec<(ContainerRecord, Option<RunRecord>)>> {
+        let mut found = Vec::new();
+        for id in container_ids(self.engine.home(), &self.project)? {
+            let dir = self.dir(&id);
+            let Some(record) = dir.record()?.filter(|record| belongs_to(record, service)) else { continue };
+            let run = RunRecord::read(dir.path())?.filter(RunRecord::is_alive);
+            found.push((record, run));
+        }
+        Ok(found)
     }
 
-    fn look(&self, service: &str) -> io::Result<Vec<(ContainerRecord, RunRecord)>> {
-        let mut running = Vec::new();
-        for id in container_ids(self.engine.home(), &self.project)? {
-            let dir = ContainerDir::new(self.engine.home(), &self.project, &id);
-            let Some(record) = dir.record()?.filter(|record| belongs_to(record, service)) else { continue };
-            if let Some(run) = RunRecord::read(dir.path())?.filter(RunRecord::is_alive) {
-                running.push((record, run));
+    fn dir(&self, id: &str) -> ContainerDir {
+        ContainerDir::new(self.engine.home(), &self.project, id)
+    }
+
+    /// A stopped container gets the files too: the next start, perhaps of this very batch, is to find them.
+    fn replica(&self, record: &ContainerRecord, run: Option<&RunRecord>) -> io::Result<Replica> {
+        let (spec, name) = (&record.spec, record.spec.name.clone());
+        let user = Some(spec.user.as_str()).filter(|user| !runs_as_root(user));
+        if let Some(run) = run {
+            match Root::of_process(ProcessMark { pid: run.pid, start: run.start_time }) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                root => {
+                    return Ok(Replica {
+                        name,
+                        root: root?,
+                        owner: user.map(|_| ids_of_process(run.pid)).transpose()?,
+                    });
+                }
             }
         }
-        Ok(running)
+        let dir = self.dir(&record.id);
+        let root = root_at_rest(self.engine.home(), &spec.chain_id, dir.path())?;
+        let owner = user.map(|user| ids_of(&root, user)).transpose()?;
+        Ok(Replica { name, root: Root::of(root), owner })
     }
 
     /// Its output goes to ours.
@@ -115,23 +140,12 @@ fn belongs_to(record: &ContainerRecord, service: &str) -> bool {
         && !label::of(labels, label::ONE_OFF).eq_ignore_ascii_case("true")
 }
 
-/// `None` when the container has ended meanwhile.
-fn replica(record: &ContainerRecord, run: &RunRecord) -> io::Result<Option<Replica>> {
-    let mark = ProcessMark { pid: run.pid, start: run.start_time };
-    let root = match Root::of_process(mark) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        root => root?,
-    };
-    let owner = if runs_as_root(&record.spec.user) { None } else { Some(ids_of(run.pid)?) };
-    Ok(Some(Replica { name: record.spec.name.clone(), root, owner }))
-}
-
 fn runs_as_root(user: &str) -> bool {
     matches!(user.split(':').next(), None | Some("" | "0" | "root"))
 }
 
 /// User and group of the first process, which an ordinary user cannot have changed since its start.
-fn ids_of(pid: i32) -> io::Result<(u32, u32)> {
+fn ids_of_process(pid: i32) -> io::Result<(u32, u32)> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let id = |field: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(field));
@@ -153,7 +167,7 @@ mod tests {
     #[test]
     fn our_own_ids_are_those_of_our_process() {
         let own = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
-        assert_eq!(ids_of(i32::try_from(std::process::id()).unwrap()).unwrap(), own);
+        assert_eq!(ids_of_process(i32::try_from(std::process::id()).unwrap()).unwrap(), own);
     }
 
     #[test]

@@ -48,6 +48,7 @@ pub fn privileged(name: &str, test: impl AsyncFnOnce(&Fixture)) {
         eprintln!("SKIPPED {name}: needs root");
         return;
     }
+    shared_mounts();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let fixture = Fixture::new();
@@ -55,6 +56,16 @@ pub fn privileged(name: &str, test: impl AsyncFnOnce(&Fixture)) {
         fixture.launcher.shutdown().await;
         assert_eq!(cgroups_left(&fixture.group), Vec::<PathBuf>::new(), "control groups are left");
     });
+}
+
+/// As under systemd: mounts spread from here, so one made in the wrong place would be seen. Of this thread only.
+fn shared_mounts() {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+    unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).unwrap();
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SHARED, none).unwrap();
 }
 
 pub fn spec(args: &[&str]) -> ContainerSpec {

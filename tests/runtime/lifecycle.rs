@@ -2,13 +2,14 @@
 
 use super::harness::{PATIENCE, options, sh, wait_until};
 use crate::privileged;
-use stack_runtime::launch::{LaunchStdio, Launcher, LauncherNetns};
+use stack_runtime::launch::{LaunchStdio, Launcher, LauncherNetns, LauncherOptions};
 use stack_runtime::logs;
 use stack_runtime::monitor::{self, RunRecord};
 use stack_runtime::spec::{ContainerSpec, NetworkMode};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 fn is_alive(pid: i32) -> bool {
@@ -88,17 +89,76 @@ privileged!(ephemeral_containers_die_with_the_launcher, fixture, {
     stack_runtime::cgroup::remove(&group).unwrap();
 });
 
-privileged!(a_replacement_starts_when_the_owner_is_killed, fixture, {
-    // The owner is a shell that holds a copy of the control socket, so to say: here the test itself lets go.
-    let mark = fixture.dir.join("mark");
+/// Not a test of its own: the owner that [`a_replacement_starts_when_the_owner_is_killed`] kills.
+#[test]
+fn owner_to_be_killed() {
+    let Some(path) = std::env::var_os("STACK_TEST_OWNER") else { return };
     let mut with = options();
-    with.respawn = Some(vec!["__launch".into(), mark.display().to_string()]);
-    with.netns = LauncherNetns::New;
+    with.respawn = Some(vec!["__launch".into()]);
+    let launcher = Launcher::spawn(with).unwrap();
+    fs::write(path, launcher.pid().to_string()).unwrap();
+    std::thread::sleep(PATIENCE);
+}
+
+privileged!(a_build_step_needs_no_control_group_and_no_log, fixture, {
+    let (mut output, theirs) = std::io::pipe().unwrap();
+    let null = || OwnedFd::from(File::options().read(true).write(true).open("/dev/null").unwrap());
+    let mut request = fixture
+        .request(ContainerSpec { network: NetworkMode::Inherit, ..sh("echo made > /made; echo said") });
+    (request.ephemeral, request.cgroup) = (true, String::new());
+    request.stdio = LaunchStdio::Fds([null(), theirs.into(), null()]);
+    let upper = request.dir.join("upper");
+    let container = fixture.create(request).await.unwrap();
+    assert_eq!(container.created.warnings, Vec::<String>::new());
+    fixture.start(&container).await.unwrap();
+    assert_eq!(container.exit().await.code, Some(0));
+    let mut said = String::new();
+    output.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "said\n");
+    assert_eq!(fs::read_to_string(upper.join("made")).unwrap(), "made\n");
+    assert!(!container.dir.join("log.json").exists() && !container.dir.join("oci.json").exists());
+});
+
+privileged!(a_replacement_starts_when_the_owner_is_killed, fixture, {
+    let path = fixture.dir.join("launcher-pid");
+    let (mut said, theirs) = std::io::pipe().unwrap();
+    let mut owner = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "runtime::lifecycle::owner_to_be_killed", "--nocapture"])
+        .env("STACK_TEST_OWNER", &path)
+        .stdout(std::process::Stdio::null())
+        .stderr(theirs)
+        .spawn()
+        .unwrap();
+    let pid = || fs::read_to_string(&path).ok()?.parse::<i32>().ok();
+    wait_until("the launcher", || pid().is_some()).await;
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    wait_until("the launcher's end", || !is_alive(pid().unwrap())).await;
+    // The replacement here is a launcher without a socket, which says so; the pipe ends with it.
+    let mut words = String::new();
+    said.read_to_string(&mut words).unwrap();
+    assert!(words.contains("stack starts this by itself"), "{words}");
+});
+
+privileged!(a_launcher_that_is_dropped_starts_no_replacement, fixture, {
+    let mut with = options();
+    with.respawn = Some(vec!["__launch".into()]);
     let launcher = Launcher::spawn(with).unwrap();
     let pid = launcher.pid();
-    // A drop says goodbye, and no replacement comes: the launcher just ends.
     drop(launcher);
     wait_until("the launcher's end", || !is_alive(pid)).await;
+    assert!(fixture.dir.exists());
+});
+
+privileged!(a_launcher_joins_a_network_namespace, fixture, {
+    let joined = Launcher::spawn(LauncherOptions {
+        netns: LauncherNetns::Join(fixture.launcher.netns().unwrap()),
+        ..options()
+    })
+    .unwrap();
+    let inode = |netns: OwnedFd| File::from(netns).metadata().unwrap().ino();
+    assert_eq!(inode(joined.netns().unwrap()), inode(fixture.launcher.netns().unwrap()));
+    joined.shutdown().await;
 });
 
 privileged!(many_containers_start_at_once, fixture, {

@@ -191,7 +191,8 @@ privileged!(hosts_files_are_read_at_start_not_at_create, fixture, {
 privileged!(nothing_is_mounted_on_the_host, fixture, {
     let container = fixture.up(sh("echo up; sleep 1000")).await;
     container.wait_for_output("up").await;
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+    assert!(mounts.contains(" shared:"));
     let ours = fixture.dir.to_string_lossy().into_owned();
     assert!(!mounts.contains(&ours), "{mounts}");
     container.kill(9);

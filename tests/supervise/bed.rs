@@ -57,7 +57,9 @@ pub(crate) fn crash_rounds() -> u32 {
 impl Bed {
     fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("stack-supervise-").tempdir().expect("temporary directory");
-        let home = Home { data: dir.path().to_owned(), run: dir.path().join("run") };
+        // Longer than a socket's address may be.
+        let data = dir.path().join("long".repeat(30));
+        let home = Home { run: data.join("run"), data };
         home.prepare().expect("home");
         busybox_snapshot(&home);
         let engine = HostEngine::new(home.clone()).program(env!("CARGO_BIN_EXE_stack"));

@@ -25,6 +25,7 @@ cases![
     a_container_that_ignores_the_signal_is_killed_after_its_grace,
     on_failure_restarts_and_gives_up,
     always_restarts_until_stopped,
+    a_kill_between_two_attempts_ends_them,
     a_missing_program_is_named_and_does_not_loop,
     a_removed_by_itself_container_leaves_its_exit_code,
     a_healthy_container_is_found_soon_whatever_its_interval,
@@ -126,6 +127,16 @@ async fn always_restarts_until_stopped(bed: Bed) {
     bed.engine.stop(PROJECT, &id, None).await.expect("stop");
     let State::Exited { exit } = bed.observe(&id).state else { panic!("{:?}", bed.observe(&id).state) };
     assert_eq!(exit.code, Some(0));
+    bed.down().await;
+}
+
+async fn a_kill_between_two_attempts_ends_them(bed: Bed) {
+    let id = bed.start(ContainerSpec { restart: RestartSpec::Always, ..spec("a", "exit 3") }).await;
+    eventually("the attempts are far apart", || bed.observe(&id).restart_count >= 4).await;
+    eventually("it waits", || matches!(bed.observe(&id).state, State::Restarting { .. })).await;
+    bed.engine.signal(PROJECT, &id, "KILL").await.expect("signal");
+    assert_eq!(bed.exit_code(&id).await, Some(3));
+    assert!(matches!(bed.observe(&id).state, State::Exited { .. }));
     bed.down().await;
 }
 

@@ -6,11 +6,19 @@ use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 use std::fs;
 use std::path::Path;
 
-/// Version 1 controllers that a container gets a group of: always what counts or confines, the rest when asked for.
-pub(super) fn controllers(resources: &LinuxResources) -> Vec<&'static str> {
-    let mut wanted = vec!["memory", "cpu", "cpuacct", "pids", "devices", "freezer"];
-    if resources.cpu().as_ref().is_some_and(|cpu| cpu.cpus().is_some()) {
-        wanted.push("cpuset");
+/// Version 1 controllers that a container gets a group of: what tells and confines always, the rest when asked
+/// for, since entering each costs milliseconds. A unified hierarchy freezes and counts time without controllers.
+pub(super) fn controllers(resources: &LinuxResources, has_unified: bool) -> Vec<&'static str> {
+    let mut wanted = vec!["memory", "devices"];
+    if !has_unified {
+        wanted.extend(["freezer", "cpuacct"]);
+    }
+    if resources.pids().is_some() {
+        wanted.push("pids");
+    }
+    if let Some(cpu) = resources.cpu() {
+        wanted.extend(cpu.quota().is_some().then_some("cpu").or(cpu.shares().map(|_| "cpu")));
+        wanted.extend(cpu.cpus().is_some().then_some("cpuset"));
     }
     wanted
 }

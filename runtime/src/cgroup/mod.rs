@@ -37,7 +37,11 @@ impl Group {
         let mut warnings = Vec::new();
         let group = Self {
             unified: hierarchies.unified_group(path)?,
-            legacy: hierarchies.legacy_groups(path, limits::controllers(resources), &mut warnings)?,
+            legacy: hierarchies.legacy_groups(
+                path,
+                limits::controllers(resources, hierarchies.unified.is_some()),
+                &mut warnings,
+            )?,
         };
         limits::apply(&group, &hierarchies, resources, &mut warnings);
         Ok((group, warnings))

@@ -2,10 +2,11 @@
 
 use super::path;
 use crate::container::CopyUp;
+use crate::volume::copy_tree;
 use rustix::fs::OFlags;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// Copies once: a mark beside the volume tells a copy that was cut off, which is then made again.
@@ -19,7 +20,9 @@ pub(super) fn fill(root: impl AsFd, copy: &CopyUp) -> io::Result<()> {
     };
     let volume = File::open(&copy.volume)?;
     volume.lock()?;
-    let mark = copy.volume.parent().map(|parent| parent.join(".copying"));
+    // Only in a directory of ours: a volume may be any directory of the host.
+    let own = copy.volume.parent().filter(|parent| parent.join("volume.json").exists());
+    let mark = own.map(|parent| parent.join(".copying"));
     let is_cut_off = mark.as_ref().is_some_and(|mark| mark.exists());
     if !is_cut_off && fs::read_dir(&copy.volume)?.next().is_some() {
         return Ok(());
@@ -27,79 +30,19 @@ pub(super) fn fill(root: impl AsFd, copy: &CopyUp) -> io::Result<()> {
     if let Some(mark) = &mark {
         File::create(mark)?;
     }
-    let source = format!("/proc/self/fd/{}/.", source.as_raw_fd());
-    tree(Path::new(&source), &copy.volume)?;
+    if is_cut_off {
+        clear(&copy.volume)?;
+    }
+    copy_tree(source.as_fd(), volume.as_fd())?;
     mark.map_or(Ok(()), fs::remove_file)
 }
 
-/// Copies a directory with owners, modes, times, attributes and special files; links are not followed.
-fn tree(source: &Path, target: &Path) -> io::Result<()> {
-    use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
-    for entry in fs::read_dir(source)? {
-        let entry = entry?;
-        let (from, to) = (entry.path(), target.join(entry.file_name()));
-        let meta = fs::symlink_metadata(&from)?;
-        let kind = meta.file_type();
-        remove_other(&to, kind.is_dir())?;
-        if kind.is_dir() {
-            fs::create_dir_all(&to)?;
-            tree(&from, &to)?;
-        } else if kind.is_symlink() {
-            symlink(fs::read_link(&from)?, &to)?;
-        } else if kind.is_file() {
-            fs::copy(&from, &to)?;
-        } else if kind.is_fifo() || kind.is_char_device() || kind.is_block_device() {
-            let kind = rustix::fs::FileType::from_raw_mode(meta.mode());
-            let mode = rustix::fs::Mode::from_raw_mode(meta.mode());
-            rustix::fs::mknodat(rustix::fs::CWD, &to, kind, mode, meta.rdev())?;
+fn clear(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)?.collect::<io::Result<Vec<_>>>()? {
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
         } else {
-            continue;
-        }
-        attributes(&from, &to, &meta)?;
-    }
-    attributes(source, target, &fs::metadata(source)?)
-}
-
-/// A leftover of a copy that was cut off, of whatever kind.
-fn remove_other(to: &Path, keep_directory: bool) -> io::Result<()> {
-    match fs::symlink_metadata(to) {
-        Ok(meta) if meta.is_dir() && keep_directory => Ok(()),
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(to),
-        Ok(_) => fs::remove_file(to),
-        Err(_) => Ok(()),
-    }
-}
-
-fn attributes(from: &Path, to: &Path, meta: &fs::Metadata) -> io::Result<()> {
-    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
-    lchown(to, Some(meta.uid()), Some(meta.gid()))?;
-    if !meta.is_symlink() {
-        fs::set_permissions(to, fs::Permissions::from_mode(meta.mode() & 0o7777))?;
-    }
-    extended(from, to)?;
-    let time = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
-    let times = Timestamps {
-        last_access: time(meta.atime(), meta.atime_nsec()),
-        last_modification: time(meta.mtime(), meta.mtime_nsec()),
-    };
-    Ok(utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW)?)
-}
-
-fn extended(from: &Path, to: &Path) -> io::Result<()> {
-    use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
-    let mut names = vec![0u8; 64 << 10];
-    let Ok(length) = llistxattr(from, &mut names) else { return Ok(()) };
-    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        // What overlayfs itself keeps is not the image's.
-        if name.starts_with(b"trusted.overlay.") {
-            continue;
-        }
-        let mut value = vec![0u8; 64 << 10];
-        let length = lgetxattr(from, name, &mut value)?;
-        match lsetxattr(to, name, &value[..length], XattrFlags::empty()) {
-            Err(rustix::io::Errno::OPNOTSUPP) | Ok(()) => {}
-            Err(e) => return Err(e.into()),
+            fs::remove_file(entry.path())?;
         }
     }
     Ok(())
@@ -116,6 +59,7 @@ mod tests {
         fs::write(dir.path().join("root/data/sub/file"), "hello").unwrap();
         symlink("/etc/shadow", dir.path().join("root/data/link")).unwrap();
         fs::create_dir_all(dir.path().join("volume/_data")).unwrap();
+        fs::write(dir.path().join("volume/volume.json"), "{}").unwrap();
         let volume = dir.path().join("volume/_data");
         (dir, CopyUp { target: "/data".into(), volume })
     }

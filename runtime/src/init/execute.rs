@@ -47,7 +47,7 @@ pub(super) fn execute(context: &mut Context<'_>, args: &[String], with_reaper: b
     }
     process::close_on_exec()?;
     context.link.send(&Note::Executing, &[])?;
-    process::reset_signals();
+    process::default_signals();
     let program = args.first().map_or("", String::as_str);
     let argv = args.iter().map(|arg| CString::new(arg.as_str())).collect::<Result<Vec<_>, _>>()?;
     let env =

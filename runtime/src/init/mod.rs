@@ -23,6 +23,8 @@ mod user;
 pub(crate) use confine::prepare_default_filter;
 pub(crate) use operation::Operation;
 pub(crate) use plan::{container, exec};
+pub(crate) use root::overlay;
+pub(crate) use user::ids as user_ids;
 
 use crate::cgroup::Group;
 use crate::launch::LaunchError;

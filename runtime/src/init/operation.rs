@@ -13,6 +13,8 @@ pub(crate) enum Operation {
     DieWithParent,
     NewSession,
     JoinNamespace(PathBuf),
+    /// The monitor has put us in the control groups.
+    AwaitPlacement,
     NewCgroupNamespace,
     Loopback,
     /// What is mounted from now on stays in here.
@@ -103,7 +105,7 @@ impl Operation {
             Self::Mask(path) => mounts::mask(context, path),
             Self::ReadOnly(path) => mounts::read_only(context, path),
             Self::Terminal { console, size } => mounts::terminal(context, *console, *size),
-            Self::AwaitGo => {
+            Self::AwaitPlacement | Self::AwaitGo => {
                 context.link.wait();
                 Ok(())
             }
@@ -156,6 +158,7 @@ impl Operation {
             Self::DieWithParent => "tie init to its monitor".into(),
             Self::NewSession => "start a session".into(),
             Self::JoinNamespace(path) => format!("join the namespace {}", path.display()),
+            Self::AwaitPlacement => "wait for the control group".into(),
             Self::NewCgroupNamespace => "enter a new cgroup namespace".into(),
             Self::Loopback => "set up the loopback interface".into(),
             Self::PrivateMounts => "make mounts private".into(),

@@ -85,7 +85,6 @@ fn namespaces(spec: &Spec) -> Vec<Operation> {
         match (namespace.typ(), namespace.path()) {
             (Kind::Pid, _) => {}
             (_, Some(path)) => operations.push(Operation::JoinNamespace(path.clone())),
-            (Kind::Cgroup, None) => operations.push(Operation::NewCgroupNamespace),
             (Kind::Network, None) => operations.push(Operation::Loopback),
             _ => {}
         }
@@ -102,11 +101,18 @@ fn file_system(bundle: &Bundle) -> Vec<Operation> {
         .iter()
         .any(|mount| mount.destination() == Path::new("/dev") && mount.typ().as_deref() == Some("bind"));
     // Nodes come right after /dev: a mount of the user may lie on one of them.
+    let mut is_placed = false;
     for mount in mounts {
+        if mount.typ().as_deref() == Some("cgroup") && !std::mem::replace(&mut is_placed, true) {
+            operations.extend(control_groups(spec));
+        }
         operations.push(Operation::Mount(mount.clone()));
         if mount.destination() == Path::new("/dev") && !brings_devices {
             operations.extend(devices(spec));
         }
+    }
+    if !is_placed {
+        operations.extend(control_groups(spec));
     }
     operations.extend(extras.shm_of.map(Operation::SharedMemory));
     operations.extend(extras.images.iter().cloned().map(Operation::Image));
@@ -119,6 +125,15 @@ fn file_system(bundle: &Bundle) -> Vec<Operation> {
         operations.extend(paths(linux.masked_paths()).into_iter().map(Operation::Mask));
         operations.extend(paths(linux.readonly_paths()).into_iter().map(Operation::ReadOnly));
     }
+    operations
+}
+
+/// As late as possible: until then the monitor places us in the groups, while we mount.
+fn control_groups(spec: &Spec) -> Vec<Operation> {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    let is_new = namespaces.into_iter().flatten().any(|n| n.typ() == Kind::Cgroup && n.path().is_none());
+    let mut operations = vec![Operation::AwaitPlacement];
+    operations.extend(is_new.then_some(Operation::NewCgroupNamespace));
     operations
 }
 

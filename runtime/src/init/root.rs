@@ -43,7 +43,7 @@ pub(super) fn mount(
 /// A detached overlay; without upper directory it is read-only. `scratch` is a directory to mount at where
 /// the kernel cannot do without. Paths go through descriptors: an option of
 /// the mount interface has at most 256 bytes, and colons in paths mean nothing there.
-pub(super) fn overlay(
+pub(crate) fn overlay(
     lower_dirs: &[PathBuf],
     upper: Option<(&Path, &Path)>,
     volatile: bool,

@@ -23,6 +23,11 @@ pub(super) fn lookup(root: impl AsFd, user: &str, group_add: &[String]) -> Resul
     resolve(user, group_add, &read(&root, "/etc/passwd"), &read(&root, "/etc/group"))
 }
 
+/// User and group alone.
+pub(crate) fn ids(root: impl AsFd, user: &str) -> Result<(u32, u32), String> {
+    lookup(root, user, &[]).map(|identity| (identity.uid, identity.gid))
+}
+
 fn read(root: impl AsFd, path: &str) -> String {
     let open = || {
         // An image may have anything there, a FIFO that never opens too.

@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::process::DumpableBehavior;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
@@ -18,7 +18,12 @@ use std::process::ExitCode;
 pub fn main() -> ExitCode {
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(125),
+        Err(e) => {
+            let words = format!("stack starts this by itself, it is not a command ({e})\n");
+            // Nobody may be there to read it.
+            let _ = io::stderr().write_all(words.as_bytes());
+            ExitCode::from(125)
+        }
     }
 }
 
@@ -30,7 +35,11 @@ fn serve() -> io::Result<()> {
     match enter_netns(hello.netns, fds) {
         Ok(()) => packet::send(&control, b"ready", &[])?,
         Err(e) => {
-            return packet::send(&control, format!("cannot enter the network namespace: {e}").as_bytes(), &[]);
+            return packet::send(
+                &control,
+                format!("cannot enter the network namespace: {e}").as_bytes(),
+                &[],
+            );
         }
     }
     // While the owner does other things: nearly every container needs it.
@@ -47,6 +56,7 @@ fn settle() -> io::Result<OwnedFd> {
     rustix::thread::set_name(c"stack-launch")?;
     // Files of containers' directories get the modes that are asked for.
     rustix::process::umask(Mode::from_raw_mode(0o022));
+    process::reset_signals();
     process::ignore_signals(&[libc::SIGCHLD, libc::SIGHUP, libc::SIGINT, libc::SIGPIPE]);
     Ok(control)
 }

@@ -124,7 +124,9 @@ impl Reader {
         if self.options.since.is_some_and(|since| entry.time < since) {
             return;
         }
-        if self.options.until.is_some_and(|until| entry.time > until) || self.sender.send(Ok(entry)).await.is_err() {
+        if self.options.until.is_some_and(|until| entry.time > until)
+            || self.sender.send(Ok(entry)).await.is_err()
+        {
             self.is_over = true;
         }
     }

@@ -61,7 +61,7 @@ pub(crate) fn run(bundle: Bundle, reply: OwnedFd, given: Vec<OwnedFd>) -> ! {
 pub(crate) fn settle(name: &std::ffi::CStr) {
     let _ = rustix::process::setsid();
     let _ = rustix::thread::set_name(name);
-    process::reset_signals();
+    process::default_signals();
     process::ignore_signals(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE]);
 }
 
@@ -83,14 +83,19 @@ impl Monitor {
         let cloned = made.and_then(|(streams, theirs)| Ok((streams, start_init(&bundle, &group, theirs)?)));
         let (streams, child) = cloned.inspect_err(|_| drop(group.remove()))?;
         let monitor = Self { bundle, group, child, streams, started_at: String::new() };
-        monitor.announce(reply, warnings).inspect_err(|_| monitor.abandon())?;
+        let announced = monitor.announce(reply, warnings).and_then(|()| monitor.place());
+        announced.inspect_err(|_| monitor.abandon())?;
         Ok(monitor)
     }
 
-    /// Init may proceed, the owner knows it.
-    fn announce(&self, reply: &OwnedFd, warnings: Vec<String>) -> Result<(), LaunchError> {
+    /// In its control groups (but for what it was cloned into), init may proceed.
+    fn place(&self) -> Result<(), LaunchError> {
         self.group.place(self.child.pid).named("enter the control group")?;
-        packet::send(&self.child.link, b"p", &[]).named("start init")?;
+        packet::send(&self.child.link, b"p", &[]).named("start init")
+    }
+
+    /// The owner can set up the network, while init mounts.
+    fn announce(&self, reply: &OwnedFd, warnings: Vec<String>) -> Result<(), LaunchError> {
         let netns = fs::File::open(self.netns()).named("open the network namespace")?;
         let own = rustix::process::getpid();
         let pidfd =
@@ -294,7 +299,6 @@ fn start_init(bundle: &Bundle, group: &Group, streams: Option<[OwnedFd; 3]>) -> 
             context.owns_streams = !bundle.extras.has_streams;
             context.streams = streams;
             let _ = process::close_all_except(&init::kept(&context));
-            context.link.wait();
             init::run(init::container(bundle), context)
         }
         process::Clone::Parent { pid, pidfd } => Ok(Child { pid, pidfd, link: ours }),

@@ -27,12 +27,16 @@ const DESTINATION_NAT: i32 = -100;
 pub(super) fn open_way_out() -> io::Result<()> {
     stack_rules().commit()?;
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
-    // Kernels without IPv6 have no such file.
+    bridged_frames_pass();
+    Ok(())
+}
+
+/// Only for stacks that use IPv6: the switch waits for a lock of the kernel's by trying
+/// without end. Kernels without IPv6 have no such file.
+pub(super) fn forward_ipv6() {
     if let Err(error) = std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1") {
         tracing::debug!(%error, "IPv6 is not forwarded");
     }
-    bridged_frames_pass();
-    Ok(())
 }
 
 fn stack_rules() -> Transaction {

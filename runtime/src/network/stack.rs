@@ -66,10 +66,11 @@ pub struct Connected {
 #[derive(Debug)]
 pub struct StackNetwork {
     home: Home,
+    project: String,
     resolv_conf: PathBuf,
     hosts: PathBuf,
     /// Makes links in the stack's namespace.
-    links: Worker,
+    links: Arc<Worker>,
     publisher: Publisher,
     /// Visits single containers to open sockets there.
     sockets: Arc<Worker>,
@@ -116,19 +117,22 @@ impl StackNetwork {
     /// Takes the stack's namespace. Call it inside the async runtime; nothing is awaited
     /// and nothing is made but threads, so it costs well under a millisecond.
     pub fn open(home: &Home, project: &str, stack_netns: OwnedFd, host: Host) -> Result<Self> {
+        many_descriptors();
         let (stack, outside) = (Arc::new(stack_netns), Arc::new(host.netns));
         let start = |name: &str, netns: &Arc<OwnedFd>| Worker::start(name, netns.clone()).map_err(|e| failed("open the stack's network", e));
+        let links = Arc::new(start("net-links", &stack)?);
         let (inner, outer) = (Arc::new(start("net-stack", &stack)?), Arc::new(start("net-host", &outside)?));
         Ok(Self {
             home: home.clone(),
+            project: project.to_owned(),
             resolv_conf: host.resolv_conf,
             hosts: host.hosts,
-            links: start("net-links", &stack)?,
+            links: links.clone(),
             publisher: Publisher::new(outer.clone(), inner.clone()),
             sockets: inner,
             host: outer,
             zone: Arc::default(),
-            uplink: Uplink::new(home.run_of(project), stack, outside),
+            uplink: Uplink::new(home.run_of(project), links, outside),
             state: Mutex::default(),
             bridges: tokio::sync::Mutex::default(),
         })
@@ -143,7 +147,15 @@ impl StackNetwork {
         let (name, mtu) = (record.bridge.clone(), record.mtu);
         let gateways: Vec<_> = record.pools.iter().map(|p| (p.gateway, p.subnet.prefix())).collect();
         let mac = mac(&EndpointSpec::default(), &gateways)?;
-        let made = self.links.run(move || link::ensure_bridge(&name, mac, &gateways, mtu)).await;
+        let ipv6 = !record.observed.internal && record.pool(false).is_some();
+        let made = self.links.run(move || {
+            link::ensure_bridge(&name, mac, &gateways, mtu)?;
+            if ipv6 {
+                firewall::forward_ipv6();
+            }
+            Ok(())
+        });
+        let made = made.await;
         made.map_err(|e| failed(&format!("make network {}", record.name()), e))?;
         bridges.insert(record.name().to_owned(), record.clone());
         if !record.observed.internal {
@@ -165,7 +177,13 @@ impl StackNetwork {
     }
 
     async fn join(&self, request: ConnectRequest<'_>, purpose: Purpose) -> Result<Connected> {
+        if purpose == Purpose::Start {
+            check_addresses(request.spec)?;
+            // What is left of an earlier run must not stand in the way of this one.
+            self.disconnect(request.id).await;
+        }
         match &request.spec.network {
+            NetworkMode::Bridge(endpoints) if endpoints.is_empty() => self.join_nothing(request, purpose).await,
             NetworkMode::Bridge(endpoints) => self.join_bridges(&request, endpoints, purpose).await,
             NetworkMode::None => self.join_nothing(request, purpose).await,
             NetworkMode::Host => self.share_host(&request, purpose),
@@ -192,6 +210,13 @@ impl StackNetwork {
             joined.publishing.push(publishing);
         }
         Ok(published)
+    }
+
+    /// A container has just become healthy: its published ports listen without waiting for
+    /// the next look.
+    pub fn refresh(&self, id: &str) {
+        let state = self.state.lock().expect("no holder panics");
+        state.members.get(id).into_iter().flat_map(|j| &j.publishing).for_each(Publishing::refresh);
     }
 
     /// TCP sockets that listen inside a connected container, loopback included.
@@ -284,6 +309,14 @@ impl StackNetwork {
         Ok(found)
     }
 
+    /// A network that another project made is, in this stack's namespace, a bridge of its own.
+    fn foreign(&self, record: &NetworkRecord) -> Option<String> {
+        (record.project != self.project).then(|| {
+            let (name, owner) = (record.name(), &record.project);
+            format!("network {name} belongs to project {owner}: containers of the two stacks do not reach each other on it yet")
+        })
+    }
+
     fn assign(&self, id: &str, joined: &[(&NetworkRecord, &EndpointSpec)], before: &NetFile, purpose: Purpose) -> Result<Vec<Assigned>> {
         let mut state = self.state.lock().expect("no holder panics");
         if purpose == Purpose::Adopt {
@@ -316,7 +349,7 @@ impl StackNetwork {
         purpose: Purpose,
     ) -> Result<Connected> {
         let netns = Arc::new(request.netns.try_clone().map_err(|e| failed("keep the container's namespace", e))?);
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<String> = joined.iter().filter_map(|(record, _)| self.foreign(record)).collect();
         if purpose == Purpose::Start {
             self.make_links(joined, &endpoints, &netns).await?;
             self.write_files(request, &endpoints, &mut warnings).await?;
@@ -326,7 +359,12 @@ impl StackNetwork {
         self.insert(request, &endpoints, table.clone());
         self.start_resolver(request, joined, netns, sockets, &mut warnings);
         self.announce(request, joined, &endpoints);
-        let published = self.publish_all(request, before, purpose, &mut warnings).await?;
+        // As in Docker, ports of a container that nobody outside can reach are accepted and not bound.
+        let published = if joined.iter().all(|(r, _)| r.observed.internal) {
+            Vec::new()
+        } else {
+            self.publish_all(request, before, purpose, &mut warnings).await?
+        };
         let file = NetFile { endpoints, published };
         home::replace_json(&request.dir.join(NET_FILE), &file).map_err(|e| failed("record the container's network", e))?;
         let addresses = file.endpoints.iter().filter_map(|e| Some((e.network.clone(), e.first()?.to_string()))).collect();
@@ -501,6 +539,28 @@ impl StackNetwork {
 
 /// The word that stands for the host's address in `extra_hosts`.
 const HOST_GATEWAY: &str = "host-gateway";
+
+/// Addresses the user wrote.
+fn check_addresses(spec: &ContainerSpec) -> Result<()> {
+    let wrong = |what: &str, text: &str| Err(EngineError::new(ErrorKind::Other, format!("invalid {what}: {text}")));
+    if let Some(server) = spec.dns.servers.iter().find(|s| s.parse::<IpAddr>().is_err()) {
+        return wrong("DNS address", server);
+    }
+    let is_address = |text: &str| text == HOST_GATEWAY || text.parse::<IpAddr>().is_ok();
+    match spec.extra_hosts.iter().find(|(_, address)| !is_address(address)) {
+        Some((host, address)) => wrong("IP address in extra_hosts", &format!("{host}={address}")),
+        None => Ok(()),
+    }
+}
+
+/// A published connection takes six descriptors, and the usual soft limit is 1,024 of them.
+fn many_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::debug!(%error, "the limit of open files stays");
+    }
+}
 
 fn failed(what: &str, error: impl std::fmt::Display) -> EngineError {
     EngineError::new(ErrorKind::Other, format!("failed to {what}: {error}"))

@@ -8,17 +8,17 @@ use super::firewall;
 use super::pasta::{Pasta, Record, stop_recorded};
 use crate::home::{self, Home};
 use crate::sys::aside::Life;
-use crate::sys::netns::{self, visit};
+use crate::sys::netns::Worker;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// A process that ends sooner than this after its start is not started again.
-const SHORT_LIFE: Duration = Duration::from_secs(10);
+/// Between attempts: the host may get a network, or the user may install the program, while the stack runs.
+const RETRY: Duration = Duration::from_secs(15);
 
 /// How the way out of a stack is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,13 +55,14 @@ pub struct Uplink {
 #[derive(Debug)]
 struct Place {
     run: PathBuf,
-    stack: Arc<OwnedFd>,
+    /// Lives in the stack's namespace.
+    links: Arc<Worker>,
     host: Arc<OwnedFd>,
 }
 
 impl Uplink {
-    pub(super) fn new(run: PathBuf, stack: Arc<OwnedFd>, host: Arc<OwnedFd>) -> Self {
-        let place = Arc::new(Place { run, stack, host });
+    pub(super) fn new(run: PathBuf, links: Arc<Worker>, host: Arc<OwnedFd>) -> Self {
+        let place = Arc::new(Place { run, links, host });
         Self { place, state: watch::channel(UplinkState::Idle).0, stop: watch::channel(false).0, keeper: Mutex::default() }
     }
 
@@ -101,28 +102,24 @@ impl Drop for Uplink {
 }
 
 impl Place {
-    /// The recorded process or a new one, with the rules made before.
+    /// The recorded process or a new one, with the rules made before. It blocks a little.
     fn bring_up(&self) -> Result<Pasta, String> {
-        let path = self.run.join(RECORD);
+        let (path, stack) = (self.run.join(RECORD), self.links.home());
         let recorded = home::read_json::<Record>(&path).ok().flatten();
-        if let Some(found) = recorded.and_then(|record| Pasta::find(record, &self.stack)) {
+        if let Some(found) = recorded.and_then(|record| Pasta::find(record, stack)) {
             return Ok(found);
         }
-        self.open_rules().map_err(|e| format!("containers reach nothing outside: the rules of the way out could not be made: {e}"))?;
-        let pasta = Pasta::start(&self.host, &self.stack, &self.run.join(LOG), Life::Own)?;
+        let pasta = Pasta::start(&self.host, stack, &self.run.join(LOG), Life::Own)?;
         home::replace_json(&path, &pasta.record).map_err(|e| format!("failed to record the uplink: {e}"))?;
         Ok(pasta)
     }
 
-    /// A thread of its own, because it changes its namespace.
-    fn open_rules(&self) -> io::Result<()> {
-        let stack = self.stack.clone();
-        let rules = move || {
-            let home = netns::current()?;
-            visit(&stack, &home, || if is_open() { Ok(()) } else { firewall::open_way_out() })
-        };
-        let thread = std::thread::Builder::new().name("uplink-rules".into()).spawn(rules)?;
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread ended early")))
+    /// On the thread that makes the links: beside it, the two would wait for the kernel's
+    /// one lock in turns, and a `sysctl` waits for it by trying without end.
+    async fn open_rules(&self) -> Result<(), String> {
+        let rules = || if is_open() { Ok(()) } else { firewall::open_way_out() };
+        let made = self.links.run(rules).await;
+        made.map_err(|e| format!("containers reach nothing outside: the rules of the way out could not be made: {e}"))
     }
 
     fn forget(&self) {
@@ -142,45 +139,58 @@ fn is_open() -> bool {
 
 /// Keeps a process running until told to stop.
 async fn keep(place: Arc<Place>, state: watch::Sender<UplinkState>, mut stop: watch::Receiver<bool>) {
+    if let Err(why) = place.open_rules().await {
+        state.send_replace(UplinkState::Failed(why));
+        return;
+    }
     loop {
-        let since = Instant::now();
-        let starting = place.clone();
-        let runtime = tokio::runtime::Handle::current();
-        let started = tokio::task::spawn_blocking(move || {
-            let _inside = runtime.enter();
-            starting.bring_up()
-        });
-        let pasta = match started.await {
-            Ok(Ok(pasta)) => pasta,
-            Ok(Err(why)) => return drop(state.send_replace(UplinkState::Failed(why))),
-            Err(_) => return,
+        let why = match start(&place).await {
+            Ok(pasta) => match accompany(&pasta, &place, &state, &mut stop).await {
+                Some(why) => why,
+                None => return pasta.terminate().await,
+            },
+            Err(why) => why,
         };
-        let log = place.run.join(LOG);
-        let life = async {
-            match pasta.configured(&log).await {
-                Ok(()) => state.send_replace(UplinkState::Ready),
-                Err(why) => state.send_replace(UplinkState::Failed(why)),
-            };
-            pasta.ended().await;
-        };
-        let told = tokio::select! {
-            biased;
-            _ = stop.wait_for(|told| *told) => true,
-            () = life => false,
-        };
-        if told {
-            return pasta.terminate().await;
+        state.send_replace(UplinkState::Failed(why));
+        if tokio::time::timeout(RETRY, stop.wait_for(|told| *told)).await.is_ok() {
+            return;
         }
-        if since.elapsed() < SHORT_LIFE {
-            return give_up(&state);
-        }
-        state.send_replace(UplinkState::Starting);
     }
 }
 
-/// The reason that was found at the start is better than "it ended".
-fn give_up(state: &watch::Sender<UplinkState>) {
-    if !matches!(*state.borrow(), UplinkState::Failed(_)) {
-        state.send_replace(UplinkState::Failed("`pasta` ended: containers reach nothing outside until the stack starts again".into()));
+/// A start that was begun is always finished, so that its process is known.
+async fn start(place: &Arc<Place>) -> Result<Pasta, String> {
+    let (place, runtime) = (place.clone(), tokio::runtime::Handle::current());
+    let started = tokio::task::spawn_blocking(move || {
+        let _inside = runtime.enter();
+        place.bring_up()
+    });
+    started.await.unwrap_or_else(|e| Err(format!("failed to start the uplink: {e}")))
+}
+
+/// Until the process has ended (then the reason) or the stop was told (then nothing).
+async fn accompany(
+    pasta: &Pasta,
+    place: &Place,
+    state: &watch::Sender<UplinkState>,
+    stop: &mut watch::Receiver<bool>,
+) -> Option<String> {
+    let log = place.run.join(LOG);
+    let life = async {
+        match pasta.configured(&log).await {
+            Ok(()) => state.send_replace(UplinkState::Ready),
+            Err(why) => state.send_replace(UplinkState::Failed(why)),
+        };
+        pasta.ended().await;
+        match &*state.borrow() {
+            // The reason found at the start is better than "it ended".
+            UplinkState::Failed(why) => why.clone(),
+            _ => "`pasta` ended; containers reach nothing outside until it runs again".into(),
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = stop.wait_for(|told| *told) => None,
+        why = life => Some(why),
     }
 }

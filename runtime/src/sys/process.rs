@@ -94,6 +94,13 @@ pub fn reset_signals() {
     block(&[]);
 }
 
+/// Those that launcher and monitors ignore back to their default actions, none blocked; all others are there already.
+pub fn default_signals() {
+    let ignored = [libc::SIGCHLD, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE];
+    ignored.into_iter().for_each(|signal| set_action(signal, libc::SIG_DFL));
+    block(&[]);
+}
+
 pub fn ignore_signals(signals: &[i32]) {
     for signal in signals {
         set_action(*signal, libc::SIG_IGN);

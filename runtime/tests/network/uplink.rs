@@ -6,7 +6,7 @@ use crate::lab::{HOST, Lab, PATIENCE, WORLD, echo, eventually, is_echoed, privil
 use simple_dns::TYPE;
 use stack_runtime::home::read_json;
 use stack_runtime::network::{BuildNetwork, StackNetwork, UplinkState, uplink};
-use stack_runtime::spec::{ContainerSpec, EndpointSpec, NetworkMode, NetworkSpec};
+use stack_runtime::spec::{ContainerSpec, EndpointSpec, NetworkMode, NetworkSpec, PortSpec, Protocol};
 use stack_runtime::sys::netns::Worker;
 use stack_runtime::sys::nft::{Chain, Family, Hook, Transaction};
 use std::net::UdpSocket;
@@ -126,14 +126,20 @@ fn the_host_is_reached_by_its_address_but_not_its_loopback() {
             name: "p-web-1".into(),
             network: NetworkMode::Bridge(vec![endpoint]),
             extra_hosts: vec![("host.test".into(), "host-gateway".into())],
+            ports: vec![PortSpec { host_ip: None, published: (8080, 8080), target: 80, protocol: Protocol::Tcp }],
             ..ContainerSpec::default()
         });
         web.connect(&network).await;
+        echo(&web.inside, "0.0.0.0:80");
         assert!(web.file("hosts").ends_with(&format!("{HOST}\thost.test\n")), "{}", web.file("hosts"));
         assert_eq!(ready(&network).await, UplinkState::Ready);
         echo(&lab.host, "0.0.0.0:9000");
         echo(&lab.host, "127.0.0.1:9001");
         assert!(is_echoed(&web.inside, &format!("{HOST}:9000"), 10).unwrap());
+        let by_the_host = format!("{HOST}:8080");
+        network.refresh(&web.id);
+        eventually("published", || is_echoed(&lab.host, "127.0.0.1:8080", 10).is_ok()).await;
+        assert!(is_echoed(&web.inside, &by_the_host, 10).unwrap(), "a published port by the host's address");
         for address in [HOST, "169.254.77.2", WORLD] {
             assert!(is_echoed(&web.inside, &format!("{address}:9001"), 10).is_err(), "{address}");
         }

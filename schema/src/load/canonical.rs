@@ -57,7 +57,10 @@ impl Canonical<'_> {
                 condition
             }),
             Short::Names => names(node, |item| Node::new(Value::Null, item.place.clone())),
-            Short::KeyValue => key_values(node, false),
+            Short::KeyValue => {
+                key_values(node, false);
+                self.names_of_variables(node, path);
+            }
             Short::Labels => key_values(node, true),
             Short::Strings => strings(node),
             Short::OneOrMore => one_or_more(node),
@@ -81,6 +84,17 @@ impl Canonical<'_> {
     fn report(&mut self, error: &ShortError, place: &Place, path: &KeyPath) {
         let message = format!("`{path}` is not valid: {error}");
         self.diagnostics.push(Diagnostic::error(message).at(place.clone()).key(path.to_string()));
+    }
+
+    /// `A = x` in a list is a variable called `A `: surely not what is meant.
+    fn names_of_variables(&mut self, node: &Node, path: &KeyPath) {
+        for (name, entry) in node.as_map().into_iter().flat_map(Map::iter) {
+            if name.ends_with([' ', '\t']) {
+                let message = format!("the variable name `{name}` ends with white space");
+                let diagnostic = Diagnostic::error(message).at(entry.key.clone()).key(path.key(name).to_string());
+                self.diagnostics.push(diagnostic.hint("Write `NAME=value` without spaces around `=`."));
+            }
+        }
     }
 
     fn words(&mut self, node: &mut Node, path: &KeyPath) {

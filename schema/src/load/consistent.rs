@@ -8,7 +8,8 @@ use crate::yaml::{Map, Node, Value};
 use std::collections::{HashMap, HashSet};
 
 /// Reports what makes the file invalid, and returns what only makes it impossible to create containers.
-pub(super) fn check(tree: &Node, selection: &Selection, diagnostics: &mut Vec<Diagnostic>) -> Vec<Diagnostic> {
+/// With `broken` (something did not fit the table) only references are judged: the rest would repeat what is known.
+pub(super) fn check(tree: &Node, selection: &Selection, broken: bool, diagnostics: &mut Vec<Diagnostic>) -> Vec<Diagnostic> {
     let empty = Map::default();
     let services = tree.get("services").and_then(Node::as_map).unwrap_or(&empty);
     let checker = Checker { tree, services, selection };
@@ -17,13 +18,20 @@ pub(super) fn check(tree: &Node, selection: &Selection, diagnostics: &mut Vec<Di
     for key in &selection.enabled {
         if let Some(entry) = services.entry(key) {
             let service = Service { key, node: &entry.node, place: &entry.key };
-            checker.service(&service, &mut found);
-            checker.refusals(&service, &mut refused);
+            checker.references(&service, &mut found);
+            checker.dependencies(&service, &mut found);
+            if !broken {
+                checker.service(&service, &mut found);
+                checker.refusals(&service, &mut refused);
+            }
         }
     }
     checker.cycles(&mut found);
-    checker.container_names(&mut found);
-    checker.file_objects(&mut found);
+    if !broken {
+        checker.host_ports(&mut refused);
+        checker.container_names(&mut found);
+        checker.file_objects(&mut found);
+    }
     diagnostics.append(&mut found);
     refused
 }
@@ -67,8 +75,6 @@ impl Checker<'_> {
         self.image_or_build(service, found);
         self.build(service, found);
         self.network_mode(service, found);
-        self.references(service, found);
-        self.dependencies(service, found);
         scale(service, found);
         limits(service, found);
         healthcheck(service, found);
@@ -82,7 +88,7 @@ impl Checker<'_> {
     /// Valid for `docker compose config`, and an error of the engine as soon as a container is created.
     fn refusals(&self, service: &Service<'_>, refused: &mut Found) {
         restart(service, refused);
-        if let Some(name) = service.text("container_name").filter(|name| !is_container_name(name)) {
+        if let Some(name) = service.text("container_name").filter(|name| name.len() > 1 && !is_container_name(name)) {
             let hint = "It begins with a letter or digit and goes on with these, `_`, `.` and `-`.";
             refused.push(service.error("container_name", format!("`{name}` cannot be a container name")).hint(hint));
         }
@@ -151,14 +157,6 @@ impl Checker<'_> {
                 Some(place) => diagnostic.related(place, "its networks"),
                 None => diagnostic,
             });
-        }
-        for mode in ["network_mode", "ipc", "pid"] {
-            if let Some(other) = service.text(mode).and_then(|mode| mode.strip_prefix("service:"))
-                && !self.services.contains_key(other)
-            {
-                let message = format!("service `{}` joins the undefined service `{other}`", service.key);
-                found.push(self.suggest(service.error(mode, message), other, self.services.keys()));
-            }
         }
     }
 
@@ -271,6 +269,27 @@ impl Checker<'_> {
         diagnostic
     }
 
+    /// Two services, or one twice, on the same port of this machine. Ranges are left to the run: it picks from them.
+    fn host_ports(&self, refused: &mut Found) {
+        let mut seen: Vec<(HostPort, &str, &Node)> = Vec::new();
+        for key in &self.selection.services {
+            let ports = self.services.get(key).and_then(|service| service.get("ports")).and_then(Node::as_seq);
+            for (index, port) in ports.unwrap_or_default().iter().enumerate() {
+                let Some(own) = HostPort::read(port) else { continue };
+                if let Some((_, other, first)) = seen.iter().find(|(taken, ..)| taken.clashes(&own)) {
+                    let message = match *other == key {
+                        true => format!("service `{key}` publishes host port {} twice", own.number),
+                        false => format!("service `{key}` publishes host port {}, as service `{other}` does", own.number),
+                    };
+                    let diagnostic = Diagnostic::error(message).at(port.place.clone()).key(format!("services.{key}.ports[{index}]"));
+                    let hint = "Give one of the two another host port, or remove it.";
+                    refused.push(diagnostic.related(first.place.clone(), "the other one").hint(hint));
+                }
+                seen.push((own, key, port));
+            }
+        }
+    }
+
     fn container_names(&self, found: &mut Found) {
         let mut seen: HashMap<&str, (&str, &Node)> = HashMap::new();
         for key in &self.selection.enabled {
@@ -334,6 +353,31 @@ fn number(node: Option<&Node>) -> Option<i64> {
     match node?.value {
         Value::Int(number) => Some(number),
         _ => None,
+    }
+}
+
+/// One port of this machine.
+struct HostPort {
+    ip: Option<std::net::IpAddr>,
+    number: u16,
+    protocol: String,
+}
+
+impl HostPort {
+    fn read(port: &Node) -> Option<Self> {
+        let text = |key: &str| port.get(key).and_then(Node::as_str);
+        let number = text("published")?.parse().ok().filter(|number| *number != 0)?;
+        let ip = text("host_ip").and_then(|ip| ip.parse().ok());
+        Some(Self { ip, number, protocol: text("protocol").unwrap_or("tcp").to_owned() })
+    }
+
+    fn clashes(&self, other: &Self) -> bool {
+        let same_address = match (self.ip, other.ip) {
+            (Some(mine), Some(theirs)) if mine.is_ipv4() != theirs.is_ipv4() => false,
+            (Some(mine), Some(theirs)) => mine == theirs || mine.is_unspecified() || theirs.is_unspecified(),
+            _ => true,
+        };
+        same_address && self.number == other.number && self.protocol == other.protocol
     }
 }
 

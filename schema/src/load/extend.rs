@@ -43,7 +43,10 @@ impl Session<'_> {
         let Some(name) = named.as_str() else { return Some(service) };
         let file = source.path.clone().unwrap_or_default();
         if chain.iter().any(|link| link.file == file && link.service == key) {
-            self.report(circular(key, &named.place, chain));
+            // Every service of the circle would tell the same.
+            if !self.diagnostics.iter().any(|diagnostic| diagnostic.message.starts_with(CIRCLE)) {
+                self.report(circular(key, &named.place, chain));
+            }
             return None;
         }
         chain.push(Link { file, service: key.to_owned(), place: named.place.clone() });
@@ -60,7 +63,8 @@ impl Session<'_> {
 
     fn from_document(&mut self, document: &Node, source: &Arc<Source>, name: &str, place: &Place, environment: &Env, chain: &mut Vec<Link>) -> Option<Node> {
         if document.get("services").and_then(|services| services.get(name)).is_none() {
-            self.report(self.missing(document, name, place, source));
+            let diagnostic = self.missing(document, name, place, source).key(key_of(chain));
+            self.report(diagnostic);
             return None;
         }
         self.resolved(document, source, name, environment, chain)
@@ -70,7 +74,7 @@ impl Session<'_> {
     fn from_file(&mut self, file: &str, file_place: &Place, from: &Arc<Source>, name: &str, place: &Place, environment: &Env, chain: &mut Vec<Link>) -> Option<Node> {
         if paths::is_remote(file) || file.starts_with("oci:") {
             let message = format!("extending a service of `{file}` from elsewhere is not supported yet");
-            self.report(Diagnostic::error(message).at(file_place.clone()).hint("Copy the file beside this one."));
+            self.report(Diagnostic::error(message).at(file_place.clone()).key(key_of(chain)).hint("Copy the file beside this one."));
             return None;
         }
         let project_directory = self.request.project_directory.clone();
@@ -122,8 +126,15 @@ fn service_shape() -> &'static Shape {
     attributes::root().find("services.*").expect("the table has services")
 }
 
+const CIRCLE: &str = "services extend each other in a circle";
+
+/// The key path of the `extends` that is being followed.
+fn key_of(chain: &[Link]) -> String {
+    chain.last().map_or_else(String::new, |link| format!("services.{}.extends", link.service))
+}
+
 fn circular(key: &str, place: &Place, chain: &[Link]) -> Diagnostic {
     let names: Vec<&str> = chain.iter().map(|link| link.service.as_str()).chain([key]).collect();
-    let diagnostic = Diagnostic::error(format!("services extend each other in a circle: {}", names.join(" → "))).at(place.clone());
-    chain.iter().fold(diagnostic, |d, link| d.related(link.place.clone(), "extended here"))
+    let diagnostic = Diagnostic::error(format!("{CIRCLE}: {}", names.join(" → "))).at(place.clone()).key(key_of(chain));
+    chain.iter().filter(|link| link.place != *place).fold(diagnostic, |d, link| d.related(link.place.clone(), "extended here"))
 }

@@ -49,7 +49,12 @@ impl Session<'_> {
         }
         let first_path = PathBuf::from(paths::join(first, base));
         let directory = match &inclusion.project_directory {
-            Some(directory) => PathBuf::from(paths::join(directory, base)),
+            Some(directory) => {
+                let directory = PathBuf::from(paths::join(directory, base));
+                // What is no directory is taken for a file in the directory that is meant.
+                let parent = directory.parent().filter(|_| !self.files.is_dir(&directory)).map(Path::to_owned);
+                parent.unwrap_or(directory)
+            }
             None => first_path.parent().unwrap_or(base).to_owned(),
         };
         if let Some(chain) = self.cycle(&first_path, &inclusion.place) {

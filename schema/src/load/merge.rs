@@ -53,7 +53,6 @@ impl Merger<'_> {
         let is_set = shape.attribute.is_some_and(|attribute| matches!(attribute.short, Short::KeyValue | Short::Labels));
         let nothing = Shape::default();
         for (key, mut entry) in theirs {
-            let is_extension = key.starts_with("x-") && !shape.is_user_keyed();
             if entry.node.tag == Tag::Reset {
                 mine.remove(&key);
                 if self.keep_resets {
@@ -61,8 +60,9 @@ impl Merger<'_> {
                 }
                 continue;
             }
-            let below = shape.member(&key).unwrap_or(&nothing);
-            match mine.get_mut(&key).filter(|node| !is_extension && !is_set && node.tag != Tag::Reset) {
+            let is_extension = key.starts_with("x-") && !shape.is_user_keyed();
+            let below = shape.member(&key).filter(|_| !is_extension).unwrap_or(&nothing);
+            match mine.get_mut(&key).filter(|node| !is_set && node.tag != Tag::Reset) {
                 Some(node) => self.node(node, entry.node, below, &path.key(&key)),
                 None => {
                     self.settle(&mut entry.node);

@@ -196,9 +196,7 @@ impl<'a> Session<'a> {
         self.variables(&mut tree, &environment);
         model::set_name(&mut tree, &name);
         self.needed(&tree);
-        if self.failed() {
-            return None;
-        }
+        let broken = self.failed();
         if !self.request.no_normalize {
             normalise::normalise(&mut tree, &name, &mut self.diagnostics);
         }
@@ -208,7 +206,7 @@ impl<'a> Session<'a> {
         }
         let selection = select::select(&mut tree, self.request, &mut self.diagnostics);
         if !self.request.no_consistency && !self.request.no_interpolate {
-            self.refusals = consistent::check(&tree, &selection, &mut self.diagnostics);
+            self.refusals = consistent::check(&tree, &selection, broken, &mut self.diagnostics);
             self.diagnostics.extend(self.refusals.iter().map(|refusal| Diagnostic { severity: Severity::Warning, ..refusal.clone() }));
         }
         if self.failed() {

@@ -48,6 +48,10 @@ impl Session<'_> {
             }
         }
         let mut tree = merged?;
+        if tree.as_map().is_some_and(|map| map.keys().all(|key| key == "version")) {
+            self.report(Diagnostic::error("the Compose file is empty").at(tree.place.clone()));
+            return None;
+        }
         unique::unique(&mut tree, attributes::root(), &KeyPath::root(), &mut self.diagnostics);
         build_contexts(&mut tree);
         if !self.request.no_path_resolution {

@@ -29,7 +29,8 @@ pub(super) fn normalise(tree: &mut Node, project: &str, diagnostics: &mut Vec<Di
 
 /// Joins the default network when none is named; true when the service then uses it.
 fn default_network(service: &mut Map, place: &Place) -> bool {
-    if service.contains_key("network_mode") || service.contains_key("provider") {
+    let has_mode = service.get("network_mode").and_then(Node::as_str).is_some_and(|mode| !mode.is_empty());
+    if has_mode || service.contains_key("provider") {
         return false;
     }
     let is_empty = service.get("networks").is_none_or(|node| node.as_map().is_none_or(Map::is_empty));

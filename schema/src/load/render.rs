@@ -9,19 +9,19 @@ use crate::yaml::{Map, Node, Value, emit};
 pub fn yaml(loaded: &Loaded) -> String {
     let Some(tree) = &loaded.tree else { return String::new() };
     let mut tree = tree.clone();
-    order(&mut tree, attributes::root());
+    prepare(&mut tree, loaded.verbatim);
     drop_empty_structs(&mut tree);
-    escape(emit::emit(&tree), loaded.verbatim)
+    emit::emit(&tree)
 }
 
 /// As JSON, indented, with a newline at the end.
 pub fn json(loaded: &Loaded) -> String {
     let Some(tree) = &loaded.tree else { return String::new() };
     let mut tree = tree.clone();
-    order(&mut tree, attributes::root());
+    prepare(&mut tree, loaded.verbatim);
     json_members(&mut tree);
     let text = serde_json::to_string_pretty(&to_json(&tree)).unwrap_or_default();
-    escape(text + "\n", loaded.verbatim)
+    text + "\n"
 }
 
 /// One line of JSON with all keys in order: equal trees give equal text.
@@ -31,8 +31,21 @@ pub(super) fn compact(node: &Node) -> String {
     to_json(&node).to_string()
 }
 
-fn escape(text: String, verbatim: bool) -> String {
-    if verbatim { text } else { text.replace('$', "$$") }
+fn prepare(tree: &mut Node, verbatim: bool) {
+    order(tree, attributes::root());
+    if !verbatim {
+        escape(tree);
+    }
+}
+
+/// Doubles `$` in values. Keys are never interpolated, so theirs stay (docker compose doubles them, too, and so changes them).
+fn escape(node: &mut Node) {
+    match &mut node.value {
+        Value::Str(text) if text.contains('$') => *text = text.replace('$', "$$"),
+        Value::Map(map) => map.iter_mut().for_each(|(_, entry)| escape(&mut entry.node)),
+        Value::Seq(items) => items.iter_mut().for_each(escape),
+        _ => {}
+    }
 }
 
 /// The tree as a JSON value, in its own order.

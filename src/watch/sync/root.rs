@@ -31,6 +31,11 @@ impl Root {
         Ok(root)
     }
 
+    /// An open directory, e.g. the root of a container that does not run.
+    pub fn of(directory: OwnedFd) -> Self {
+        Self(directory)
+    }
+
     /// # Errors
     /// The operating system's.
     pub fn of_directory(path: &Path) -> io::Result<Self> {

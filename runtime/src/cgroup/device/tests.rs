@@ -41,7 +41,12 @@ fn a_program_allows_what_the_rules_allow() {
     let attached = attach(&group, &rules);
     let script = |script: &str| {
         let script = format!("echo $$ > {}/cgroup.procs || exit 9; {script}", group.display());
-        Command::new("sh").args(["-c", &script]).stderr(std::process::Stdio::null()).status().unwrap().success()
+        Command::new("sh")
+            .args(["-c", &script])
+            .stderr(std::process::Stdio::null())
+            .status()
+            .unwrap()
+            .success()
     };
     let found = ["true < /dev/null", "true < /dev/zero", "true > /dev/zero", "true < /dev/full"].map(script);
     fs::remove_dir(&group).unwrap();

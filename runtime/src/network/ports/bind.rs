@@ -254,7 +254,8 @@ mod tests {
         let error = std::net::TcpStream::connect(address).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         assert!(TcpListener::bind(address).is_err());
-        assert!(check(&[wish((address.port(), address.port()), Protocol::Tcp)]).is_err());
+        let error = check(&[wish((address.port(), address.port()), Protocol::Tcp)]).unwrap_err();
+        assert_eq!(error.holder.map(|h| h.pid), i32::try_from(std::process::id()).ok());
     }
 
     #[test]

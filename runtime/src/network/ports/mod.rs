@@ -27,6 +27,7 @@ use crate::spec::{PortSpec, Protocol};
 use crate::sys::netns::Worker;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// Publishes ports of one stack.
@@ -41,11 +42,17 @@ pub struct Publisher {
 pub struct Publishing {
     ports: Vec<PublishedPort>,
     tasks: Vec<JoinHandle<()>>,
+    look: Arc<Notify>,
 }
 
 impl Publishing {
     pub fn ports(&self) -> &[PublishedPort] {
         &self.ports
+    }
+
+    /// Something may listen inside now: looks at once.
+    pub fn refresh(&self) {
+        self.look.notify_waiters();
     }
 
     /// Ends it and waits until the ports are free.
@@ -74,12 +81,13 @@ impl Publisher {
         let wishes = ports.to_vec();
         let bound = self.host.run(move || Ok(bind::bind_all(&wishes))).await;
         let bound = bound.map_err(|e| EngineError::new(crate::engine::ErrorKind::Other, format!("failed to publish ports: {e}")))??;
-        let mut publishing = Publishing { ports: Vec::new(), tasks: Vec::new() };
+        let look = Arc::new(Notify::new());
+        let mut publishing = Publishing { ports: Vec::new(), tasks: Vec::new(), look: look.clone() };
         for one in bound {
             publishing.ports.extend(one.published());
             let target = SocketAddr::new(target, one.spec.target);
             let task = match one.spec.protocol {
-                Protocol::Tcp => tokio::spawn(tcp::forward(one.sockets, target, table.clone(), self.stack.clone())),
+                Protocol::Tcp => tokio::spawn(tcp::forward(one.sockets, target, table.clone(), self.stack.clone(), look.clone())),
                 Protocol::Udp => tokio::spawn(udp::forward(one.sockets, target, self.stack.clone())),
             };
             publishing.tasks.push(task);

@@ -2,6 +2,8 @@
 //!
 //! Each direction has a pipe: the kernel moves pages from a socket into it and out to the
 //! other socket. The end of one direction is passed on as such, and the other goes on.
+//! Moving into a connection that has ended raises SIGPIPE, which a Rust program ignores
+//! unless it is told otherwise: whoever runs this must leave it so.
 
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown, sockopt};

@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 const BACKLOG: i32 = 4096;
@@ -21,11 +22,17 @@ const BACKLOG: i32 = 4096;
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Runs until it is aborted; connections in progress end with it.
-pub(super) async fn forward(sockets: Vec<(SocketAddr, OwnedFd)>, target: SocketAddr, table: Arc<ListenTable>, stack: Arc<Worker>) {
+pub(super) async fn forward(
+    sockets: Vec<(SocketAddr, OwnedFd)>,
+    target: SocketAddr,
+    table: Arc<ListenTable>,
+    stack: Arc<Worker>,
+    look: Arc<Notify>,
+) {
     let sockets: Vec<OwnedFd> = sockets.into_iter().map(|(_, socket)| socket).collect();
     let mut connections = JoinSet::new();
     loop {
-        until_answering(&table, target.port()).await;
+        until_answering(&table, target.port(), &look).await;
         let listeners = match sockets.iter().map(listener).collect::<io::Result<Vec<_>>>() {
             Ok(listeners) => listeners,
             Err(error) => {
@@ -40,8 +47,9 @@ pub(super) async fn forward(sockets: Vec<(SocketAddr, OwnedFd)>, target: SocketA
     }
 }
 
-/// Looks often at first, when the program is starting, then twenty times a second.
-async fn until_answering(table: &ListenTable, port: u16) {
+/// Looks often at first, when the program is starting, then twenty times a second, and
+/// whenever somebody knows better.
+async fn until_answering(table: &ListenTable, port: u16, look: &Notify) {
     let since = Instant::now();
     while !table.answers(port) {
         let pause = match since.elapsed().as_secs() {
@@ -49,7 +57,8 @@ async fn until_answering(table: &ListenTable, port: u16) {
             1..=9 => 15,
             _ => 50,
         };
-        tokio::time::sleep(Duration::from_millis(pause)).await;
+        // Whichever comes first: the time, or the hint.
+        drop(tokio::time::timeout(Duration::from_millis(pause), look.notified()).await);
     }
 }
 
@@ -98,7 +107,14 @@ async fn accept_any(listeners: &[TcpListener]) -> TcpStream {
             [] => std::future::pending().await,
         };
         match accepted {
-            Ok((stream, _)) => return stream,
+            Ok((stream, _)) => {
+                // The listener's own flag is cleared, and inherited: a connection that fades after the end of the
+                // service would keep the port from the next one for a minute.
+                if let Err(error) = rustix::net::sockopt::set_socket_reuseaddr(&stream, true) {
+                    tracing::debug!(%error, "a fading connection may keep its port");
+                }
+                return stream;
+            }
             Err(error) => {
                 // Out of descriptors, most likely: wait for some to be closed.
                 tracing::debug!(%error, "a connection could not be accepted");

@@ -1,0 +1,175 @@
+//! The life of one run: launched, ended, waited for or settled; or found running.
+
+use super::Keeper;
+use crate::host::record::Supervision;
+use crate::supervise::health::HealthMachine;
+use crate::supervise::launch::{self, Run};
+use crate::supervise::life::{Action, Event};
+use crate::supervise::protocol::What;
+use stack_runtime::engine::Result;
+use stack_runtime::observed::Exit;
+use stack_runtime::spec::RestartSpec;
+use stack_runtime::{cgroup, monitor};
+use std::time::{Duration, Instant};
+
+impl Keeper {
+    pub(super) async fn launch(&mut self) -> Result<()> {
+        self.attempt_at = None;
+        self.supervision =
+            Supervision { restarts: self.supervision.restarts.clone(), is_up: true, ..Default::default() };
+        self.save();
+        self.show();
+        match launch::launch(&self.stack, &self.dir, &self.record).await {
+            Ok((run, connected)) => {
+                self.supervision.addresses = connected.addresses;
+                self.supervision.published = connected.published;
+                self.supervision.warnings = connected.warnings;
+                self.started(run);
+                Ok(())
+            }
+            Err(failure) => {
+                self.not_started(&failure).await;
+                Err(failure.error)
+            }
+        }
+    }
+
+    pub(super) fn started(&mut self, run: Run) {
+        self.step(Event::Started);
+        let earlier = self.dir.health().unwrap_or_default();
+        self.health =
+            self.record.spec.health.clone().map(|spec| HealthMachine::start(spec, earlier, run.started));
+        self.run = Some(run);
+        self.exit = None;
+        self.save();
+        self.save_health();
+        self.tell(What::Started);
+        for warning in &self.supervision.warnings {
+            self.tell(What::Warning(warning.clone()));
+        }
+    }
+
+    pub(super) async fn not_started(&mut self, failure: &launch::StartError) {
+        self.step(Event::StartFailed);
+        let exit = Exit {
+            code: Some(failure.code),
+            error: Some(failure.error.message.clone()),
+            finished_at: jiff::Timestamp::now().to_string(),
+            ..Default::default()
+        };
+        self.supervision.failure = Some(exit.clone());
+        self.exit = Some(exit);
+        self.release().await;
+        self.settle().await;
+    }
+
+    /// The monitor is gone: its last word is on disk, or nobody knows.
+    pub(super) async fn ended(&mut self) {
+        let written = monitor::read_exit(self.dir.path()).ok().flatten();
+        if let (None, Some(run)) = (&written, &self.run) {
+            // The monitor was killed: nothing may run unwatched.
+            run.init.kill();
+            drop(cgroup::kill(&self.cgroup()));
+        }
+        let run = self.run.take();
+        let exit = written.unwrap_or_else(|| unseen(run.as_ref(), self.exit.take()));
+        self.exit = Some(exit.clone());
+        self.kill_at = None;
+        self.release().await;
+        let policy = if self.record.spec.auto_remove { RestartSpec::No } else { self.record.spec.restart };
+        let delay = self.supervision.restarts.after_exit(policy, exit.code, up_for(&exit));
+        let action = self.step(Event::Exited(delay));
+        self.tell(What::Exited(exit));
+        match action {
+            Action::Wait(delay) => self.wait_for_attempt(delay),
+            _ => self.settle().await,
+        }
+        for answer in self.stopping.drain(..) {
+            drop(answer.send(Ok(())));
+        }
+    }
+
+    /// What it held goes back: addresses, ports, the control group.
+    pub(super) async fn release(&mut self) {
+        self.cancel_probe();
+        self.health = None;
+        if self.record.spec.health.is_some() {
+            self.health_ended();
+        }
+        self.stack.network.disconnect(&self.record.id).await;
+        self.supervision.published.clear();
+        self.supervision.addresses.clear();
+        self.supervision.is_paused = false;
+        let group = self.cgroup();
+        let removed = tokio::task::spawn_blocking(move || cgroup::remove(&group)).await;
+        if let Ok(Err(e)) = removed {
+            tracing::warn!(container = self.record.spec.name, "control group left behind: {e}");
+        }
+    }
+
+    pub(super) fn wait_for_attempt(&mut self, delay: Duration) {
+        self.attempt_at = Some(Instant::now() + delay);
+        self.supervision.is_up = false;
+        self.supervision.is_waiting = true;
+        self.save();
+        self.tell(What::Restarting { attempt: self.supervision.restarts.count, delay });
+    }
+
+    pub(super) async fn settle(&mut self) {
+        self.attempt_at = None;
+        self.supervision.is_up = false;
+        self.supervision.is_waiting = false;
+        self.save();
+        self.show();
+        if self.record.spec.auto_remove
+            && let Err(e) = self.remove(true).await
+        {
+            tracing::warn!(container = self.record.spec.name, "{e}");
+        }
+        self.stack.changed.notify_one();
+    }
+
+    pub(super) async fn adopt(&mut self) {
+        let Some(run) = &self.run else { return };
+        let known = self.dir.health().unwrap_or_default();
+        let health = self.record.spec.health.clone();
+        let started = run.started;
+        self.health = health.map(|spec| HealthMachine::adopt(spec, known, started, Instant::now()));
+        if self.supervision.is_paused
+            && let Some(health) = &mut self.health
+        {
+            health.suspend();
+        }
+        let pid = run.init.pid();
+        match launch::reconnect(&self.stack, &self.dir, &self.record, pid).await {
+            Ok(connected) => {
+                self.supervision.addresses = connected.addresses;
+                self.supervision.published = connected.published;
+            }
+            Err(e) => tracing::warn!(container = self.record.spec.name, "its network is not back: {e}"),
+        }
+        self.supervision.is_up = true;
+        self.supervision.is_waiting = false;
+        self.save();
+    }
+}
+
+/// An end that was not written down.
+fn unseen(run: Option<&Run>, known: Option<Exit>) -> Exit {
+    match run {
+        Some(run) => Exit {
+            started_at: run.record.started_at.clone(),
+            finished_at: jiff::Timestamp::now().to_string(),
+            ..Default::default()
+        },
+        None => known.unwrap_or_default(),
+    }
+}
+
+fn up_for(exit: &Exit) -> Duration {
+    let parse = |text: &str| text.parse::<jiff::Timestamp>().ok();
+    let (Some(from), Some(to)) = (parse(&exit.started_at), parse(&exit.finished_at)) else {
+        return Duration::ZERO;
+    };
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}
