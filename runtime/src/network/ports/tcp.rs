@@ -112,8 +112,11 @@ async fn accept_any(listeners: &[TcpListener]) -> TcpStream {
         };
         match accepted {
             Ok((stream, _)) => {
-                // What is left of it in TIME_WAIT must not keep the port from the next start.
-                let _ = set_socket_reuseaddr(&stream, true);
+                // The listener's own flag is cleared, and inherited: a connection that fades after the end of the
+                // service would keep the port from the next one for a minute.
+                if let Err(error) = set_socket_reuseaddr(&stream, true) {
+                    tracing::debug!(%error, "a fading connection may keep its port");
+                }
                 return stream;
             }
             Err(error) => {
