@@ -117,7 +117,7 @@ fn supervisors(world: &World) -> Vec<i32> {
 /// The same command as ever gives the same stack as ever; a `run` that was cut off removes itself.
 fn converge(project: &Project<'_>, what: &str) {
     let ran = project.stack(&["up", "-d"]);
-    assert!(ran.status.success(), "{what}: {ran}");
+    assert!(ran.status.success(), "{what}: {ran}\n{}", files(project));
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let found = containers(project);
@@ -138,7 +138,8 @@ fn converge(project: &Project<'_>, what: &str) {
 /// What is written about the containers, for whoever has to find out.
 fn files(project: &Project<'_>) -> String {
     let folder = project.world.home.join("stacks").join(&project.name).join("containers");
-    let mut text = String::new();
+    let log = project.world.home.join("run").join(&project.name).join("supervisor.log");
+    let mut text = std::fs::read_to_string(log).unwrap_or_default();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         for name in ["supervision.json", "run.json", "exit.json"] {
             let read = std::fs::read_to_string(entry.path().join(name));

@@ -166,11 +166,12 @@ pub async fn converge(context: &Context, project: Project, intent: Up) -> Result
 /// Under the project's lock: plan, look at the ports, apply.
 async fn raise(context: &Context, scene: &Scene, intent: Up) -> Result<Report> {
     let intent = Intent::Up(intent);
-    let plan = context.plan(scene, &intent)?;
-    if plan.is_empty() || context.dry_run {
+    if context.dry_run {
+        let plan = context.plan(scene, &intent)?;
         return context.apply(scene, &plan).await;
     }
     context.may_change()?;
+    // Also when nothing seems to be missing: a command that was cut off may have left a stop on its way.
     let _lock = context.lock(&scene.project.name).await?;
     // What another command did while we waited counts.
     let scene = context.observe(scene.project.clone(), true).await?;

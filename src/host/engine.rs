@@ -86,6 +86,9 @@ impl HostEngine {
     /// running: its stops, its half-made directories, its one-offs that nobody will start. For commands that change
     /// the stack, under the project's lock, before they observe it.
     pub async fn finish_cut_off(&self, project: &str) -> Result<()> {
+        if self.running_client(project).await?.is_some() {
+            self.tell(project, Request::Settle).await?;
+        }
         let ids =
             record::container_ids(&self.home, project).map_err(|e| failed("find the containers", &e))?;
         let of = |id: &String| record::ContainerDir::new(&self.home, project, id);

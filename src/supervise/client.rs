@@ -315,11 +315,29 @@ async fn spawn(program: &Path, home: &Home, project: &str) -> Result<()> {
     }
 }
 
+/// Opens a file of the run directory, and makes both where they are missing: a supervisor that ends removes them at
+/// the same time.
+pub(super) fn create_in_run(
+    home: &Home,
+    project: &str,
+    name: &str,
+    options: &mut std::fs::OpenOptions,
+) -> io::Result<File> {
+    const ATTEMPTS: u32 = 100;
+    let run = home.run_of(project);
+    for _ in 1..ATTEMPTS {
+        std::fs::create_dir_all(&run)?;
+        match options.create(true).open(run.join(name)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
+        }
+    }
+    options.open(run.join(name))
+}
+
 fn command(program: &Path, home: &Home, project: &str) -> io::Result<tokio::process::Command> {
     home.prepare()?;
-    let run = home.run_of(project);
-    std::fs::create_dir_all(&run)?;
-    let log = File::options().create(true).append(true).open(run.join("supervisor.log"))?;
+    let log = create_in_run(home, project, "supervisor.log", File::options().append(true))?;
     let mut command = tokio::process::Command::new(program);
     command.arg0("stack").args(["__supervise", project]).current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use tokio::sync::broadcast::error::RecvError;
 
 /// Serves one connection. The lease keeps the supervisor alive as long.
-pub(super) async fn serve(stack: Arc<Stack>, wire: Wire, _lease: Lease) {
+pub(super) async fn serve(stack: Arc<Stack>, wire: Wire, lease: Lease) {
     let Wire { sender, mut receiver } = wire;
     loop {
         let (request, fds) = match receiver.receive::<Request>().await {
@@ -31,6 +31,7 @@ pub(super) async fn serve(stack: Arc<Stack>, wire: Wire, _lease: Lease) {
                 return;
             }
         };
+        tracing::debug!(client = lease.number(), ?request);
         let answering = answer(&stack, &sender, request.clone(), fds);
         if request.has_effect() {
             // Done to its end, also when the asker is gone: the next one finds it done, not half done.

@@ -10,7 +10,7 @@
 //! It ends by itself when nothing runs and nobody is connected, and takes these files, the stack's network and its
 //! launcher along. Killed, it leaves everything: its launcher starts the next one, or the next command does.
 
-use super::client::{READY, ShortPath, socket_path};
+use super::client::{READY, ShortPath, create_in_run, socket_path};
 use super::protocol::What;
 use super::stack::Stack;
 use super::wire::Wire;
@@ -27,7 +27,6 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,6 +38,7 @@ const WORKERS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a fresh one waits for whoever started it.
 const FIRST_CLIENT: Duration = Duration::from_secs(5);
+const LOCK: &str = "supervisor.lock";
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Whether a supervisor of the project runs, from its file and `/proc`.
@@ -125,10 +125,9 @@ fn supervise(home: &Home, project: &str, patience: Duration) -> io::Result<()> {
 
 /// The lock of the one supervisor, or `None` when another one answers.
 async fn only_one(home: &Home, project: &str) -> io::Result<Option<File>> {
-    let path = home.run_of(project).join("supervisor.lock");
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
-        if let Some(lock) = try_lock(&path)? {
+        if let Some(lock) = try_lock(home, project)? {
             return Ok(Some(lock));
         }
         if Client::connect(home, project).await.is_ok_and(|client| client.is_some()) {
@@ -140,11 +139,9 @@ async fn only_one(home: &Home, project: &str) -> io::Result<Option<File>> {
 }
 
 /// The last supervisor removed the file on its way out: only a lock on the file that is there now counts.
-fn try_lock(path: &Path) -> io::Result<Option<File>> {
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir)?;
-    }
-    let file = File::options().create(true).truncate(false).write(true).open(path)?;
+fn try_lock(home: &Home, project: &str) -> io::Result<Option<File>> {
+    let file = create_in_run(home, project, LOCK, File::options().write(true))?;
+    let path = home.run_of(project).join(LOCK);
     match file.try_lock() {
         Err(fs::TryLockError::WouldBlock) => return Ok(None),
         Err(fs::TryLockError::Error(e)) => return Err(e),
@@ -286,7 +283,7 @@ async fn close(stack: &Stack) {
     }
     stack.network.close().await;
     end_launcher(stack).await;
-    for name in ["supervisor.log", "supervisor.lock"] {
+    for name in ["supervisor.log", LOCK] {
         let _ = fs::remove_file(run.join(name));
     }
     let _ = fs::remove_dir(&run);

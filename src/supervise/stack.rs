@@ -192,8 +192,15 @@ impl Stack {
     }
 }
 
+impl Lease {
+    pub(super) fn number(&self) -> u64 {
+        self.1
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
+        tracing::debug!(client = self.1, "gone");
         self.0.inner().clients.remove(&self.1);
         self.0.changed.notify_one();
     }
