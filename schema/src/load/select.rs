@@ -73,11 +73,9 @@ fn closure<'t>(services: &'t Map, enabled: &'t [String], named: &'t [String]) ->
 pub(super) fn split(tree: &mut Node, selection: &Selection, keep_resources: bool) -> Map {
     let mut disabled = Map::default();
     if let Some(services) = tree.get_mut("services").and_then(Node::as_map_mut) {
-        let keys: Vec<String> = services
-            .keys()
-            .filter(|key| !selection.services.iter().any(|s| s == key))
-            .map(str::to_owned)
-            .collect();
+        let kept: HashSet<&str> = selection.services.iter().map(String::as_str).collect();
+        let keys: Vec<String> =
+            services.keys().filter(|key| !kept.contains(key)).map(str::to_owned).collect();
         for key in keys {
             if let Some(entry) = services.remove(&key) {
                 disabled.insert(key, entry);
