@@ -18,7 +18,7 @@ use stack_schema::load::{LoadRequest, Loaded, is_project_name, load, normalise_n
 use stack_schema::project::Project;
 use stack_schema::source::Disk;
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// See the module.
 pub struct Context {
@@ -29,6 +29,36 @@ pub struct Context {
     place: Place,
     parallel: Option<i64>,
     all_resources: bool,
+    hushed: OnceLock<Hushed>,
+}
+
+/// What a `--quiet…` flag keeps from the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hushed {
+    /// Progress of layers.
+    Parts,
+    /// All progress.
+    All,
+}
+
+/// Passes on what is not hushed.
+struct Filter<'a> {
+    ui: &'a Ui,
+    hushed: Option<Hushed>,
+}
+
+impl Sink for Filter<'_> {
+    fn emit(&self, event: Event) {
+        let is_hushed = match (self.hushed, &event) {
+            (None, _) | (_, Event::Message { .. }) => false,
+            (Some(Hushed::All), _) => true,
+            (Some(Hushed::Parts), Event::Progress(progress)) => progress.parent.is_some(),
+            (Some(Hushed::Parts), _) => false,
+        };
+        if !is_hushed {
+            self.ui.emit(event);
+        }
+    }
 }
 
 /// A project and what there is of it.
@@ -52,7 +82,13 @@ impl Context {
             place,
             parallel,
             all_resources: global.all_resources,
+            hushed: OnceLock::new(),
         })
+    }
+
+    /// From now on less is shown; the first wish counts.
+    pub fn hush(&self, hushed: Hushed) {
+        let _ = self.hushed.set(hushed);
     }
 
     pub fn engine(&self) -> HostEngine {
@@ -221,12 +257,13 @@ impl Context {
             self.may_change()?;
         }
         let images = super::image::Local::new(self);
+        let events = Filter { ui: &self.ui, hushed: self.hushed.get().copied() };
         let world = World {
             engine: &scene.engine,
             images: &images,
             project: &scene.project,
             observed: &scene.observed,
-            events: self.ui.as_ref(),
+            events: &events,
             parallel: self.parallel(),
         };
         let report = tokio::select! {

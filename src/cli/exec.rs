@@ -6,6 +6,7 @@ use crate::failure::{Failure, Result, failed};
 use crate::plan::label::Labelled;
 use crate::supervise::Exec;
 use rustix::termios::{Winsize, tcsetwinsize};
+use stack_runtime::engine::{EngineError, ErrorKind};
 use stack_runtime::observed::{ContainerObserved, State};
 use stack_runtime::spec::ExecSpec;
 use std::io::{IsTerminal, Read, Write};
@@ -67,8 +68,20 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     }
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-    let exec = client.exec(&container.id, &spec, streams, size).await?;
+    let exec = client.exec(&container.id, &spec, streams, size).await.map_err(refused)?;
     exit(attend(exec).await?)
+}
+
+/// A shell's codes for a program that is not there (127) or may not be executed (126).
+fn refused(error: EngineError) -> Failure {
+    let is_about_program =
+        error.message.contains("failed to execute") || error.kind == ErrorKind::NoSuchProgram;
+    let code = match (is_about_program, error.message.contains("not found")) {
+        (true, true) => 127,
+        (true, false) => 126,
+        (false, _) => 1,
+    };
+    Failure::from(error).exit_code(code)
 }
 
 /// The process's code becomes ours.

@@ -35,7 +35,7 @@ use crate::failure::{Failure, Result};
 use crate::ui::Ui;
 use args::{Cli, Verb};
 use clap::Parser;
-pub use context::{Context, Scene};
+pub use context::{Context, Hushed, Scene};
 use std::ffi::OsString;
 use std::process::ExitCode;
 

@@ -41,7 +41,7 @@ fn starting<'a>(scene: &'a Scene, plan: &Plan) -> Vec<&'a Service> {
     for (_, step) in plan.steps() {
         match &step.action {
             Action::Create(creation) if creation.one_off.is_none() => {
-                drop(keys.insert(creation.service.key.clone()))
+                keys.insert(creation.service.key.clone());
             }
             Action::Start { container: Target::Existing { id, .. } } => {
                 let known = scene.observed.containers.iter().find(|c| c.id == *id);

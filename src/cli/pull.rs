@@ -1,7 +1,7 @@
 //! `stack pull` and `stack push`.
 
 use super::image::{Local, push_one};
-use super::{Context, Scene};
+use super::{Context, Hushed, Scene};
 use crate::event::{Event, Sink};
 use crate::failure::Result;
 use crate::plan::intent::{self, Intent};
@@ -44,6 +44,9 @@ pub(super) struct PushArgs {
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
+    if args.quiet {
+        context.hush(Hushed::Parts);
+    }
     let scene = context.scene(&args.services).await?;
     let intent = intent::Pull {
         services: args.services,

@@ -35,7 +35,7 @@ async fn with_evidence(
     mut failure: Failure,
     container: &ContainerObserved,
 ) -> Failure {
-    if let Some(ending) = ending(&container.state) {
+    if let Some(ending) = ending(&container.state).filter(|ending| !failure.message.contains(ending)) {
         failure = failure.evidence(ending);
     }
     if failure.kind == Kind::Service {

@@ -3,7 +3,7 @@
 //! A container of which the command line is killed goes on; with `--rm` its supervisor removes it when it ends.
 
 use super::terminal::{Raw, size};
-use super::{Context, Scene};
+use super::{Context, Hushed, Scene};
 use crate::failure::{Failure, Kind, Result, failed};
 use crate::plan::intent::{Building, Intent, Run, Up};
 use crate::plan::step::OneOff;
@@ -102,6 +102,11 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     if args.service_ports && !args.publish.is_empty() {
         return Err(Failure::usage("--service-ports and --publish are incompatible"));
+    }
+    if args.quiet {
+        context.hush(Hushed::All);
+    } else if args.quiet_pull {
+        context.hush(Hushed::Parts);
     }
     let tty = !args.detach && super::exec::wants_terminal(args.no_tty || !std::io::stdin().is_terminal())?;
     let scene = context.scene(std::slice::from_ref(&args.service)).await?;

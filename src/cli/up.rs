@@ -1,7 +1,7 @@
 //! `stack up` and `stack create`.
 
 use super::attach::{Attached, Ending};
-use super::{Context, Scene, ports};
+use super::{Context, Hushed, Scene, ports};
 use crate::apply::Report;
 use crate::failure::{Failure, Kind, Result};
 use crate::find::is_true;
@@ -119,6 +119,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     args.check()?;
+    args.shared.hush(context);
     let scene = context.scene(&args.shared.services).await?;
     let intent = args.intent(context)?;
     let attaches = !(args.detaches() || args.no_start || context.dry_run);
@@ -147,6 +148,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
 
 pub(super) async fn create(args: CreateArgs, context: &Context) -> Result<()> {
     args.shared.check()?;
+    args.shared.hush(context);
     let scene = context.scene(&args.shared.services).await?;
     let intent = Up { start: false, ..args.shared.intent()? };
     raise(context, &scene, intent).await.map(drop)
@@ -191,6 +193,12 @@ pub(super) async fn within<T>(seconds: Option<u64>, work: impl Future<Output = R
 }
 
 impl Shared {
+    fn hush(&self, context: &Context) {
+        if self.quiet_pull {
+            context.hush(Hushed::Parts);
+        }
+    }
+
     fn check(&self) -> Result<()> {
         if self.build && self.no_build {
             return Err(Failure::usage("--build and --no-build are incompatible"));

@@ -97,6 +97,14 @@ impl ContainerDir {
         home::replace_json(&self.0.join("supervision.json"), supervision)
     }
 
+    /// The next run begins: nothing is known of it yet.
+    pub fn forget_run(&self) -> io::Result<()> {
+        ["run.json", "exit.json"].iter().try_for_each(|name| match std::fs::remove_file(self.0.join(name)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        })
+    }
+
     pub fn health(&self) -> io::Result<Health> {
         Ok(home::read_json(&self.0.join("health.json"))?.unwrap_or_default())
     }

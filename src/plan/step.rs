@@ -298,9 +298,7 @@ impl Plan {
             Action::RemoveImage { reference } => format!("remove image {reference}"),
             Action::Create(c) if c.temporary.is_some() => format!("replace {}", self.short(&c.name)),
             Action::Create(c) => format!("create {}", self.short(&c.name)),
-            Action::Rename { container, name } => {
-                format!("rename {} to {}", short(container), self.short(name))
-            }
+            Action::Rename { name, .. } => format!("rename {}", self.short(name)),
             Action::Start { container } => format!("start {}", short(container)),
             Action::Wait { service, until, .. } => format!("wait for {service} {until}"),
             Action::Stop { container, .. } => format!("stop {}", short(container)),

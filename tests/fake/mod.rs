@@ -267,8 +267,7 @@ impl Engine for Fake {
 
     async fn signal(&self, _: &str, id: &str, signal: &str) -> Result<()> {
         let name = named(&self.state(), id)?;
-        self.effect(format!("signal {name} {signal}"))?;
-        Ok(())
+        self.effect(format!("signal {name} {signal}")).map(drop)
     }
 
     async fn remove(&self, _: &str, id: &str, volumes: bool) -> Result<()> {
