@@ -17,7 +17,9 @@ pub enum Outcome<T, E> {
     Done(T),
     Failed(E),
     /// Never started, or dropped while it ran, because that node failed.
-    Skipped { because: usize },
+    Skipped {
+        because: usize,
+    },
 }
 
 impl<T, E> Outcome<T, E> {

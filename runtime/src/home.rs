@@ -7,11 +7,14 @@
 //! |---|---|---|
 //! | `data/format` | whoever first makes the home | everyone: refuses another major |
 //! | `data/store/blobs/sha256/HEX` | image pull, load, build | image, snapshot |
-//! | `data/store/images/ENCODED.json` | image tag, pull, build, load | everyone |
-//! | `data/store/snapshots/HEX/{fs,meta.json}` | snapshot commit | container, build |
-//! | `data/store/tmp/` | blobs and snapshots being made; swept when older than a day | - |
+//! | `data/store/images/HEX.json` | image pull, build, load: one per image id | everyone |
+//! | `data/store/references/ENCODED.json` | image tag, pull, build, load: one per name | everyone |
+//! | `data/store/snapshots/HEX/{fs,meta.json,blob.json}` | snapshot commit, unpack | container, build |
+//! | `data/store/tmp/` | blobs and snapshots being made, partial downloads; swept by prune | - |
+//! | `data/store/locks/` | flock: `gc` (shared by whoever makes something), one per blob and chain being made | - |
 //! | `data/build/` | builder: cache records, cache mounts | builder |
 //! | `data/volumes/NAME/{volume.json,_data/}` | volume | container |
+//! | `data/volumes/NAME/.copying` | container's init, while the image's content comes in | the next such init |
 //! | `data/networks/{NAME.json,.lock}` | network create | network, planner |
 //! | `data/stacks/PROJECT/lock` | flock: one changing command per project at a time | - |
 //! | `data/stacks/PROJECT/names/NAME` | create, rename: a link to the id | create |
@@ -51,8 +54,7 @@ impl Home {
     /// From the environment as described above. Nothing is created yet.
     pub fn from_env() -> Self {
         if let Some(home) = std::env::var_os("STACK_HOME").filter(|v| !v.is_empty()) {
-            let data =
-                std::path::absolute(PathBuf::from(home)).unwrap_or_else(|_| PathBuf::from("/var/lib/stack"));
+            let data = std::path::absolute(PathBuf::from(home)).unwrap_or_else(|_| PathBuf::from("/var/lib/stack"));
             return Self { run: data.join("run"), data };
         }
         if nix::unistd::geteuid().is_root() {
@@ -60,10 +62,8 @@ impl Home {
         }
         let user_home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
         let uid = nix::unistd::geteuid();
-        let data =
-            std::env::var_os("XDG_DATA_HOME").map_or_else(|| user_home.join(".local/share"), PathBuf::from);
-        let run = std::env::var_os("XDG_RUNTIME_DIR")
-            .map_or_else(|| PathBuf::from(format!("/run/user/{uid}")), PathBuf::from);
+        let data = std::env::var_os("XDG_DATA_HOME").map_or_else(|| user_home.join(".local/share"), PathBuf::from);
+        let run = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| PathBuf::from(format!("/run/user/{uid}")), PathBuf::from);
         Self { data: data.join("stack"), run: run.join("stack") }
     }
 
@@ -77,8 +77,7 @@ impl Home {
             Ok(text) if text.trim() == FORMAT => {}
             Ok(text) => {
                 let found = text.trim();
-                let message =
-                    format!("{} has format {found}, this stack reads format {FORMAT}", self.data.display());
+                let message = format!("{} has format {found}, this stack reads format {FORMAT}", self.data.display());
                 return Err(io::Error::new(io::ErrorKind::InvalidData, message));
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {

@@ -7,15 +7,15 @@
 
 use crate::home::{self, Home};
 use crate::observed::VolumeObserved;
-use crate::spec::VolumeSpec;
 use crate::snapshot::tree::{self, Attributes};
+use crate::spec::VolumeSpec;
 use rustix::fs::{self, AtFlags, FileType, Mode, Stat};
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The directory that is mounted.
 pub fn data_dir(home: &Home, name: &str) -> PathBuf {
@@ -55,7 +55,9 @@ pub fn list(home: &Home) -> io::Result<Vec<VolumeObserved>> {
     };
     let mut volumes = Vec::new();
     for entry in entries {
-        volumes.extend(home::read_json::<VolumeObserved>(&entry?.path().join("volume.json")).or_else(not_a_directory)?);
+        volumes.extend(
+            home::read_json::<VolumeObserved>(&entry?.path().join("volume.json")).or_else(not_a_directory)?,
+        );
     }
     volumes.sort_by(|a: &VolumeObserved, b| a.name.cmp(&b.name));
     Ok(volumes)
@@ -146,7 +148,13 @@ impl Copier {
         Ok(())
     }
 
-    fn entry(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> io::Result<()> {
+    fn entry(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        name: &CStr,
+        stat: &Stat,
+    ) -> io::Result<()> {
         match tree::kind(stat) {
             FileType::Directory => self.directory(from, to, name, stat),
             FileType::Socket => Ok(()),
@@ -156,7 +164,13 @@ impl Copier {
         }
     }
 
-    fn directory(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> io::Result<()> {
+    fn directory(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        name: &CStr,
+        stat: &Stat,
+    ) -> io::Result<()> {
         fs::mkdirat(to, name, Mode::RWXU)?;
         let (source, target) = (tree::open_directory(from, name)?, tree::open_directory(to, name)?);
         // Overlayfs gives files of different layers different devices, but directories its own.
@@ -241,7 +255,7 @@ mod tests {
         assert_eq!(anonymous_name().len(), 64);
     }
 
-    fn copy(from: &std::path::Path, to: &std::path::Path) -> io::Result<bool> {
+    fn copy(from: &Path, to: &Path) -> io::Result<bool> {
         copy_tree(File::open(from)?.as_fd(), File::open(to)?.as_fd())
     }
 
@@ -263,7 +277,7 @@ mod tests {
         let (file, link) = (to.join("sub/file").metadata().unwrap(), to.join("zlink").metadata().unwrap());
         assert_eq!((file.ino(), file.mode() & 0o7777), (link.ino(), 0o640));
         assert_eq!(file.mtime(), from.join("sub/file").metadata().unwrap().mtime());
-        assert_eq!(std::fs::read_link(to.join("link")).unwrap(), std::path::Path::new("/etc/passwd"));
+        assert_eq!(std::fs::read_link(to.join("link")).unwrap(), Path::new("/etc/passwd"));
         assert_eq!(to.metadata().unwrap().mode() & 0o7777, 0o1777);
         let mut value = [0; 8];
         assert_eq!(rustix::fs::getxattr(to.join("sub"), "user.k", &mut value[..]).unwrap(), 1);

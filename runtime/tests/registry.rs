@@ -1,6 +1,8 @@
 //! Pull and push against a real registry server and against misbehaving ones, on loopback in
 //! a network namespace of each test's own.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::http::{Answer, Request, cutting_proxy, serve};
@@ -12,7 +14,9 @@ use stack_runtime::image::pull::{pull, resolve_digest};
 use stack_runtime::image::push::push;
 use stack_runtime::image::tar_read::Entry;
 use stack_runtime::image::tar_write::Writer;
-use stack_runtime::image::{Digest, Error, ImageConfig, Phase, Platform, Progress, Reference, Store, fixture};
+use stack_runtime::image::{
+    Digest, Error, ImageConfig, Phase, Platform, Progress, Reference, Store, fixture,
+};
 use stack_runtime::snapshot::{self, Working};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -43,7 +47,9 @@ fn stores() -> (tempfile::TempDir, Store, Store) {
 
 /// An image of two layers: one loaded, one built here.
 fn two_layers(store: &Store, name: &str) -> Digest {
-    let archive = fixture::docker_archive(&["base:1"], ImageConfig::default(), &[layer("big", &noise(3_000_000))]).unwrap();
+    let archive =
+        fixture::docker_archive(&["base:1"], ImageConfig::default(), &[layer("big", &noise(3_000_000))])
+            .unwrap();
     load(store, &archive[..]).unwrap();
     let base = store.image("base:1").unwrap().unwrap();
     let working = Working::temporary(store, &base.chain_id).unwrap();
@@ -88,7 +94,8 @@ fn what_is_pushed_can_be_pulled() {
         to.tag(&id, &reference(&server.name("other:2"))).unwrap();
         assert_eq!(push(&to, &reference(&server.name("other:2")), &silent).await.unwrap(), digest);
         // A tag that moves leaves the old image dangling.
-        let archive = fixture::docker_archive(&[&name], ImageConfig::default(), &[layer("new", b"new")]).unwrap();
+        let archive =
+            fixture::docker_archive(&[&name], ImageConfig::default(), &[layer("new", b"new")]).unwrap();
         load(&from, &archive[..]).unwrap();
         push(&from, &reference(&name), &silent).await.unwrap();
         assert_ne!(pull(&to, &reference(&name), None, &silent).await.unwrap().id, id);
@@ -113,7 +120,11 @@ fn concurrent_pulls_share() {
         let id = two_layers(&from, &name);
         push(&from, &reference(&name), &silent).await.unwrap();
         let r = reference(&name);
-        let (a, b, c) = tokio::join!(pull(&to, &r, None, &silent), pull(&to, &r, None, &silent), pull(&to, &r, None, &silent));
+        let (a, b, c) = tokio::join!(
+            pull(&to, &r, None, &silent),
+            pull(&to, &r, None, &silent),
+            pull(&to, &r, None, &silent)
+        );
         assert_eq!([a.unwrap().id, b.unwrap().id, c.unwrap().id], [id.clone(), id.clone(), id]);
         assert_eq!(std::fs::read_dir(to.tmp()).unwrap().count(), 0);
     });
@@ -201,7 +212,11 @@ fn damaged_blobs_are_refused() {
         // A manifest that is not what its digest says.
         let manifest = to.image(&name).unwrap().unwrap().manifest_digest.unwrap();
         let text = std::fs::read_to_string(server.blob_file(manifest.hex())).unwrap();
-        std::fs::write(server.blob_file(manifest.hex()), text.replace("schemaVersion\":2", "schemaVersion\": 2")).unwrap();
+        std::fs::write(
+            server.blob_file(manifest.hex()),
+            text.replace("schemaVersion\":2", "schemaVersion\": 2"),
+        )
+        .unwrap();
         let other = store_in(&root.path().join("other"));
         let pinned = format!("{}@{manifest}", server.name("app"));
         assert!(pull(&other, &reference(&pinned), None, &silent).await.is_err());
@@ -221,7 +236,11 @@ fn passwords_of_the_configuration_file() {
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "with_password", "--ignored", "--nocapture"]);
         let output = command.env("DOCKER_CONFIG", directory.path()).env("EXPECT", expect).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr)
+        );
     };
     run(r#"{"auths":{"127.0.0.1:5000":{"username":"user","password":"s3cret"}}}"#, "ok");
     run(r#"{"auths":{"127.0.0.1:5000":{"username":"user","password":"wrong"}}}"#, "denied");
@@ -279,7 +298,11 @@ impl Misbehaving {
         let mut manifests = Vec::new();
         for architecture in ["amd64", "arm64", "riscv64"] {
             let archive = layer("which", architecture.as_bytes());
-            let mut document: serde_json::Value = serde_json::from_slice(&fixture::document(ImageConfig::default(), std::slice::from_ref(&archive))).unwrap();
+            let mut document: serde_json::Value = serde_json::from_slice(&fixture::document(
+                ImageConfig::default(),
+                std::slice::from_ref(&archive),
+            ))
+            .unwrap();
             document["architecture"] = architecture.into();
             let config = serde_json::to_vec(&document).unwrap();
             let manifest = serde_json::json!({
@@ -313,7 +336,10 @@ impl Misbehaving {
         }
         match request.path.rsplit('/').next().unwrap_or_default() {
             "latest" => Answer::ok(self.index.clone()),
-            "denied" => Answer { body: br#"{"errors":[{"code":"DENIED","message":"not for you"}]}"#.to_vec(), ..Answer::status(403) },
+            "denied" => Answer {
+                body: br#"{"errors":[{"code":"DENIED","message":"not for you"}]}"#.to_vec(),
+                ..Answer::status(403)
+            },
             "false" => Answer::ok(self.index.clone()).with("docker-content-digest", Digest::of(b"").as_str()),
             "endless" => Answer::ok(vec![b' '; 9 << 20]),
             "junk" => Answer::ok("<html>"),

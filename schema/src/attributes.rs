@@ -412,6 +412,20 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_has_this_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+        let text = std::fs::read_to_string(path).expect("the README");
+        let (head, rest) = text.split_once("<!-- attributes -->\n").expect("the opening mark");
+        let (_, tail) = rest.split_once("<!-- /attributes -->").expect("the closing mark");
+        let wanted = format!("{head}<!-- attributes -->\n{}<!-- /attributes -->{tail}", markdown());
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, wanted).expect("a writable README");
+        } else {
+            assert!(text == wanted, "the table in README.md is stale: UPDATE=1 cargo test -p stack-schema --lib readme");
+        }
+    }
+
+    #[test]
     fn needed_members_have_rows() {
         for attribute in all() {
             for member in attribute.needs {

@@ -147,7 +147,10 @@ fn entries(directory: &Path) -> Vec<Entry> {
 /// Chain ids that the cache stands on: what a prune of the store must keep.
 pub fn chains_in_use(home: &Home) -> BTreeSet<String> {
     let records = entries(&home.build().join("cache")).into_iter();
-    records.filter_map(|entry| home::read_json::<Record>(&entry.path).ok()?).map(|r| r.chain_id.to_string()).collect()
+    records
+        .filter_map(|entry| home::read_json::<Record>(&entry.path).ok()?)
+        .map(|r| r.chain_id.to_string())
+        .collect()
 }
 
 /// How much the builder keeps.

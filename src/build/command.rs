@@ -94,9 +94,12 @@ fn command_line(run: &Run, state: &State) -> (Vec<String>, Option<(String, Strin
     let (Command::Shell(text), Some(first)) = (&run.command, run.heredocs.first()) else {
         return (state.command(&run.command), None);
     };
-    let is_alone = text.split_whitespace().count() == 1 && text.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with("<<");
+    let is_alone = text.split_whitespace().count() == 1
+        && text.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with("<<");
     let shell = |text: String| state.shell().into_iter().chain([text]).collect();
-    if is_alone && first.content.trim_start_matches(if first.strip_tabs { '\t' } else { '\0' }).starts_with("#!") {
+    if is_alone
+        && first.content.trim_start_matches(if first.strip_tabs { '\t' } else { '\0' }).starts_with("#!")
+    {
         let script = (first.name.clone(), first.body());
         return (shell(format!("/dev/pipes/{}", first.name)), Some(script));
     }
@@ -104,7 +107,8 @@ fn command_line(run: &Run, state: &State) -> (Vec<String>, Option<(String, Strin
         return (shell(first.body()), None);
     }
     // The shell reads its own heredocs.
-    let bodies: String = run.heredocs.iter().map(|heredoc| format!("\n{}{}", heredoc.content, heredoc.name)).collect();
+    let bodies: String =
+        run.heredocs.iter().map(|heredoc| format!("\n{}{}", heredoc.content, heredoc.name)).collect();
     (shell(format!("{text}{bodies}")), None)
 }
 
@@ -128,7 +132,8 @@ impl Plan {
         if self.shown_args.is_empty() {
             return format!("RUN {command} # buildkit");
         }
-        let args: Vec<String> = self.shown_args.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let args: Vec<String> =
+            self.shown_args.iter().map(|(name, value)| format!("{name}={value}")).collect();
         format!("RUN |{} {} {command} # buildkit", args.len(), args.join(" "))
     }
 
@@ -139,11 +144,15 @@ impl Plan {
 
     /// Blocks: binds are read.
     pub(super) fn key(&self, shared: &Shared, parent: &str) -> Result<Digest> {
-        let mut key = Key::new("run").text("parent", parent).list("args", self.args.iter().map(String::as_str));
+        let mut key =
+            Key::new("run").text("parent", parent).list("args", self.args.iter().map(String::as_str));
         for (name, value) in &self.env {
             key = key.text("name", name).text("value", value);
         }
-        key = key.text("directory", &self.working_dir).text("user", &self.user).text("network", self.network.name());
+        key = key
+            .text("directory", &self.working_dir)
+            .text("user", &self.user)
+            .text("network", self.network.name());
         key = key.text("hostname", HOSTNAME).text("platform", &self.platform);
         key = key.number("shm", shared.request.shm_size.unwrap_or(0));
         key = key.list("hosts", shared.request.extra_hosts.iter().map(|(name, _)| name.as_str()));
@@ -153,7 +162,12 @@ impl Plan {
         };
         for planned in &self.mounts {
             let digest = planned.source_digest(shared)?;
-            key = mounts::key(key, &planned.mount, planned.target.as_deref(), digest.as_ref().map(Digest::as_str));
+            key = mounts::key(
+                key,
+                &planned.mount,
+                planned.target.as_deref(),
+                digest.as_ref().map(Digest::as_str),
+            );
         }
         Ok(key.finish())
     }
@@ -162,7 +176,9 @@ impl Plan {
 impl PlannedMount {
     fn source(&self) -> Option<(&Source, &str)> {
         match &self.mount.kind {
-            MountKind::Bind { source, .. } | MountKind::Cache { source, .. } => Some((self.from.as_ref()?, source)),
+            MountKind::Bind { source, .. } | MountKind::Cache { source, .. } => {
+                Some((self.from.as_ref()?, source))
+            }
             _ => None,
         }
     }
@@ -234,7 +250,8 @@ fn ended_badly(plan: &Plan, ended: Ended) -> BuildFailure {
         (_, _, _, Some(code)) => format!("exit code: {code}"),
         _ => "nobody saw how it ended".to_owned(),
     };
-    let mut failure = BuildFailure::new(format!("process `{}` did not complete successfully: {how}", plan.shown()));
+    let mut failure =
+        BuildFailure::new(format!("process `{}` did not complete successfully: {how}", plan.shown()));
     failure.exit_code = exit.code;
     failure.output = ended.output;
     failure
@@ -247,7 +264,8 @@ fn prepare(shared: &Shared, plan: &Plan, parent: &str) -> Result<Ready> {
     let directory = tempfile::Builder::new().prefix("run-").rand_bytes(16).tempdir_in(shared.cache.tmp());
     let directory = directory.doing(|| "make a working directory")?;
     let mounted = mount_all(shared, plan)?;
-    let working = snapshot::prepare(&shared.env.store, parent, directory.path()).doing(|| "make a working layer")?;
+    let working =
+        snapshot::prepare(&shared.env.store, parent, directory.path()).doing(|| "make a working layer")?;
     let lower = shared.lower(parent)?;
     // From here on the working layer removes it.
     Ok((working, directory.keep(), lower, mounted))
@@ -296,7 +314,13 @@ fn mount(shared: &Shared, planned: &PlannedMount, index: usize, mounted: &mut Mo
     }
 }
 
-fn bind(shared: &Shared, planned: &PlannedMount, source: &str, target: &str, mounted: &mut Mounted) -> Result<()> {
+fn bind(
+    shared: &Shared,
+    planned: &PlannedMount,
+    source: &str,
+    target: &str,
+    mounted: &mut Mounted,
+) -> Result<()> {
     let from = planned.from.as_ref().expect("a bind has a source");
     if let Source::Chain(chain) = from
         && planned.mount.read_only
@@ -325,7 +349,8 @@ fn cache(shared: &Shared, planned: &PlannedMount, target: &str, mounted: &mut Mo
     let namespace = shared.outside.given("BUILDKIT_CACHE_MOUNT_NS").unwrap_or_default();
     let label = format!("{namespace}{}", id.as_deref().unwrap_or(target));
     let directory = mounts::cache_id(Some(&label), target, owner, from.as_deref());
-    let opened = mounts::open_cache(&shared.cache, &directory, &label, *sharing, owner, shared.request.no_cache);
+    let opened =
+        mounts::open_cache(&shared.cache, &directory, &label, *sharing, owner, shared.request.no_cache);
     let opened = opened.doing(|| format!("open the cache `{label}`"))?;
     if let Some(from) = planned.from.as_ref().filter(|_| opened.fresh) {
         transfer::materialise(shared, from, source, &opened.data, "/")?;
@@ -336,11 +361,20 @@ fn cache(shared: &Shared, planned: &PlannedMount, target: &str, mounted: &mut Mo
     Ok(())
 }
 
-fn secret(shared: &Shared, planned: &PlannedMount, target: Option<&str>, index: usize, mounted: &mut Mounted) -> Result<()> {
+fn secret(
+    shared: &Shared,
+    planned: &PlannedMount,
+    target: Option<&str>,
+    index: usize,
+    mounted: &mut Mounted,
+) -> Result<()> {
     let MountKind::Secret { id, env, required, owner } = &planned.mount.kind else { return Ok(()) };
     let Some(secret) = shared.request.secrets.get(id) else {
         return match required {
-            true => Err(BuildFailure::new(format!("secret {id}: not found")).hint("Give it with `build.secrets`.")),
+            true => {
+                Err(BuildFailure::new(format!("secret {id}: not found"))
+                    .hint("Give it with `build.secrets`."))
+            }
             false => Ok(()),
         };
     };
@@ -352,7 +386,8 @@ fn secret(shared: &Shared, planned: &PlannedMount, target: Option<&str>, index: 
         std::fs::create_dir_all(&shared.env.home.run).doing(|| "make the run directory")?;
         let made = tempfile::Builder::new().prefix("build-secret-").tempdir_in(&shared.env.home.run);
         let directory = made.doing(|| "make a directory for secrets")?;
-        let path = mounts::write_secret(directory.path(), index, &bytes, owner).doing(|| format!("pass the secret `{id}`"))?;
+        let path = mounts::write_secret(directory.path(), index, &bytes, owner)
+            .doing(|| format!("pass the secret `{id}`"))?;
         mounted.specs.push(mounts::bind(path, target, true));
         mounted.temporary.push(directory);
     }

@@ -40,7 +40,8 @@ impl Context {
     pub(super) fn open(directory: &Path, dockerfile: Option<&Path>, cache: &Cache) -> Result<Self> {
         let tree = Tree::open(directory).map_err(|e| {
             let hint = "`build.context` has to be a directory.";
-            BuildFailure::new(format!("failed to open the build context {}: {e}", directory.display())).hint(hint)
+            BuildFailure::new(format!("failed to open the build context {}: {e}", directory.display()))
+                .hint(hint)
         })?;
         let ignore = ignore_file(directory, dockerfile)?;
         Ok(Self { tree, ignore, digests: StatDigests::load(directory, cache) })
@@ -129,7 +130,10 @@ impl Digests for StatDigests {
         let stat = rustix::fs::fstat(&file)?;
         let digest = pick::file_digest(&mut file, true)?;
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().cast_signed());
-        if stat.st_ctime < seconds - SETTLED_SECONDS && stat.st_mtime < seconds - SETTLED_SECONDS && path.to_str().is_some() {
+        if stat.st_ctime < seconds - SETTLED_SECONDS
+            && stat.st_mtime < seconds - SETTLED_SECONDS
+            && path.to_str().is_some()
+        {
             let known = Known::new(&stat, digest.clone());
             self.now.lock().expect("never poisoned: nothing panics while it is held").insert(text, known);
         }
@@ -162,7 +166,8 @@ mod tests {
     #[test]
     fn the_own_ignore_file_wins_and_errors_have_places() {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).expect("written");
+        let write =
+            |name: &str, text: &str| std::fs::write(directory.path().join(name), text).expect("written");
         let dockerfile = directory.path().join("x.Dockerfile");
         let ignored = |path: &str| ignore_file(directory.path(), Some(&dockerfile)).map(|p| p.matches(path));
         assert!(!ignored("a").expect("none"));

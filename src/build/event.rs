@@ -14,16 +14,44 @@ pub enum Stream {
 #[derive(Debug, Clone, PartialEq)]
 pub enum BuildEvent {
     Warning(Diagnostic),
-    Started { step: usize, name: String },
-    Cached { step: usize, name: String },
+    Started {
+        step: usize,
+        name: String,
+    },
+    Cached {
+        step: usize,
+        name: String,
+    },
     /// One line without its end; at most 64 KiB.
-    Output { step: usize, name: String, stream: Stream, line: String },
-    Done { step: usize, name: String, took: Duration },
-    Failed { step: usize, name: String },
+    Output {
+        step: usize,
+        name: String,
+        stream: Stream,
+        line: String,
+    },
+    Done {
+        step: usize,
+        name: String,
+        took: Duration,
+    },
+    Failed {
+        step: usize,
+        name: String,
+    },
     /// A base image is fetched; bytes done and to do.
-    Pulling { reference: String, done: u64, total: u64 },
+    Pulling {
+        reference: String,
+        done: u64,
+        total: u64,
+    },
     /// A remark of the runtime, e.g. a limit that cannot be set.
-    Note { step: usize, text: String },
+    Note {
+        step: usize,
+        text: String,
+    },
     /// The image is in the store.
-    Exported { image_id: String, tags: Vec<String> },
+    Exported {
+        image_id: String,
+        tags: Vec<String>,
+    },
 }

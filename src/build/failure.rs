@@ -1,7 +1,7 @@
 //! Why a build did not succeed.
 //!
 //! ```text
-//! error: the command of `[2/3] RUN make all` ended with exit code 2
+//! error: [2/3] process `/bin/sh -c make all` did not complete successfully: exit code: 2
 //!   --> api/Dockerfile:4:1
 //!     4 | RUN make all
 //!   make: *** No rule to make target 'all'.  Stop.
@@ -48,9 +48,13 @@ impl BuildFailure {
         self
     }
 
+    /// Names the step, in the message by its number (`[build 2/5]`).
     pub fn step(mut self, name: &str) -> Self {
         if self.step.is_empty() {
             name.clone_into(&mut self.step);
+            if let Some(end) = name.find(']').filter(|_| name.starts_with('[')) {
+                self.diagnostic.message.insert_str(0, &format!("{} ", &name[..=end]));
+            }
         }
         self
     }

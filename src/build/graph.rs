@@ -57,7 +57,10 @@ impl Graph {
         let name = |number: usize, text: &str| format!("[{prefix}{number}/{total}] {text}");
         let dependencies = self.end_of(&selected.base).into_iter().collect();
         let shown = !matches!(selected.base, Reference::Stage(_) | Reference::Scratch);
-        self.push(Step { stage: position, instruction: None, name: name(1, &stage.text), shown }, dependencies);
+        self.push(
+            Step { stage: position, instruction: None, name: name(1, &stage.text), shown },
+            dependencies,
+        );
         for (index, instruction) in stage.instructions.iter().enumerate() {
             let shown = makes_layer(instruction);
             number += usize::from(shown);
@@ -94,7 +97,12 @@ mod tests {
         let file = stack_schema::dockerfile::parse(Arc::new(source)).expect("valid");
         let names = Names { contexts: &|_| false, variables: &|_: &str| None };
         let graph = Graph::new(&file, &select(&file, None, &names).expect("valid"));
-        let lines: Vec<String> = graph.steps.iter().zip(&graph.dependencies).map(|(step, needs)| format!("{} {needs:?}", step.name)).collect();
+        let lines: Vec<String> = graph
+            .steps
+            .iter()
+            .zip(&graph.dependencies)
+            .map(|(step, needs)| format!("{} {needs:?}", step.name))
+            .collect();
         assert_eq!(
             lines,
             [

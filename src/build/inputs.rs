@@ -63,7 +63,8 @@ fn shown(path: &Path) -> String {
 /// Global `ARG`s and the platform's variables.
 pub(super) fn outside(file: &Dockerfile, request: &BuildRequest) -> Result<Outside> {
     let build = Platform::host();
-    let target = request.platform.as_deref().map(Platform::parse).transpose()?.unwrap_or_else(|| build.clone());
+    let target =
+        request.platform.as_deref().map(Platform::parse).transpose()?.unwrap_or_else(|| build.clone());
     let mut globals = IndexMap::new();
     for (prefix, platform) in [("BUILD", &build), ("TARGET", &target)] {
         globals.insert(format!("{prefix}PLATFORM"), platform.to_string());
@@ -77,7 +78,8 @@ pub(super) fn outside(file: &Dockerfile, request: &BuildRequest) -> Result<Outsi
     for instruction in &file.globals {
         let Kind::Arg(args) = &instruction.kind else { continue };
         for (name, default) in args {
-            let value = global(file, &outside, name, default.as_deref()).map_err(|f| f.at(&instruction.place))?;
+            let value =
+                global(file, &outside, name, default.as_deref()).map_err(|f| f.at(&instruction.place))?;
             outside.globals.extend(value.map(|value| (name.clone(), value)));
         }
     }
@@ -111,13 +113,17 @@ pub(super) enum NamedContext {
 }
 
 pub(super) fn named_context(request: &BuildRequest, name: &str) -> Result<NamedContext> {
-    let value = request.additional_contexts.get(name).ok_or(()).map_err(|()| BuildFailure::new("no such context"))?;
+    let value =
+        request.additional_contexts.get(name).ok_or(()).map_err(|()| BuildFailure::new("no such context"))?;
     match value.split_once("://") {
         Some(("docker-image", reference)) => Ok(NamedContext::Image(reference.to_owned())),
-        Some((scheme, _)) => Err(BuildFailure::new(format!("the context `{name}` is a {scheme}:// source, which is not supported"))
-            .hint("Named contexts are directories or docker-image:// references.")),
+        Some((scheme, _)) => Err(BuildFailure::new(format!(
+            "the context `{name}` is a {scheme}:// source, which is not supported"
+        ))
+        .hint("Named contexts are directories or docker-image:// references.")),
         None => {
-            let path = std::fs::canonicalize(request.context.join(value)).doing(|| format!("find the context `{name}`"))?;
+            let path = std::fs::canonicalize(request.context.join(value))
+                .doing(|| format!("find the context `{name}`"))?;
             Ok(NamedContext::Directory(path))
         }
     }

@@ -1,7 +1,7 @@
 //! Cache keys: a hash over labelled fields, each with its length, so that no two lists of fields read alike.
 
-use stack_runtime::image::digest::Hasher;
 use stack_runtime::image::Digest;
+use stack_runtime::image::digest::Hasher;
 
 /// Changes when the meaning of a key changes; old records are then never found again.
 const VERSION: &str = "stack-build-1";
@@ -60,8 +60,14 @@ mod tests {
     fn neighbouring_fields_cannot_run_together() {
         let key = |a: &str, b: &str| Key::new("t").text("x", a).text("x", b).finish();
         assert_ne!(key("ab", "c"), key("a", "bc"));
-        assert_ne!(Key::new("t").list("x", ["a", "b"]).finish(), Key::new("t").list("x", ["a"]).text("x", "b").finish());
-        assert_ne!(Key::new("t").optional("x", None).finish(), Key::new("t").optional("x", Some("")).finish());
+        assert_ne!(
+            Key::new("t").list("x", ["a", "b"]).finish(),
+            Key::new("t").list("x", ["a"]).text("x", "b").finish()
+        );
+        assert_ne!(
+            Key::new("t").optional("x", None).finish(),
+            Key::new("t").optional("x", Some("")).finish()
+        );
         assert_ne!(Key::new("t").finish(), Key::new("u").finish());
         assert_eq!(key("a", "b"), key("a", "b"));
     }

@@ -39,10 +39,15 @@ pub(super) fn target(mount: &Mount, state: &State) -> Option<String> {
 
 /// The mount's part of RUN's key; `digest` is the content of a bind's or cache's source.
 pub(super) fn key(key: Key, mount: &Mount, target: Option<&str>, digest: Option<&str>) -> Key {
-    let key = key.optional("mount", target).number("read only", u64::from(mount.read_only)).optional("source", digest);
+    let key = key
+        .optional("mount", target)
+        .number("read only", u64::from(mount.read_only))
+        .optional("source", digest);
     let owner = |key: Key, owner: &Owner| {
         let number = |n: Option<u32>| n.map_or(u64::MAX, u64::from);
-        key.number("mode", number(owner.mode)).number("uid", number(owner.uid)).number("gid", number(owner.gid))
+        key.number("mode", number(owner.mode))
+            .number("uid", number(owner.uid))
+            .number("gid", number(owner.gid))
     };
     match &mount.kind {
         MountKind::Bind { .. } => key.text("type", "bind"),
@@ -72,12 +77,24 @@ pub(super) fn cache_id(id: Option<&str>, target: &str, owner: &Owner, source: Op
 }
 
 /// Takes a cache for one RUN. Blocks while somebody else has a locked one.
-pub(super) fn open_cache(cache: &Cache, id: &str, label: &str, sharing: Sharing, owner: &Owner, empty: bool) -> io::Result<CacheMount> {
+pub(super) fn open_cache(
+    cache: &Cache,
+    id: &str,
+    label: &str,
+    sharing: Sharing,
+    owner: &Owner,
+    empty: bool,
+) -> io::Result<CacheMount> {
     for attempt in 0.. {
         let name = if attempt == 0 { id.to_owned() } else { format!("{id}-{attempt}") };
         let directory = cache.mount(&name);
         fs::create_dir_all(&directory)?;
-        let lock = File::options().create(true).truncate(false).read(true).write(true).open(directory.join("lock"))?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(directory.join("lock"))?;
         match sharing {
             Sharing::Shared => lock.lock_shared()?,
             Sharing::Private if attempt < PRIVATE_MAX => match lock.try_lock() {
@@ -95,7 +112,13 @@ pub(super) fn open_cache(cache: &Cache, id: &str, label: &str, sharing: Sharing,
     unreachable!("the loop ends by returning")
 }
 
-fn use_cache(directory: PathBuf, label: &str, lock: File, owner: &Owner, empty: bool) -> io::Result<CacheMount> {
+fn use_cache(
+    directory: PathBuf,
+    label: &str,
+    lock: File,
+    owner: &Owner,
+    empty: bool,
+) -> io::Result<CacheMount> {
     let data = directory.join("data");
     if empty && data.exists() {
         fs::remove_dir_all(&data)?;
@@ -140,7 +163,12 @@ pub(super) fn secret_bytes(id: &str, secret: &Secret) -> Result<Vec<u8>> {
 }
 
 /// Writes a secret where only the container sees it: below the home's run directory.
-pub(super) fn write_secret(directory: &Path, index: usize, bytes: &[u8], owner: &Owner) -> io::Result<PathBuf> {
+pub(super) fn write_secret(
+    directory: &Path,
+    index: usize,
+    bytes: &[u8],
+    owner: &Owner,
+) -> io::Result<PathBuf> {
     let path = directory.join(format!("secret-{index}"));
     fs::write(&path, bytes)?;
     apply(&path, owner, 0o400)?;
@@ -153,27 +181,35 @@ pub(super) fn bind(source: PathBuf, target: &str, read_only: bool) -> MountSpec 
 }
 
 /// Removes from a layer what was only made to mount something on: empty directories and files that are not
-/// in the layers below.
+/// in the layers below, and the directories above them where nothing else was changed.
 pub(super) fn remove_mount_points(upper: &Path, lower: &[PathBuf], targets: &[String]) {
     const SYSTEM: [&str; 6] = ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
     let all = targets.iter().map(String::as_str).chain(SYSTEM);
-    let mut paths: Vec<&Path> = all.flat_map(|target| Path::new(target.trim_start_matches('/')).ancestors()).collect();
+    let mut paths: Vec<&Path> =
+        all.flat_map(|target| Path::new(target.trim_start_matches('/')).ancestors()).collect();
     paths.retain(|path| !path.as_os_str().is_empty());
     // The deepest first, so that a parent is empty when its turn comes.
     paths.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
     paths.dedup();
     for path in paths {
-        if lower.iter().any(|layer| layer.join(path).symlink_metadata().is_ok()) {
-            continue;
-        }
         let own = upper.join(path);
-        match own.symlink_metadata() {
-            Ok(meta) if meta.is_file() && meta.len() == 0 => _ = fs::remove_file(own),
+        let below = lower.iter().find_map(|layer| layer.join(path).symlink_metadata().ok());
+        match (own.symlink_metadata(), below) {
+            (Ok(meta), None) if meta.is_file() && meta.len() == 0 => _ = fs::remove_file(own),
             // Removes empty ones only.
-            Ok(meta) if meta.is_dir() => _ = fs::remove_dir(own),
+            (Ok(meta), None) if meta.is_dir() => _ = fs::remove_dir(own),
+            (Ok(meta), Some(below)) if is_only_copied_up(&own, &meta, &below) => _ = fs::remove_dir(own),
             _ => {}
         }
     }
+}
+
+/// A directory that is in the layer because something was made in it, and that has nothing of its own now.
+fn is_only_copied_up(own: &Path, meta: &fs::Metadata, below: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let same = (meta.mode(), meta.uid(), meta.gid()) == (below.mode(), below.uid(), below.gid());
+    let hides = rustix::fs::lgetxattr(own, "trusted.overlay.opaque", &mut [0u8; 8][..]).is_ok();
+    meta.is_dir() && same && !hides
 }
 
 #[cfg(test)]
@@ -185,15 +221,26 @@ mod tests {
     fn mount_points_go_and_content_stays() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (upper, lower) = (directory.path().join("upper"), directory.path().join("lower"));
-        for path in ["upper/run/secrets", "upper/cache/full", "upper/etc", "lower/etc", "upper/proc"] {
+        for path in [
+            "upper/run/secrets",
+            "upper/cache/full",
+            "upper/etc",
+            "lower/etc",
+            "upper/proc",
+            "upper/srv/a",
+            "lower/srv",
+        ] {
             fs::create_dir_all(directory.path().join(path)).expect("made");
         }
         fs::write(upper.join("run/secrets/key"), "").expect("written");
         fs::write(upper.join("etc/hosts"), "").expect("written");
         fs::write(upper.join("etc/resolv.conf"), "own").expect("written");
-        let targets = ["/run/secrets/key".to_owned(), "/cache".to_owned()];
+        let targets = ["/run/secrets/key".to_owned(), "/cache".to_owned(), "/srv/a".to_owned()];
         remove_mount_points(&upper, &[lower], &targets);
-        assert!(!upper.join("run").exists() && !upper.join("proc").exists() && !upper.join("etc/hosts").exists());
+        assert!(
+            !upper.join("run").exists() && !upper.join("proc").exists() && !upper.join("etc/hosts").exists()
+        );
+        assert!(!upper.join("srv").exists());
         assert!(upper.join("cache/full").exists() && upper.join("etc/resolv.conf").exists());
     }
 
@@ -205,7 +252,11 @@ mod tests {
     }
 
     fn own() -> Owner {
-        Owner { mode: None, uid: Some(nix::unistd::geteuid().as_raw()), gid: Some(nix::unistd::getegid().as_raw()) }
+        Owner {
+            mode: None,
+            uid: Some(nix::unistd::geteuid().as_raw()),
+            gid: Some(nix::unistd::getegid().as_raw()),
+        }
     }
 
     #[test]

@@ -57,7 +57,8 @@ mod tests {
     fn names_and_numbers() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         std::fs::create_dir(directory.path().join("etc")).expect("made");
-        std::fs::write(directory.path().join("etc/passwd"), "root:x:0:0::/:/bin/sh\napp:x:10:20::/:\n").expect("written");
+        std::fs::write(directory.path().join("etc/passwd"), "root:x:0:0::/:/bin/sh\napp:x:10:20::/:\n")
+            .expect("written");
         std::fs::write(directory.path().join("etc/group"), "staff:x:50:\n").expect("written");
         let tree = Tree::open(directory.path()).expect("opened");
         let ids = |text: &str| {

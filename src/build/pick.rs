@@ -37,7 +37,12 @@ pub(super) struct Origin<'a> {
 
 /// Gives the digest of a regular file's content and attributes.
 pub(super) trait Digests {
-    fn digest(&self, path: &Path, stat: &Stat, open: &dyn Fn() -> std::io::Result<File>) -> std::io::Result<Digest>;
+    fn digest(
+        &self,
+        path: &Path,
+        stat: &Stat,
+        open: &dyn Fn() -> std::io::Result<File>,
+    ) -> std::io::Result<Digest>;
 }
 
 #[derive(Debug, Clone)]
@@ -124,12 +129,19 @@ impl Picker<'_> {
     }
 
     fn matching_names(&self, directories: &[PathBuf], part: &str) -> Result<Vec<PathBuf>> {
-        let glob = Glob::new(part).map_err(|why| BuildFailure::new(format!("invalid pattern `{}`: {why}", self.source)))?;
+        let glob = Glob::new(part)
+            .map_err(|why| BuildFailure::new(format!("invalid pattern `{}`: {why}", self.source)))?;
         let mut found = Vec::new();
         for directory in directories {
-            let real = self.origin.tree.resolve(directory, true).doing(|| format!("look into `{}`", directory.display()))?;
+            let real = self
+                .origin
+                .tree
+                .resolve(directory, true)
+                .doing(|| format!("look into `{}`", directory.display()))?;
             match self.origin.tree.names(&real) {
-                Ok(names) => found.extend(names.iter().filter(|n| glob.matches(&n.to_string_lossy())).map(|n| directory.join(n))),
+                Ok(names) => found.extend(
+                    names.iter().filter(|n| glob.matches(&n.to_string_lossy())).map(|n| directory.join(n)),
+                ),
                 Err(e) if tree::is_absent(&e) => {}
                 Err(e) => return Err(BuildFailure::doing(format!("look into `{}`", directory.display()), e)),
             }
@@ -158,7 +170,8 @@ impl Picker<'_> {
             return self.missing(path);
         }
         let name = path.file_name().unwrap_or_default().to_owned();
-        let mut picked = Picked { name, is_directory, parents: self.parents_of(path, is_directory), entries: Vec::new() };
+        let mut picked =
+            Picked { name, is_directory, parents: self.parents_of(path, is_directory), entries: Vec::new() };
         if is_directory {
             self.walk(&real, Path::new(""), &mut picked.entries, 0)?;
         } else if self.is_excluded(Path::new(&picked.name)) {
@@ -190,7 +203,8 @@ impl Picker<'_> {
         if self.is_ignored(path) {
             return Err(failure.hint("A pattern of the .dockerignore file leaves it out."));
         }
-        let from = if self.origin.is_context { "the build context" } else { "the stage or image it is copied from" };
+        let from =
+            if self.origin.is_context { "the build context" } else { "the stage or image it is copied from" };
         Err(failure.hint(format!("Paths are looked up in {from}.")))
     }
 
@@ -207,7 +221,10 @@ impl Picker<'_> {
         let names = self.origin.tree.names(real).doing(|| format!("read directory `{}`", real.display()))?;
         for name in names {
             let (from, to) = (real.join(&name), to.join(&name));
-            let Some(stat) = self.origin.tree.stat(&from).doing(|| format!("read `{}`", from.display()))? else { continue };
+            let Some(stat) = self.origin.tree.stat(&from).doing(|| format!("read `{}`", from.display()))?
+            else {
+                continue;
+            };
             let out = self.is_ignored(&from) || self.is_excluded(&to);
             let is_directory = tree::is_directory(&stat);
             if out && !(is_directory && self.comes_back_below(&from, &to)) {
@@ -240,7 +257,9 @@ impl Picker<'_> {
         Ok(match tree::kind(stat) {
             FileType::Directory => Content::Directory,
             FileType::Symlink => Content::Link(tree.link(from)?),
-            FileType::RegularFile => Content::File(self.origin.digests.digest(from, stat, &|| tree.file(from))?),
+            FileType::RegularFile => {
+                Content::File(self.origin.digests.digest(from, stat, &|| tree.file(from))?)
+            }
             _ => Content::Special,
         })
     }
@@ -267,7 +286,9 @@ pub(super) fn with_attributes(content: Digest, attributes: &[(Vec<u8>, Vec<u8>)]
     if attributes.is_empty() {
         return content;
     }
-    let key = attributes.iter().fold(Key::new("file"), |key, (name, value)| key.bytes("name", name).bytes("value", value));
+    let key = attributes
+        .iter()
+        .fold(Key::new("file"), |key, (name, value)| key.bytes("name", name).bytes("value", value));
     key.text("content", content.as_str()).finish()
 }
 
@@ -283,7 +304,9 @@ pub(super) fn attributes(file: impl AsFd, is_context: bool) -> std::io::Result<V
     let mut found = Vec::new();
     for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let travels = name.starts_with(b"user.")
-            || (!is_context && !name.starts_with(b"trusted.overlay.") && !name.starts_with(b"security.selinux"));
+            || (!is_context
+                && !name.starts_with(b"trusted.overlay.")
+                && !name.starts_with(b"security.selinux"));
         if travels {
             let mut value = vec![0u8; 64 << 10];
             let length = rustix::fs::fgetxattr(&file, std::ffi::OsStr::from_bytes(name), &mut value[..])?;
@@ -335,7 +358,12 @@ mod tests {
 
     struct Read;
     impl Digests for Read {
-        fn digest(&self, _: &Path, _: &Stat, open: &dyn Fn() -> std::io::Result<File>) -> std::io::Result<Digest> {
+        fn digest(
+            &self,
+            _: &Path,
+            _: &Stat,
+            open: &dyn Fn() -> std::io::Result<File>,
+        ) -> std::io::Result<Digest> {
             file_digest(&mut open()?, true)
         }
     }
@@ -346,7 +374,15 @@ mod tests {
         for path in ["src/deep", "node_modules/a", "logs"] {
             std::fs::create_dir_all(root.join(path)).expect("made");
         }
-        for path in ["src/main.rs", "src/deep/x.txt", "node_modules/a/i.js", "logs/a.log", "logs/keep.log", "README.md", "b.md"] {
+        for path in [
+            "src/main.rs",
+            "src/deep/x.txt",
+            "node_modules/a/i.js",
+            "logs/a.log",
+            "logs/keep.log",
+            "README.md",
+            "b.md",
+        ] {
             std::fs::write(root.join(path), path).expect("written");
         }
         symlink("src/main.rs", root.join("link")).expect("linked");
@@ -354,7 +390,13 @@ mod tests {
         directory
     }
 
-    fn picked(directory: &Path, ignore: &str, sources: &[&str], excludes: &[&str], parents: bool) -> Result<Vec<String>> {
+    fn picked(
+        directory: &Path,
+        ignore: &str,
+        sources: &[&str],
+        excludes: &[&str],
+        parents: bool,
+    ) -> Result<Vec<String>> {
         let tree = Tree::open(directory).expect("opened");
         let ignore = Patterns::parse(ignore).expect("valid");
         let origin = Origin { tree: &tree, ignore: &ignore, is_context: true, digests: &Read };
@@ -372,7 +414,8 @@ mod tests {
     #[test]
     fn directories_bring_their_contents_without_what_is_ignored() {
         let context = context();
-        let found = picked(context.path(), "node_modules\nlogs\n!logs/keep.log\n*.md", &["."], &[], false).expect("found");
+        let found = picked(context.path(), "node_modules\nlogs\n!logs/keep.log\n*.md", &["."], &[], false)
+            .expect("found");
         assert_eq!(found, ["/link logs logs/keep.log out src src/deep src/deep/x.txt src/main.rs"]);
     }
 
@@ -412,7 +455,8 @@ mod tests {
         std::fs::write(&file, "a").expect("written");
         let digest = || {
             let tree = Tree::open(directory.path()).expect("opened");
-            let origin = Origin { tree: &tree, ignore: &Patterns::default(), is_context: true, digests: &Read };
+            let origin =
+                Origin { tree: &tree, ignore: &Patterns::default(), is_context: true, digests: &Read };
             let selection = Selection { sources: vec![".".into()], ..Selection::default() };
             super::digest(&pick(&origin, &selection).expect("picked"), false)
         };

@@ -38,7 +38,12 @@ pub(super) enum Chmod {
     Symbolic(String),
 }
 
-pub(super) fn place(source: &Tree, target: &Tree, picked: &mut [Picked], placement: &Placement) -> Result<()> {
+pub(super) fn place(
+    source: &Tree,
+    target: &Tree,
+    picked: &mut [Picked],
+    placement: &Placement,
+) -> Result<()> {
     for item in picked {
         let mut placer = Placer { source, target, placement, linked: HashMap::new(), times: Vec::new() };
         placer.item(item)?;
@@ -69,7 +74,8 @@ impl Placer<'_> {
             }
             return Ok(());
         }
-        let inside = self.placement.into_directory || is_existing_directory || !item.parents.as_os_str().is_empty();
+        let inside =
+            self.placement.into_directory || is_existing_directory || !item.parents.as_os_str().is_empty();
         let path = if inside { base.join(&item.name) } else { base };
         self.make_directories(path.parent().unwrap_or(Path::new("")))?;
         let entry = item.entries.first_mut().expect("a file is one entry");
@@ -81,7 +87,9 @@ impl Placer<'_> {
         if self.placement.link {
             return Ok(written.to_owned());
         }
-        self.target.resolve(written, true).doing(|| format!("find the destination `{}`", self.placement.destination))
+        self.target
+            .resolve(written, true)
+            .doing(|| format!("find the destination `{}`", self.placement.destination))
     }
 
     fn is_directory(&self, path: &Path) -> Result<bool> {
@@ -101,7 +109,10 @@ impl Placer<'_> {
         }
         let existing = self.target.stat(path).doing(|| &shown)?;
         if existing.is_some_and(|stat| tree::is_directory(&stat)) {
-            return Err(BuildFailure::new(format!("cannot replace directory `/{}` with a file", path.display())));
+            return Err(BuildFailure::new(format!(
+                "cannot replace directory `/{}` with a file",
+                path.display()
+            )));
         }
         let spot = self.target.spot(path).doing(|| &shown)?;
         tree::remove(&spot.directory, &spot.name).doing(|| &shown)?;
@@ -110,12 +121,16 @@ impl Placer<'_> {
 
     fn directory(&mut self, entry: &Entry, path: &Path) -> Result<()> {
         // A link to a directory of the image takes what goes below it.
-        let path = &self.target.resolve(path, !self.placement.link).doing(|| format!("find `/{}`", path.display()))?;
+        let path = &self
+            .target
+            .resolve(path, !self.placement.link)
+            .doing(|| format!("find `/{}`", path.display()))?;
         make_directories(self.target, path, Ids::default())?;
         let stat = entry.stat.as_ref().expect("directories have one");
         let apply = || {
             let directory = self.target.directory(path)?;
-            let attributes = pick::attributes(self.source.directory(&entry.from)?, self.placement.from_context)?;
+            let attributes =
+                pick::attributes(self.source.directory(&entry.from)?, self.placement.from_context)?;
             self.apply(&File::from(directory), entry, &attributes)
         };
         apply().doing(|| format!("set the owner and mode of `/{}`", path.display()))?;
@@ -124,10 +139,18 @@ impl Placer<'_> {
     }
 
     fn make(&mut self, entry: &mut Entry, path: &Path, spot: &Spot) -> io::Result<()> {
-        if let Some(stat) = entry.stat.filter(|stat| stat.st_nlink > 1 && matches!(entry.content, Content::File(_))) {
+        if let Some(stat) =
+            entry.stat.filter(|stat| stat.st_nlink > 1 && matches!(entry.content, Content::File(_)))
+        {
             if let Some(first) = self.linked.get(&(stat.st_dev, stat.st_ino)) {
                 let first = self.target.spot(first)?;
-                return Ok(fs::linkat(&first.directory, &first.name, &spot.directory, &spot.name, AtFlags::empty())?);
+                return Ok(fs::linkat(
+                    &first.directory,
+                    &first.name,
+                    &spot.directory,
+                    &spot.name,
+                    AtFlags::empty(),
+                )?);
             }
             self.linked.insert((stat.st_dev, stat.st_ino), path.to_owned());
         }
@@ -244,7 +267,9 @@ pub(super) fn make_directories(target: &Tree, path: &Path, owner: Ids) -> Result
         let shown = || format!("make directory `/{}`", done.display());
         match target.stat(&done).doing(shown)? {
             Some(stat) if tree::is_directory(&stat) => {}
-            Some(_) => return Err(BuildFailure::new(format!("cannot copy to non-directory: /{}", done.display()))),
+            Some(_) => {
+                return Err(BuildFailure::new(format!("cannot copy to non-directory: /{}", done.display())));
+            }
             None => make_directory(target, &done, owner).doing(shown)?,
         }
     }
@@ -266,7 +291,9 @@ impl Chmod {
         if text.starts_with(|c: char| c.is_ascii_digit()) {
             return match u32::from_str_radix(text, 8) {
                 Ok(mode) if mode <= 0o7777 => Ok(Self::Octal(mode)),
-                _ => Err(format!("invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777")),
+                _ => Err(format!(
+                    "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
+                )),
             };
         }
         match symbolic(text, 0, false) {
@@ -303,8 +330,8 @@ fn symbolic(text: &str, mode: u32, is_directory: bool) -> Option<u32> {
 
 fn permission_bits(letters: &str, mode: u32, is_directory: bool) -> Option<u32> {
     letters.chars().try_fold(0, |bits, c| {
-        Some(bits
-            | match c {
+        Some(
+            bits | match c {
                 'r' => 0o444,
                 'w' => 0o222,
                 'x' => 0o111,
@@ -313,14 +340,15 @@ fn permission_bits(letters: &str, mode: u32, is_directory: bool) -> Option<u32> 
                 's' => 0o6000,
                 't' => 0o1000,
                 _ => return None,
-            })
+            },
+        )
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::super::pick::{Digests, Origin, Selection, file_digest, pick};
+    use super::*;
     use stack_runtime::image::Digest;
     use stack_schema::ignore::Patterns;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -338,7 +366,14 @@ mod tests {
 
     fn placement(destination: &str) -> Placement {
         let into_directory = destination.ends_with('/');
-        Placement { destination: destination.into(), into_directory, owner: Some(own()), chmod: None, from_context: true, link: false }
+        Placement {
+            destination: destination.into(),
+            into_directory,
+            owner: Some(own()),
+            chmod: None,
+            from_context: true,
+            link: false,
+        }
     }
 
     struct Bench {
@@ -360,7 +395,8 @@ mod tests {
     }
 
     fn copy(bench: &Bench, sources: &[&str], placement: &Placement) -> Result<()> {
-        let (source, target) = (Tree::open(&bench.from).expect("opened"), Tree::open(&bench.to).expect("opened"));
+        let (source, target) =
+            (Tree::open(&bench.from).expect("opened"), Tree::open(&bench.to).expect("opened"));
         let origin = Origin { tree: &source, ignore: &Patterns::default(), is_context: true, digests: &Read };
         let sources = sources.iter().map(|s| (*s).to_owned()).collect();
         let mut picked = pick(&origin, &Selection { sources, ..Selection::default() })?;
@@ -379,7 +415,10 @@ mod tests {
         }
         let inode = |path: &str| std::fs::metadata(bench.to.join(path)).expect("there").ino();
         assert_eq!(inode("tree/e/x"), inode("tree/y"));
-        assert_eq!(std::fs::metadata(bench.to.join("new")).expect("there").permissions().mode() & 0o777, 0o755);
+        assert_eq!(
+            std::fs::metadata(bench.to.join("new")).expect("there").permissions().mode() & 0o777,
+            0o755
+        );
     }
 
     #[test]
@@ -402,9 +441,13 @@ mod tests {
     fn conflicts_are_errors() {
         let bench = bench();
         std::fs::write(bench.to.join("file"), "").expect("written");
-        assert!(copy(&bench, &["d"], &placement("/file")).expect_err("no").to_string().contains("non-directory"));
+        assert!(
+            copy(&bench, &["d"], &placement("/file")).expect_err("no").to_string().contains("non-directory")
+        );
         std::fs::create_dir_all(bench.to.join("x/a")).expect("made");
-        assert!(copy(&bench, &["a"], &placement("/x/")).expect_err("no").to_string().contains("cannot replace"));
+        assert!(
+            copy(&bench, &["a"], &placement("/x/")).expect_err("no").to_string().contains("cannot replace")
+        );
     }
 
     #[test]
@@ -412,7 +455,8 @@ mod tests {
         let bench = bench();
         let when = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
         File::open(bench.from.join("a")).and_then(|f| f.set_modified(when)).expect("set");
-        copy(&bench, &["a"], &Placement { chmod: Some(Chmod::Octal(0o640)), ..placement("/b") }).expect("copied");
+        copy(&bench, &["a"], &Placement { chmod: Some(Chmod::Octal(0o640)), ..placement("/b") })
+            .expect("copied");
         let meta = std::fs::metadata(bench.to.join("b")).expect("there");
         assert_eq!((meta.modified().expect("a time"), meta.permissions().mode() & 0o7777), (when, 0o640));
     }

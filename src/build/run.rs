@@ -5,8 +5,8 @@
 //!
 //! Errors: what the launcher refuses; a command that ends badly is not an error here but an [`Ended`].
 
-use super::failure::{BuildFailure, Doing, Result};
 use super::event::Stream;
+use super::failure::{BuildFailure, Doing, Result};
 use super::request::Network;
 use indexmap::IndexMap;
 use rustix::event::{PollFd, PollFlags};
@@ -108,7 +108,11 @@ impl Runners {
             Network::Host => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
             _ => String::new(),
         };
-        Ok((launcher, resolv_conf, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".into()))
+        Ok((
+            launcher,
+            resolv_conf,
+            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".into(),
+        ))
     }
 
     /// Runs the command to its end. Dropping the future kills it.
@@ -134,7 +138,6 @@ impl Runners {
         Ok(Ended { exit, output: last.take() })
     }
 }
-
 
 fn refused(error: stack_runtime::launch::LaunchError) -> BuildFailure {
     let mut failure = BuildFailure::new(error.to_string());
@@ -203,7 +206,8 @@ struct Guard(OwnedFd);
 
 impl Guard {
     fn new(pid: i32) -> Result<Self> {
-        let pid = rustix::process::Pid::from_raw(pid).ok_or_else(|| BuildFailure::new("the container has no process"))?;
+        let pid = rustix::process::Pid::from_raw(pid)
+            .ok_or_else(|| BuildFailure::new("the container has no process"))?;
         Ok(Self(pidfd_open(pid, PidfdFlags::empty()).doing(|| "watch the container")?))
     }
 }

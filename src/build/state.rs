@@ -4,9 +4,9 @@
 //! Errors are sentences; the caller knows the place.
 
 use indexmap::IndexMap;
-use stack_runtime::image::config::{Document, History, HealthcheckConfig, ImageConfig, RootFs};
+use stack_runtime::image::config::{Document, HealthcheckConfig, History, ImageConfig, RootFs};
 use stack_runtime::image::{Digest, Image, Platform};
-use stack_schema::dockerfile::expand::{Expanded, Expander, ExpandError, Variables};
+use stack_schema::dockerfile::expand::{ExpandError, Expanded, Expander, Variables};
 use stack_schema::dockerfile::{Command, Healthcheck, Kind};
 use std::time::Duration;
 
@@ -132,7 +132,11 @@ impl State {
 
     /// An absolute path, below the working directory unless it is absolute itself.
     pub(super) fn absolute(&self, path: &str) -> String {
-        let joined = if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", self.config.working_dir) };
+        let joined = if path.starts_with('/') {
+            path.to_owned()
+        } else {
+            format!("{}/{path}", self.config.working_dir)
+        };
         match stack_schema::ignore::clean(&joined).as_str() {
             "." => "/".into(),
             cleaned => format!("/{cleaned}"),
@@ -175,7 +179,13 @@ impl State {
     }
 
     /// Applies an instruction that makes no layer; `false` when it does make one.
-    pub(super) fn apply(&mut self, kind: &Kind, text: &str, words: &mut Words<'_>, outside: &Outside) -> Result<bool> {
+    pub(super) fn apply(
+        &mut self,
+        kind: &Kind,
+        text: &str,
+        words: &mut Words<'_>,
+        outside: &Outside,
+    ) -> Result<bool> {
         match kind {
             Kind::Arg(args) => self.apply_args(args, words, outside)?,
             Kind::Env(pairs) => self.apply_env(pairs, words)?,
@@ -212,13 +222,19 @@ impl State {
         Ok(true)
     }
 
-    fn apply_args(&mut self, args: &[(String, Option<String>)], words: &mut Words<'_>, outside: &Outside) -> Result<()> {
+    fn apply_args(
+        &mut self,
+        args: &[(String, Option<String>)],
+        words: &mut Words<'_>,
+        outside: &Outside,
+    ) -> Result<()> {
         for (name, default) in args {
             let name = words.word(self, name)?;
             let default = default.as_deref().map(|value| words.word(self, value)).transpose()?;
             let given = outside.given(&name).map(str::to_owned);
             let value = given.or(default).or_else(|| outside.globals.get(&name).cloned());
-            let shown = value.as_ref().map_or_else(|| format!("ARG {name}"), |value| format!("ARG {name}={value}"));
+            let shown =
+                value.as_ref().map_or_else(|| format!("ARG {name}"), |value| format!("ARG {name}={value}"));
             self.remember(shown, true);
             if let Some(value) = value {
                 self.scope.insert(name.clone(), value.clone());
@@ -230,7 +246,8 @@ impl State {
 
     /// All values are read before any is set.
     fn pairs(&self, pairs: &[(String, String)], words: &mut Words<'_>) -> Result<Vec<(String, String)>> {
-        let expand = |(name, value): &(String, String)| Ok((words.word(self, name)?, words.word(self, value)?));
+        let expand =
+            |(name, value): &(String, String)| Ok((words.word(self, name)?, words.word(self, value)?));
         pairs.iter().map(expand).collect()
     }
 
@@ -338,7 +355,9 @@ fn healthcheck(check: &Healthcheck) -> HealthcheckConfig {
 
 /// `80`, `80/udp`, `8000-8003` to single ports with protocol.
 fn exposed(text: &str) -> Result<Vec<String>> {
-    let wrong = || format!("invalid port `{text}`: it has to be PORT or FIRST-LAST, with /tcp, /udp or /sctp if need be");
+    let wrong = || {
+        format!("invalid port `{text}`: it has to be PORT or FIRST-LAST, with /tcp, /udp or /sctp if need be")
+    };
     let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let protocol = protocol.to_ascii_lowercase();
     if !["tcp", "udp", "sctp"].contains(&protocol.as_str()) {
@@ -362,7 +381,10 @@ fn is_signal(text: &str) -> bool {
     let real_time = name.strip_prefix("RTMIN+").or_else(|| name.strip_prefix("RTMAX-"));
     match real_time {
         Some(offset) => offset.parse::<u8>().is_ok_and(|offset| offset <= 30),
-        None => matches!(name, "RTMIN" | "RTMAX" | "POLL") || format!("SIG{name}").parse::<nix::sys::signal::Signal>().is_ok(),
+        None => {
+            matches!(name, "RTMIN" | "RTMAX" | "POLL")
+                || format!("SIG{name}").parse::<nix::sys::signal::Signal>().is_ok()
+        }
     }
 }
 
@@ -431,10 +453,23 @@ mod tests {
 
     #[test]
     fn ports_signals_and_volumes_are_checked() {
-        let state = ok("ENV p=\"80 81/UDP\"\nEXPOSE $p 90-92\nSTOPSIGNAL sigquit\nVOLUME [\"/a\", \"/b c\"]\nVOLUME /d");
-        assert_eq!(state.config.exposed_ports.iter().collect::<Vec<_>>(), ["80/tcp", "81/udp", "90/tcp", "91/tcp", "92/tcp"]);
+        let state = ok(
+            "ENV p=\"80 81/UDP\"\nEXPOSE $p 90-92\nSTOPSIGNAL sigquit\nVOLUME [\"/a\", \"/b c\"]\nVOLUME /d",
+        );
+        assert_eq!(
+            state.config.exposed_ports.iter().collect::<Vec<_>>(),
+            ["80/tcp", "81/udp", "90/tcp", "91/tcp", "92/tcp"]
+        );
         assert_eq!(state.config.volumes.len(), 3);
-        for bad in ["EXPOSE 0", "EXPOSE 80/x", "EXPOSE 1.2.3.4:80", "EXPOSE 9-8", "STOPSIGNAL SIGFOO", "STOPSIGNAL 0", "VOLUME [\"\"]"] {
+        for bad in [
+            "EXPOSE 0",
+            "EXPOSE 80/x",
+            "EXPOSE 1.2.3.4:80",
+            "EXPOSE 9-8",
+            "STOPSIGNAL SIGFOO",
+            "STOPSIGNAL 0",
+            "VOLUME [\"\"]",
+        ] {
             assert!(applied(bad, &Outside::default()).is_err(), "{bad}");
         }
         assert!(applied("STOPSIGNAL RTMIN+3", &Outside::default()).is_ok());

@@ -1,6 +1,7 @@
 //! A build: preparing it, executing its steps, writing the image.
 
 use super::cache::Cache;
+use super::command;
 use super::context::Context;
 use super::event::BuildEvent;
 use super::failure::{BuildFailure, Doing, Result};
@@ -12,7 +13,6 @@ use super::run::Runners;
 use super::state::{Made, Outside, State, Words};
 use super::transfer::{self, Source};
 use super::view::Layers;
-use super::command;
 use crate::schedule::{self, AfterFailure, Outcome};
 use stack_runtime::image::{Digest, Image, Platform, Progress, Reference as ImageName, pull};
 use stack_runtime::snapshot::{self, Layer, Working};
@@ -57,14 +57,19 @@ struct Builder<'a> {
 ///
 /// # Errors
 /// [`BuildFailure`]; steps that were completed stay in the cache.
-pub async fn build(env: &BuildEnv, request: &BuildRequest, events: Events<'_>) -> std::result::Result<BuildResult, BuildFailure> {
+pub async fn build(
+    env: &BuildEnv,
+    request: &BuildRequest,
+    events: Events<'_>,
+) -> std::result::Result<BuildResult, BuildFailure> {
     let _lease = env.store.lease().doing(|| "use the image store")?;
     let (env, request) = (env.clone(), request.clone());
     let shared = Arc::new(blocking(move || Shared::new(env, request)).await?);
     shared.file.warnings.iter().for_each(|warning| events(BuildEvent::Warning(warning.clone())));
     let stages = shared.selection.stages.iter().map(|_| Mutex::default()).collect();
     let runners = Runners::new(shared.env.program.clone());
-    let builder = Builder { shared, events, runners, stages, images: Mutex::default(), counted: Mutex::default() };
+    let builder =
+        Builder { shared, events, runners, stages, images: Mutex::default(), counted: Mutex::default() };
     let outcomes = {
         let dependencies = &builder.shared.graph.dependencies;
         schedule::run(dependencies, builder.parallel(), AfterFailure::Drop, |step| builder.step(step)).await
@@ -81,7 +86,9 @@ pub async fn build(env: &BuildEnv, request: &BuildRequest, events: Events<'_>) -
 }
 
 /// Runs blocking work beside the async runtime.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(e) => Err(BuildFailure::doing("finish a step", e)),
@@ -95,7 +102,17 @@ impl Shared {
         let selection = inputs::selection(&file, &request, &outside)?;
         let graph = Graph::new(&file, &selection);
         let cache = Cache::open(&env.home).doing(|| "open the build cache")?;
-        Ok(Self { env, request, cache, outside, file, dockerfile, selection, graph, contexts: Mutex::default() })
+        Ok(Self {
+            env,
+            request,
+            cache,
+            outside,
+            file,
+            dockerfile,
+            selection,
+            graph,
+            contexts: Mutex::default(),
+        })
     }
 
     /// Directories of a chain, top first.
@@ -121,7 +138,9 @@ impl Shared {
             "" => Context::open(&self.request.context, self.dockerfile.as_deref(), &self.cache)?,
             name => match inputs::named_context(&self.request, name)? {
                 NamedContext::Directory(path) => Context::open(&path, None, &self.cache)?,
-                NamedContext::Image(_) => return Err(BuildFailure::new(format!("the context `{name}` is no directory"))),
+                NamedContext::Image(_) => {
+                    return Err(BuildFailure::new(format!("the context `{name}` is no directory")));
+                }
             },
         };
         let context = Arc::new(context);
@@ -206,22 +225,29 @@ impl Builder<'_> {
         let platform = wanted.map(|text| Platform::parse(text)).transpose()?;
         let (mut state, finished) = match &selected.base {
             Reference::Scratch => (State::scratch(platform.unwrap_or_else(Platform::host)), Finished::Done),
-            Reference::Stage(stage) => (self.state(self.shared.graph.position(*stage)).child(), Finished::Done),
+            Reference::Stage(stage) => {
+                (self.state(self.shared.graph.position(*stage)).child(), Finished::Done)
+            }
             Reference::Image(name) => self.from_image(name, platform.as_ref()).await?,
             Reference::Context(name) => match inputs::named_context(&self.shared.request, name)? {
                 NamedContext::Image(reference) => self.from_image(&reference, platform.as_ref()).await?,
                 NamedContext::Directory(_) => {
-                    let failure = BuildFailure::new(format!("the context `{name}` is a directory, and FROM needs an image"));
+                    let failure = BuildFailure::new(format!(
+                        "the context `{name}` is a directory, and FROM needs an image"
+                    ));
                     return Err(failure.hint("Use FROM scratch and COPY --from with the context's name."));
                 }
             },
         };
         for trigger in state.take_triggers() {
-            let instruction = parse_trigger(&trigger, inputs::stage_label(&self.shared.file, selected.index).as_str())?;
+            let instruction =
+                parse_trigger(&trigger, inputs::stage_label(&self.shared.file, selected.index).as_str())?;
             let uses = self.trigger_uses(&instruction);
             let uses: Vec<&Reference> = uses.iter().collect();
             let place = instruction.place.clone();
-            self.instruction(index, &instruction, &uses, &mut state).await.map_err(|failure| failure.at(&place))?;
+            self.instruction(index, &instruction, &uses, &mut state)
+                .await
+                .map_err(|failure| failure.at(&place))?;
         }
         Ok((state, finished))
     }
@@ -253,10 +279,18 @@ impl Builder<'_> {
     async fn find_image(&self, name: &str, platform: Option<&Platform>) -> Result<Image> {
         let store = &self.shared.env.store;
         let fits = |image: &Image| {
-            let own = Platform { os: image.os.clone(), architecture: image.architecture.clone(), variant: image.variant.clone() };
+            let own = Platform {
+                os: image.os.clone(),
+                architecture: image.architecture.clone(),
+                variant: image.variant.clone(),
+            };
             platform.is_none_or(|wanted| wanted.fit(&own).is_some())
         };
-        let local = if self.shared.request.pull { None } else { store.image(name).doing(|| format!("look up image {name}"))? };
+        let local = if self.shared.request.pull {
+            None
+        } else {
+            store.image(name).doing(|| format!("look up image {name}"))?
+        };
         if let Some(image) = local.filter(fits) {
             return Ok(image);
         }
@@ -267,7 +301,11 @@ impl Builder<'_> {
             }
         };
         pull::pull(store, &reference, platform, &report).await.map_err(|error| {
-            let hint = if error.is_unreachable() { "Load the image with `stack image load`, or check the network." } else { "" };
+            let hint = if error.is_unreachable() {
+                "Load the image with `stack image load`, or check the network."
+            } else {
+                ""
+            };
             let failure = BuildFailure::doing(format!("pull base image {name}"), error);
             if hint.is_empty() { failure } else { failure.hint(hint) }
         })
@@ -294,8 +332,13 @@ impl Builder<'_> {
                 self.workdir(&path, state).await?
             }
             Kind::Run(run) => {
-                let context = if run.mounts.is_empty() { Source::Chain(String::new()) } else { self.context_source("").await? };
-                let plan = command::plan(run, sources, &context, &self.shared, state, &words_of(self, &unset));
+                let context = if run.mounts.is_empty() {
+                    Source::Chain(String::new())
+                } else {
+                    self.context_source("").await?
+                };
+                let plan =
+                    command::plan(run, sources, &context, &self.shared, state, &words_of(self, &unset));
                 self.run(index, plan.map_err(BuildFailure::new)?, state).await?
             }
             Kind::Copy(transfer) | Kind::Add(transfer) => {
@@ -318,7 +361,8 @@ impl Builder<'_> {
         names.sort();
         names.dedup();
         for name in names {
-            let warning = Diagnostic::warning(format!("the variable `{name}` is not set")).at(instruction.place.clone());
+            let warning = Diagnostic::warning(format!("the variable `{name}` is not set"))
+                .at(instruction.place.clone());
             self.emit(BuildEvent::Warning(warning.hint("Declare it with ARG or ENV before it is used.")));
         }
     }
@@ -328,10 +372,14 @@ impl Builder<'_> {
         for reference in uses {
             sources.push(match reference {
                 Reference::Scratch => Source::Chain(String::new()),
-                Reference::Stage(stage) => Source::Chain(self.state(self.shared.graph.position(*stage)).chain),
+                Reference::Stage(stage) => {
+                    Source::Chain(self.state(self.shared.graph.position(*stage)).chain)
+                }
                 Reference::Image(name) => Source::Chain(self.image(name, None).await?.chain_id),
                 Reference::Context(name) => match inputs::named_context(&self.shared.request, name)? {
-                    NamedContext::Image(reference) => Source::Chain(self.image(&reference, None).await?.chain_id),
+                    NamedContext::Image(reference) => {
+                        Source::Chain(self.image(&reference, None).await?.chain_id)
+                    }
                     NamedContext::Directory(_) => self.context_source(name).await?,
                 },
             });
@@ -353,10 +401,13 @@ impl Builder<'_> {
             return Ok(Finished::Done);
         }
         let (shared, user, parent) = (self.shared.clone(), state.config.user.clone(), state.chain.clone());
-        let key = Key::new("workdir").text("parent", &parent).text("path", &path).text("user", &user).finish();
+        let key =
+            Key::new("workdir").text("parent", &parent).text("path", &path).text("user", &user).finish();
         let make = || async move {
             let made_key = None;
-            blocking(move || transfer::make_workdir(&shared, &path, &user, &parent)).await.map(|layer| (layer, made_key))
+            blocking(move || transfer::make_workdir(&shared, &path, &user, &parent))
+                .await
+                .map(|layer| (layer, made_key))
         };
         self.layer(key, created_by, state, make).await
     }
@@ -364,7 +415,8 @@ impl Builder<'_> {
     async fn transfer(&self, plan: transfer::Plan, text: &str, state: &mut State) -> Result<Finished> {
         let (shared, parent) = (self.shared.clone(), state.chain.clone());
         let created_by = plan.created_by(text);
-        let (plan, keyed) = blocking(move || transfer::key(&shared, &plan, &parent).map(|keyed| (plan, keyed))).await?;
+        let (plan, keyed) =
+            blocking(move || transfer::key(&shared, &plan, &parent).map(|keyed| (plan, keyed))).await?;
         let (shared, parent) = (self.shared.clone(), state.chain.clone());
         let make = |keyed: transfer::Keyed| async move {
             let (layer, key) = blocking(move || transfer::execute(&shared, &plan, keyed, &parent)).await?;
@@ -380,23 +432,33 @@ impl Builder<'_> {
             blocking(move || plan.key(&shared, &parent)).await?
         };
         let name = &self.shared.graph.steps[index].name;
-        let on_line = |stream, line| self.emit(BuildEvent::Output { step: index, name: name.clone(), stream, line });
+        let on_line =
+            |stream, line| self.emit(BuildEvent::Output { step: index, name: name.clone(), stream, line });
         let on_note = |text| self.emit(BuildEvent::Note { step: index, text });
         let parent = state.chain.clone();
         let make = || async {
-            let layer = command::execute(&self.shared, &self.runners, plan.clone(), &parent, &on_line, &on_note).await?;
+            let layer =
+                command::execute(&self.shared, &self.runners, plan.clone(), &parent, &on_line, &on_note)
+                    .await?;
             Ok((layer, None))
         };
         self.layer(key, plan.created_by(), state, make).await
     }
 
     /// The layer of a key: recorded, or made now and recorded. `make` may correct the key.
-    async fn layer<F>(&self, key: Digest, created_by: String, state: &mut State, make: impl FnOnce() -> F) -> Result<Finished>
+    async fn layer<F>(
+        &self,
+        key: Digest,
+        created_by: String,
+        state: &mut State,
+        make: impl FnOnce() -> F,
+    ) -> Result<Finished>
     where
         F: Future<Output = Result<(Layer, Option<Digest>)>>,
     {
         let cache = &self.shared.cache;
-        let find = || (!self.shared.request.no_cache).then(|| cache.find(&self.shared.env.store, &key)).flatten();
+        let find =
+            || (!self.shared.request.no_cache).then(|| cache.find(&self.shared.env.store, &key)).flatten();
         if let Some(made) = find() {
             return Ok(self.found(made, created_by, state));
         }
@@ -437,7 +499,8 @@ impl Builder<'_> {
         let shared = self.shared.clone();
         let tags = shared.request.tags.clone();
         let image_id = blocking(move || {
-            let document = serde_json::to_vec(&state.document(&shared.request.labels)).doing(|| "encode the image")?;
+            let document =
+                serde_json::to_vec(&state.document(&shared.request.labels)).doing(|| "encode the image")?;
             Ok(shared.env.store.write_image(&document, &state.diff_ids, &shared.request.tags)?)
         })
         .await?;

@@ -54,9 +54,19 @@ type Text<T> = std::result::Result<T, String>;
 
 /// # Errors
 /// Sentences about the instruction's words.
-pub(super) fn plan(transfer: &Transfer, keyword: &'static str, from: Source, state: &State, words: &Words<'_>) -> Text<Plan> {
+pub(super) fn plan(
+    transfer: &Transfer,
+    keyword: &'static str,
+    from: Source,
+    state: &State,
+    words: &Words<'_>,
+) -> Text<Plan> {
     let word = |text: &String| words.word(state, text);
-    let items = transfer.sources.iter().map(|source| item(source, keyword, state, words)).collect::<Text<Vec<_>>>()?;
+    let items = transfer
+        .sources
+        .iter()
+        .map(|source| item(source, keyword, state, words))
+        .collect::<Text<Vec<_>>>()?;
     let destination = word(&transfer.destination)?;
     let into_directory = destination.ends_with('/') || destination == "." || destination.ends_with("/.");
     let chmod_text = transfer.chmod.as_ref().map(word).transpose()?;
@@ -89,7 +99,9 @@ fn item(source: &TransferSource, keyword: &str, state: &State, words: &Words<'_>
         }
         TransferSource::Path(path) => {
             let path = words.word(state, path)?;
-            let remote = ["http://", "https://", "git@", "git://", "ssh://"].iter().any(|scheme| path.starts_with(scheme));
+            let remote = ["http://", "https://", "git@", "git://", "ssh://"]
+                .iter()
+                .any(|scheme| path.starts_with(scheme));
             if keyword == "ADD" && remote {
                 return Err(format!("ADD of the remote source `{path}` is not supported; fetch it in a RUN"));
             }
@@ -115,7 +127,11 @@ impl Plan {
             match item {
                 Item::Inline { name, body } => picked.push(Picked::inline(name, body.clone())),
                 Item::Path(path) => {
-                    let selection = Selection { sources: vec![path.clone()], excludes: excludes.clone(), parents: self.parents };
+                    let selection = Selection {
+                        sources: vec![path.clone()],
+                        excludes: excludes.clone(),
+                        parents: self.parents,
+                    };
                     picked.extend(pick(origin, &selection)?);
                 }
             }
@@ -136,7 +152,8 @@ impl Plan {
     fn key(&self, parent: &str, content: &Digest, owner: Option<Ids>) -> Digest {
         let key = Key::new("transfer").text("keyword", self.keyword).text("parent", parent);
         let key = key.text("content", content.as_str()).text("destination", &self.destination);
-        let key = key.number("into directory", u64::from(self.into_directory)).number("link", u64::from(self.link));
+        let key =
+            key.number("into directory", u64::from(self.into_directory)).number("link", u64::from(self.link));
         let key = key.optional("chmod", self.chmod_text.as_deref()).number("unpack", u64::from(self.unpack));
         let key = match owner {
             Some(ids) => key.number("uid", ids.uid.into()).number("gid", ids.gid.into()),
@@ -173,7 +190,8 @@ fn owner(shared: &Shared, plan: &Plan, parent: &str) -> Result<Option<Ids>> {
         return Ok(Some(ids));
     }
     let layers = shared.view(parent)?;
-    let looked_up = isolated(&shared.cache.tmp(), |mounts| mounts.open(&layers).map(|tree| owners::lookup(text, &tree)));
+    let looked_up =
+        isolated(&shared.cache.tmp(), |mounts| mounts.open(&layers).map(|tree| owners::lookup(text, &tree)));
     Ok(Some(looked_up.and_then(|ids| ids).doing(|| "look up the owner in the stage")?))
 }
 
@@ -234,7 +252,13 @@ fn with_chain<T: Send>(
 }
 
 /// Copies one path of a source to `name` in a plain directory, for mounts.
-pub(super) fn materialise(shared: &Shared, from: &Source, path: &str, directory: &Path, name: &str) -> Result<()> {
+pub(super) fn materialise(
+    shared: &Shared,
+    from: &Source,
+    path: &str,
+    directory: &Path,
+    name: &str,
+) -> Result<()> {
     let target = Tree::open(directory).doing(|| "open a working directory")?;
     let selection = Selection { sources: vec![path.to_owned()], ..Selection::default() };
     let placement = Placement {
@@ -273,7 +297,14 @@ pub(super) fn execute(shared: &Shared, plan: &Plan, keyed: Keyed, parent: &str) 
     Ok((working.commit(&shared.env.store)?, key))
 }
 
-fn copy(plan: &Plan, keyed: Keyed, source: Option<&Layers>, target: &Tree, mounts: &Mounts, parent: &str) -> Result<Digest> {
+fn copy(
+    plan: &Plan,
+    keyed: Keyed,
+    source: Option<&Layers>,
+    target: &Tree,
+    mounts: &Mounts,
+    parent: &str,
+) -> Result<Digest> {
     match (&plan.from, source) {
         (Source::Context(context), _) => {
             let mut picked = keyed.picked.unwrap_or_default();
@@ -283,7 +314,8 @@ fn copy(plan: &Plan, keyed: Keyed, source: Option<&Layers>, target: &Tree, mount
         }
         (Source::Chain(_), Some(layers)) => {
             let tree = mounts.open(layers).doing(|| "mount the layers of the source")?;
-            let origin = Origin { tree: &tree, ignore: &Patterns::default(), is_context: false, digests: &NoDigests };
+            let origin =
+                Origin { tree: &tree, ignore: &Patterns::default(), is_context: false, digests: &NoDigests };
             put(plan, keyed.owner, &tree, target, &mut plan.pick(&origin)?)?;
             Ok(keyed.key)
         }
@@ -310,7 +342,9 @@ fn put(plan: &Plan, owner: Option<Ids>, source: &Tree, target: &Tree, picked: &m
 
 /// Unpacks a file that is an archive; false when it is none.
 fn unpacked(placement: &Placement, source: &Tree, target: &Tree, item: &Picked) -> Result<bool> {
-    let [pick::Entry { from, content: pick::Content::File(_), .. }] = item.entries.as_slice() else { return Ok(false) };
+    let [pick::Entry { from, content: pick::Content::File(_), .. }] = item.entries.as_slice() else {
+        return Ok(false);
+    };
     if item.is_directory {
         return Ok(false);
     }
@@ -318,7 +352,9 @@ fn unpacked(placement: &Placement, source: &Tree, target: &Tree, item: &Picked) 
     let mut file = source.file(from).doing(shown)?;
     let Some(form) = unpack::form(&mut file).doing(shown)? else { return Ok(false) };
     let written = Path::new(placement.destination.trim_start_matches('/'));
-    let base = target.resolve(written, true).doing(|| format!("find the destination `{}`", placement.destination))?;
+    let base = target
+        .resolve(written, true)
+        .doing(|| format!("find the destination `{}`", placement.destination))?;
     unpack::unpack(&file, form, target, &base, placement.owner)?;
     Ok(true)
 }
@@ -330,7 +366,9 @@ pub(super) fn make_workdir(shared: &Shared, path: &str, user: &str, parent: &str
     let work = |mounts: &Mounts| {
         let target = mounts.open(&layers).doing(|| "mount the layers of the stage")?;
         let owner = if user.is_empty() { Ids::default() } else { owners::lookup(user, &target) };
-        let real = target.resolve(Path::new(path.trim_start_matches('/')), true).doing(|| format!("find `{path}`"))?;
+        let real = target
+            .resolve(Path::new(path.trim_start_matches('/')), true)
+            .doing(|| format!("find `{path}`"))?;
         super::place::make_directories(&target, &real, owner)
     };
     isolated(&shared.cache.tmp(), work).doing(|| "make a mount namespace")??;

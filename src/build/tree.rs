@@ -121,7 +121,9 @@ impl Tree {
                     todo = ahead;
                 }
                 // Not a link, or nothing there yet.
-                Err(e) if e.raw_os_error() == Some(Errno::INVAL.raw_os_error()) || is_absent(&e) => done = next,
+                Err(e) if e.raw_os_error() == Some(Errno::INVAL.raw_os_error()) || is_absent(&e) => {
+                    done = next
+                }
                 Err(e) => return Err(e),
             }
         }

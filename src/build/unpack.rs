@@ -74,9 +74,20 @@ fn open(file: &File, form: Form) -> io::Result<Stream<'_>> {
     match form {
         Form::Own => Ok(Stream { inner: compress::decode(file, compress::bound(size))?, child: None }),
         Form::Program(name) => {
-            let mut child = Command::new(name).arg("-dc").stdin(file.try_clone()?).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(|e| {
-                io::Error::new(e.kind(), format!("it is compressed with {name}, and the program `{name}` cannot be started: {e}"))
-            })?;
+            let mut child = Command::new(name)
+                .arg("-dc")
+                .stdin(file.try_clone()?)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .map_err(|e| {
+                    io::Error::new(
+                        e.kind(),
+                        format!(
+                            "it is compressed with {name}, and the program `{name}` cannot be started: {e}"
+                        ),
+                    )
+                })?;
             let out = child.stdout.take().expect("it was asked for");
             Ok(Stream { inner: Box::new(out.take(compress::bound(size))), child: Some(child) })
         }
@@ -133,7 +144,9 @@ fn below(name: &[u8]) -> io::Result<PathBuf> {
     for part in Path::new(OsStr::from_bytes(name)).components() {
         match part {
             Component::Normal(name) => path.push(name),
-            Component::ParentDir => return Err(io::Error::new(io::ErrorKind::InvalidData, "its name leads upwards")),
+            Component::ParentDir => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "its name leads upwards"));
+            }
             _ => {}
         }
     }
@@ -149,7 +162,8 @@ struct Unpacker<'a> {
 impl Unpacker<'_> {
     /// The path in the target, with the directories above it made.
     fn place(&self, path: &Path) -> Result<PathBuf> {
-        let name = path.file_name().ok_or_else(|| BuildFailure::new("an entry of the archive has no name"))?;
+        let name =
+            path.file_name().ok_or_else(|| BuildFailure::new("an entry of the archive has no name"))?;
         let parent = self.base.join(path.parent().unwrap_or(Path::new("")));
         let parent = self.target.resolve(&parent, true).doing(|| format!("find `/{}`", parent.display()))?;
         make_directories(self.target, &parent, self.owner.unwrap_or_default())?;
@@ -160,15 +174,22 @@ impl Unpacker<'_> {
         let spot = self.target.spot(path)?;
         let existing = spot.stat()?;
         if entry.kind == Kind::Directory {
-            return self.directory(entry, path, &spot, existing.is_some_and(|stat| tree::is_directory(&stat)));
+            return self.directory(
+                entry,
+                path,
+                &spot,
+                existing.is_some_and(|stat| tree::is_directory(&stat)),
+            );
         }
         if existing.is_some() {
             tree::remove(&spot.directory, &spot.name)?;
         }
         match entry.kind {
             Kind::File => {
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let mut file = File::from(fs::openat(&spot.directory, &spot.name, flags, Mode::RUSR | Mode::WUSR)?);
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let mut file =
+                    File::from(fs::openat(&spot.directory, &spot.name, flags, Mode::RUSR | Mode::WUSR)?);
                 io::copy(content, &mut file)?;
                 self.apply(&file, entry)?;
                 Ok(fs::futimens(&file, &timestamps(entry))?)

@@ -77,7 +77,13 @@ impl Mounts {
         let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
         nix::unistd::chdir(&base)?;
         let options = options(layers, &base);
-        let result = mount(Some("overlay"), &point, Some("overlay"), MsFlags::MS_NODEV, Some(OsStr::from_bytes(&options)));
+        let result = mount(
+            Some("overlay"),
+            &point,
+            Some("overlay"),
+            MsFlags::MS_NODEV,
+            Some(OsStr::from_bytes(&options)),
+        );
         nix::unistd::chdir(&here)?;
         if options.len() > OPTIONS_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many layers to mount at once"));

@@ -32,8 +32,8 @@ pub(super) fn run(verb: &Verb, context: &Context) -> Result<()> {
     let cache =
         build::prune(&context.home, &store, *all, Duration::ZERO).map_err(failed("prune the build cache"))?;
     // Layers that only the cache had named.
-    let in_use = super::system::in_use(&context.home)?;
-    let layers = prune::prune(&store, &in_use, Which::Orphans).map_err(super::image::of_image)?;
+    let in_use = || super::system::in_use(&context.home).map_err(std::io::Error::other);
+    let layers = prune::prune(&store, in_use, Which::Orphans).map_err(super::image::of_image)?;
     let total = human::size(cache.bytes.max(layers.bytes));
     context.ui.data(&format!("Total reclaimed space: {total}\n"));
     Ok(())

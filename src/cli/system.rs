@@ -174,7 +174,9 @@ fn prune(all: bool, volumes: bool, force: bool, context: &Context) -> Result<()>
     let cache = build::prune(&context.home, &store, all, Duration::ZERO);
     let cache = cache.map_err(failed("prune the build cache"))?;
     let which = if all { Which::Unused } else { Which::Dangling };
-    let freed = prune::prune(&store, &in_use(&context.home)?, which).map_err(of_image)?;
+    // Asked for while nothing can be made, so that nothing is missed.
+    let in_use = || in_use(&context.home).map_err(std::io::Error::other);
+    let freed = prune::prune(&store, in_use, which).map_err(of_image)?;
     let deleted: String = freed.images.iter().map(|id| format!("Deleted: {id}\n")).collect();
     context.ui.data(&deleted);
     if volumes {

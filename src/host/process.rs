@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use stack_runtime::monitor;
+use std::io;
 
 /// A process and the moment it started, in clock ticks since boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,13 +13,13 @@ pub struct ProcessMark {
 
 impl ProcessMark {
     /// The mark of a living process.
-    pub fn of(pid: i32) -> Option<Self> {
-        Some(Self { pid, start: monitor::start_time(pid).ok()? })
+    pub fn of(pid: i32) -> io::Result<Self> {
+        Ok(Self { pid, start: monitor::start_time(pid)? })
     }
 
     /// Still the same process, and not a zombie that nobody reaped yet.
     pub fn is_alive(self) -> bool {
-        Self::of(self.pid) == Some(self)
+        Self::of(self.pid).is_ok_and(|now| now == self)
     }
 }
 

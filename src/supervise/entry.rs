@@ -234,8 +234,7 @@ fn listen(home: &Home, project: &str) -> io::Result<UnixListener> {
 }
 
 fn write_mark(home: &Home, project: &str) -> io::Result<()> {
-    let own = ProcessMark::of(std::process::id().cast_signed());
-    let mark = own.ok_or_else(|| io::Error::other("/proc is not mounted"))?;
+    let mark = ProcessMark::of(std::process::id().cast_signed())?;
     home::replace_json(&home.run_of(project).join("supervisor.json"), &mark)
 }
 

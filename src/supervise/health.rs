@@ -5,10 +5,14 @@
 //! `start_period`, a failure counts only where Docker would have probed; and a success found earlier than that counts
 //! only when somebody listens where others can reach it ([`super::listening`]).
 //!
+//! A first success in its turn that nobody can reach is most often the private server with which a database prepares
+//! its empty volume; it counts when it lasts for [`CONFIRMATION`], so that an image whose exposed port is simply
+//! unused still becomes healthy.
+//!
 //! | result | begun early | in its turn, start period | in its turn |
 //! |---|---|---|---|
 //! | success, reachable | healthy | healthy | healthy |
-//! | success, not reachable | noted | healthy | healthy |
+//! | success, not reachable | noted | noted, healthy once it lasted | noted, healthy once it lasted |
 //! | failure | noted | logged | logged, streak + 1, unhealthy at `retries` |
 
 use stack_runtime::observed::{Health, HealthStatus, ProbeResult};
@@ -17,6 +21,8 @@ use std::time::{Duration, Instant};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Longer than a database's private server stays up once its work is done and before the real one takes over.
+const CONFIRMATION: Duration = Duration::from_secs(3);
 /// Results kept for `inspect`.
 const LOG_LENGTH: usize = 5;
 
@@ -44,6 +50,8 @@ pub struct HealthMachine {
     turn: Instant,
     due: Option<Instant>,
     last_is_noted: bool,
+    /// Since when successes in their turn have gone on without anybody to reach.
+    unreached_since: Option<Instant>,
 }
 
 impl HealthMachine {
@@ -65,6 +73,7 @@ impl HealthMachine {
             turn: now,
             due: None,
             last_is_noted: false,
+            unreached_since: None,
         };
         if machine.health.status == HealthStatus::None {
             machine.health.status = HealthStatus::Starting;
@@ -97,11 +106,16 @@ impl HealthMachine {
     ) -> bool {
         let before = self.health.status;
         let is_turn = self.was_healthy || begun >= self.turn;
-        let verdict = self.verdict(is_turn, begun, result.exit_code == 0, is_reachable);
+        let is_success = result.exit_code == 0;
+        self.hold(is_turn, is_success, begun);
+        let verdict = self.verdict(is_turn, begun, is_success, is_reachable);
         self.log(result, verdict);
         self.apply(verdict);
-        if is_turn || verdict == Verdict::Healthy {
+        if verdict == Verdict::Healthy || (is_turn && verdict != Verdict::Noted) {
             self.turn = ended + self.spacing(ended);
+        }
+        if self.unreached_since == Some(begun) {
+            self.pause = FIRST_PAUSE;
         }
         // Never more than half of the time spent in probes.
         self.pause = grown(self.pause).max(ended.saturating_duration_since(begun).min(self.spec.interval));
@@ -127,12 +141,25 @@ impl HealthMachine {
         is_reachable: impl FnOnce() -> bool,
     ) -> Verdict {
         match (is_success, is_turn) {
-            (true, true) => Verdict::Healthy,
-            (true, false) if is_reachable() => Verdict::Healthy,
-            (_, false) => Verdict::Noted,
+            (true, true) if self.was_healthy || self.is_confirmed(begun) => Verdict::Healthy,
+            (true, _) if is_reachable() => Verdict::Healthy,
+            (true, _) | (_, false) => Verdict::Noted,
             (false, true) if self.is_in_start_period(begun) => Verdict::Logged,
             (false, true) => Verdict::Failed,
         }
+    }
+
+    /// Begins or ends the time for which an unreached success must last.
+    fn hold(&mut self, is_turn: bool, is_success: bool, begun: Instant) {
+        match (is_success, is_turn) {
+            (true, true) => self.unreached_since = self.unreached_since.or(Some(begun)),
+            (true, false) => {}
+            (false, _) => self.unreached_since = None,
+        }
+    }
+
+    fn is_confirmed(&self, at: Instant) -> bool {
+        self.unreached_since.is_some_and(|since| at.saturating_duration_since(since) >= CONFIRMATION)
     }
 
     fn apply(&mut self, verdict: Verdict) {
@@ -172,7 +199,11 @@ impl HealthMachine {
     }
 
     fn next(&self, now: Instant) -> Instant {
-        if self.was_healthy { self.turn } else { self.turn.min(now + self.pause) }
+        match self.was_healthy {
+            true => self.turn,
+            false if self.turn <= now => now + self.pause,
+            false => self.turn.min(now + self.pause),
+        }
     }
 }
 
@@ -279,12 +310,34 @@ mod tests {
     }
 
     #[test]
-    fn a_success_in_its_turn_counts_in_any_case() {
+    fn an_unreached_success_in_its_turn_counts_once_it_lasted() {
         let mut bed = Bed::new(spec(5, 3, 0));
-        while bed.probe(0, false) < SECOND * 5 {
+        while bed.probe(0, false) < SECOND * 8 {
             assert_eq!(bed.status(), HealthStatus::Starting);
         }
         assert_eq!(bed.status(), HealthStatus::Healthy);
+        assert!(bed.now - bed.start < SECOND * 10);
+    }
+
+    #[test]
+    fn a_private_server_that_goes_away_does_not_count() {
+        let mut bed = Bed::new(spec(1, 60, 0));
+        while bed.probe(1, false) < SECOND * 3 {}
+        while bed.probe(0, false) < SECOND * 5 {}
+        while bed.probe(1, false) < SECOND * 6 {}
+        assert_eq!(bed.status(), HealthStatus::Starting);
+        bed.probe(0, true);
+        assert_eq!(bed.status(), HealthStatus::Healthy);
+    }
+
+    #[test]
+    fn somebody_to_reach_ends_the_wait() {
+        let mut bed = Bed::new(spec(1, 60, 0));
+        while bed.probe(0, false) < SECOND * 2 {}
+        let held = bed.now;
+        bed.probe(0, true);
+        assert_eq!(bed.status(), HealthStatus::Healthy);
+        assert!(bed.now - held < SECOND / 2, "probed fast while waiting");
     }
 
     #[test]

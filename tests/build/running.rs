@@ -42,7 +42,7 @@ fn environment_user_and_directory(bed: &Bed) {
     // Proxies are in no key and no image.
     assert_eq!(bed.build(text).counts(), (2, 2));
     let document = serde_json::to_string(&bed.image(&built).document).expect("json");
-    assert!(!document.contains("proxy"));
+    assert!(!document.contains("http://proxy"));
 }
 
 fn heredocs_run(bed: &Bed) {

@@ -10,7 +10,7 @@ use stack_runtime::launch::{
 use stack_runtime::logs::Entry;
 use stack_runtime::observed::Exit;
 use stack_runtime::spec::ContainerSpec;
-use stack_runtime::{cgroup, monitor};
+use stack_runtime::monitor;
 use std::cell::Cell;
 use std::fs;
 use std::os::fd::AsFd;
@@ -214,7 +214,6 @@ fn busybox(root: &Path) {
 }
 
 fn cgroups_left(group: &str) -> Vec<PathBuf> {
-    let _ = cgroup::remove(group);
     let roots = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
     roots.map(|root| root.join(group)).filter(|dir| dir.exists()).collect()
 }

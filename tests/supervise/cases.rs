@@ -7,7 +7,11 @@ use stack::supervise::Client;
 use stack::supervise::protocol::What;
 use stack_runtime::engine::{Engine, ErrorKind, Until, Waited};
 use stack_runtime::observed::{Exit, HealthStatus, State};
-use stack_runtime::spec::{ContainerSpec, ExecSpec, RestartSpec};
+use stack_runtime::spec::{
+    ContainerSpec, EndpointSpec, ExecSpec, NetworkMode, NetworkSpec, PortSpec, Protocol, RestartSpec,
+};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -43,6 +47,8 @@ cases![
     events_are_told_in_order,
     many_containers_at_once,
     a_killed_launcher_is_replaced,
+    names_and_ports_work_and_come_back_after_a_crash,
+    a_taken_port_is_named_with_its_holder,
     killed_at_random_moments_it_still_does_what_it_was_asked,
 ];
 
@@ -394,4 +400,65 @@ impl Random {
         self.0 ^= self.0 << 17;
         self.0 % limit
     }
+}
+
+fn on_network(spec: ContainerSpec, alias: &str) -> ContainerSpec {
+    let endpoint =
+        EndpointSpec { network: "shop_default".into(), aliases: vec![alias.into()], ..Default::default() };
+    ContainerSpec { network: NetworkMode::Bridge(vec![endpoint]), ..spec }
+}
+
+fn tcp_port(published: u16) -> PortSpec {
+    let protocol = Protocol::Tcp;
+    PortSpec { host_ip: Some("127.0.0.1".into()), published: (published, published), target: 80, protocol }
+}
+
+/// The page that a published port gives, if any.
+fn page(port: u16) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
+    stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    text.rsplit_once("\r\n\r\n").map(|(_, body)| body.to_owned()).filter(|body| !body.is_empty())
+}
+
+async fn names_and_ports_work_and_come_back_after_a_crash(bed: Bed) {
+    let network = NetworkSpec { name: "shop_default".into(), ..Default::default() };
+    bed.engine.create_network(PROJECT, &network).await.expect("network");
+    let script = "echo hello >/index.html; exec httpd -f -p 80 -h /";
+    let web = ContainerSpec { ports: vec![tcp_port(0)], ..on_network(spec("web-1", script), "web") };
+    let web = bed.start(web).await;
+    let other = bed.start(on_network(spec("other-1", "sleep 1000"), "other")).await;
+    let port = bed.observe(&web).published.first().expect("a port").host_port;
+    eventually("the page is served", || page(port).as_deref() == Some("hello\n")).await;
+    let ask = "wget -qO- http://web/index.html";
+    assert_eq!(bed.exec(&other, ask).await, (0, "hello\n".into()));
+
+    let first = bed.supervisor_pid();
+    send(first, Signal::SIGKILL);
+    eventually("the same port answers again", || page(port).as_deref() == Some("hello\n")).await;
+    assert_ne!(bed.supervisor_pid(), first);
+    assert_eq!(bed.exec(&other, ask).await, (0, "hello\n".into()));
+    assert_eq!(bed.observe(&web).published.first().map(|published| published.host_port), Some(port));
+
+    bed.engine.stop(PROJECT, &web, None).await.expect("stop");
+    assert_eq!(page(port), None);
+    assert_ne!(bed.exec(&other, ask).await.0, 0);
+    bed.engine.start(PROJECT, &web).await.expect("start");
+    let port = bed.observe(&web).published.first().expect("a port").host_port;
+    eventually("it is served again", || page(port).is_some()).await;
+    bed.down().await;
+}
+
+async fn a_taken_port_is_named_with_its_holder(bed: Bed) {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("address").port();
+    let error = bed.engine.check_ports(&[tcp_port(port)]).expect_err("taken");
+    assert_eq!(error.kind, ErrorKind::PortTaken);
+    let holder = std::process::id().to_string();
+    assert!(error.message.contains(&port.to_string()) && error.message.contains(&holder), "{error}");
+    drop(taken);
+    bed.engine.check_ports(&[tcp_port(port)]).expect("free");
+    bed.engine.release(PROJECT).await.expect("nothing to release");
 }

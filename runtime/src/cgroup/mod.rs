@@ -97,22 +97,25 @@ impl Group {
 
     /// Kills what is left and removes the groups, then parents that have become empty.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        let dirs = self.unified.iter().chain(self.legacy.iter().map(|(_, dir)| dir));
-        let mut killed = false;
-        for dir in dirs {
-            let deadline = Instant::now() + EMPTY_WITHIN;
-            while let Err(e) = remove_tree(dir) {
-                if e.raw_os_error() != Some(libc::EBUSY) || Instant::now() > deadline {
-                    return Err(e);
-                }
-                if !std::mem::replace(&mut killed, true) {
-                    self.kill()?;
-                }
-                std::thread::sleep(Duration::from_millis(2));
+        // The unified one last: it kills.
+        let dirs = self.legacy.iter().map(|(_, dir)| dir).chain(&self.unified);
+        let removed: Vec<io::Result<()>> = dirs.map(|dir| self.remove_one(dir)).collect();
+        removed.into_iter().collect()
+    }
+
+    /// A process that has just ended, and been reaped, may still keep its groups busy for a moment.
+    fn remove_one(&self, dir: &Path) -> io::Result<()> {
+        let deadline = Instant::now() + EMPTY_WITHIN;
+        while let Err(e) = remove_tree(dir) {
+            if e.raw_os_error() != Some(libc::EBUSY) || Instant::now() > deadline {
+                return Err(e);
             }
-            // Fails while another container of the project is there, which is right.
-            let _ = dir.ancestors().skip(1).take(2).try_for_each(fs::remove_dir);
+            // Whether it worked is seen by the next attempt.
+            let _ = self.kill();
+            std::thread::sleep(Duration::from_millis(2));
         }
+        // Fails while another container of the project is there, which is right.
+        let _ = dir.ancestors().skip(1).take(2).try_for_each(fs::remove_dir);
         Ok(())
     }
 }

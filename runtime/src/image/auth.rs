@@ -16,7 +16,10 @@ const HUB_KEY: &str = "index.docker.io";
 #[derive(Clone, PartialEq)]
 pub(crate) enum Credentials {
     None,
-    Password { user: String, password: String },
+    Password {
+        user: String,
+        password: String,
+    },
     /// A refresh token for the token server.
     Identity(String),
     /// Kept by a helper program of this name.
@@ -60,9 +63,12 @@ fn find(config: &ConfigFile, registry: &str) -> Credentials {
     if let Some((_, helper)) = config.cred_helpers.iter().find(|(key, _)| fits(key)) {
         return Credentials::Helper(helper.clone());
     }
-    let inline = config.auths.iter().find(|(key, _)| fits(key)).map_or(Credentials::None, |(_, entry)| inline(entry));
+    let inline =
+        config.auths.iter().find(|(key, _)| fits(key)).map_or(Credentials::None, |(_, entry)| inline(entry));
     match inline {
-        Credentials::None if !config.creds_store.is_empty() => Credentials::Helper(config.creds_store.clone()),
+        Credentials::None if !config.creds_store.is_empty() => {
+            Credentials::Helper(config.creds_store.clone())
+        }
         inline => inline,
     }
 }

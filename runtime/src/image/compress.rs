@@ -48,7 +48,9 @@ pub fn decode<'a>(reader: impl Read + 'a, max: u64) -> io::Result<Box<dyn Read +
     let whole = Cursor::new(start).take(count as u64).chain(reader);
     Ok(match compression {
         Compression::None => Box::new(whole),
-        Compression::Gzip => Box::new(Bounded { inner: MultiGzDecoder::new(BufReader::new(whole)), left: max }),
+        Compression::Gzip => {
+            Box::new(Bounded { inner: MultiGzDecoder::new(BufReader::new(whole)), left: max })
+        }
         Compression::Zstd => Box::new(Bounded { inner: zstd(whole)?, left: max }),
     })
 }

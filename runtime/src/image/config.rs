@@ -217,7 +217,10 @@ mod tests {
         assert!(config.exposed_ports.contains("5432/tcp"));
         assert!(config.volumes.contains("/var/lib/postgresql/data"));
         let check = config.healthcheck.as_ref().unwrap();
-        assert_eq!((check.interval, check.timeout, check.retries), (Duration::from_secs(5), Duration::ZERO, 3));
+        assert_eq!(
+            (check.interval, check.timeout, check.retries),
+            (Duration::from_secs(5), Duration::ZERO, 3)
+        );
         assert_eq!(config.shell.as_deref().unwrap()[0], "/bin/bash");
         assert!(document.history[0].empty_layer);
         assert_eq!(document.other["moby.buildkit.cache.v0"], "x");
@@ -232,10 +235,14 @@ mod tests {
 
     #[test]
     fn odd_forms() {
-        let config: ImageConfig = serde_json::from_str(r#"{"Cmd":"sh","Entrypoint":[],"Env":null,"Volumes":null}"#).unwrap();
+        let config: ImageConfig =
+            serde_json::from_str(r#"{"Cmd":"sh","Entrypoint":[],"Env":null,"Volumes":null}"#).unwrap();
         assert_eq!(config.cmd, Some(vec!["sh".to_owned()]));
         assert_eq!(config.entrypoint, Some(vec![]));
-        assert!(serde_json::from_str::<Document>("{}").is_err() || serde_json::from_str::<Document>("{}").unwrap().rootfs.diff_ids.is_empty());
+        assert!(
+            serde_json::from_str::<Document>("{}").is_err()
+                || serde_json::from_str::<Document>("{}").unwrap().rootfs.diff_ids.is_empty()
+        );
         assert!(serde_json::from_str::<Document>(r#"{"config":[1]}"#).is_err());
     }
 

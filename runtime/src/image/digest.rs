@@ -184,17 +184,33 @@ mod tests {
     #[test]
     fn known_digest() {
         let digest = Digest::of(b"");
-        assert_eq!(digest.as_str(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(
+            digest.as_str(),
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
         assert_eq!(digest.short(), "e3b0c44298fc");
         assert_eq!(Digest::parse(digest.as_str()).unwrap(), digest);
     }
 
     #[test]
     fn rejects_other_texts() {
-        for text in ["", "sha256:", "sha256:ABC", "md5:00", "sha256", &format!("sha256:{}", "g".repeat(64)), &format!("sha256:{}", "A".repeat(64))] {
+        for text in [
+            "",
+            "sha256:",
+            "sha256:ABC",
+            "md5:00",
+            "sha256",
+            &format!("sha256:{}", "g".repeat(64)),
+            &format!("sha256:{}", "A".repeat(64)),
+        ] {
             assert!(Digest::parse(text).is_err(), "{text}");
         }
-        assert!(Digest::parse(&format!("sha512:{}", "0".repeat(128))).unwrap_err().to_string().contains("not supported yet"));
+        assert!(
+            Digest::parse(&format!("sha512:{}", "0".repeat(128)))
+                .unwrap_err()
+                .to_string()
+                .contains("not supported yet")
+        );
     }
 
     #[test]

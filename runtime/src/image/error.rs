@@ -64,7 +64,9 @@ impl Error {
             Self::Unauthorised { .. } => {
                 Some("The repository may not exist, or may need credentials in ~/.docker/config.json.")
             }
-            Self::Unreachable { .. } => Some("Check the name of the registry and the network, or load the image from an archive."),
+            Self::Unreachable { .. } => {
+                Some("Check the name of the registry and the network, or load the image from an archive.")
+            }
             _ => None,
         }
     }
@@ -89,8 +91,12 @@ impl From<io::Error> for Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         match error {
-            Error::Io { source, doing } => io::Error::new(source.kind(), format!("failed to {doing}: {source}")),
-            Error::NoSuchImage(_) | Error::NotFound { .. } => io::Error::new(io::ErrorKind::NotFound, error.to_string()),
+            Error::Io { source, doing } => {
+                io::Error::new(source.kind(), format!("failed to {doing}: {source}"))
+            }
+            Error::NoSuchImage(_) | Error::NotFound { .. } => {
+                io::Error::new(io::ErrorKind::NotFound, error.to_string())
+            }
             other => io::Error::other(other.to_string()),
         }
     }

@@ -21,14 +21,28 @@ const BUSYBOX: [&str; 2] = ["/bin/busybox", "/usr/bin/busybox"];
 /// A root file system with busybox, `/etc/passwd` (root, app 1000, nobody), `/tmp`.
 pub fn busybox_rootfs() -> io::Result<Vec<u8>> {
     let path = BUSYBOX.iter().find(|p| std::path::Path::new(p).exists());
-    let path = path.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "busybox is not installed (package busybox-static)"))?;
+    let path = path.ok_or_else(|| {
+        io::Error::new(io::ErrorKind::NotFound, "busybox is not installed (package busybox-static)")
+    })?;
     let program = std::fs::read(path)?;
     let applets = Command::new(path).arg("--list").output()?.stdout;
     let mut writer = Writer::new(Vec::new());
-    for (directory, mode) in [("bin/", 0o755), ("etc/", 0o755), ("root/", 0o700), ("tmp/", 0o1777), ("var/", 0o755), ("dev/", 0o755), ("proc/", 0o755), ("sys/", 0o755)] {
+    for (directory, mode) in [
+        ("bin/", 0o755),
+        ("etc/", 0o755),
+        ("root/", 0o700),
+        ("tmp/", 0o1777),
+        ("var/", 0o755),
+        ("dev/", 0o755),
+        ("proc/", 0o755),
+        ("sys/", 0o755),
+    ] {
         writer.append(&Entry::directory(directory, mode), io::empty())?;
     }
-    writer.append(&Entry { size: program.len() as u64, ..Entry::file("bin/busybox", 0o755) }, program.as_slice())?;
+    writer.append(
+        &Entry { size: program.len() as u64, ..Entry::file("bin/busybox", 0o755) },
+        program.as_slice(),
+    )?;
     for applet in String::from_utf8_lossy(&applets).lines().filter(|a| *a != "busybox" && !a.contains('/')) {
         writer.append(&Entry::symlink(&format!("bin/{applet}"), "busybox"), io::empty())?;
     }
@@ -91,7 +105,12 @@ pub fn oci_archive(name: &str, config: ImageConfig, layers: &[Vec<u8>]) -> io::R
     let manifest = Manifest::new(blob(&document, OCI_CONFIG)?, described);
     let mut descriptor = blob(&serde_json::to_vec(&manifest)?, OCI_MANIFEST)?;
     descriptor.annotations.insert("io.containerd.image.name".into(), name.into());
-    let index = Index { schema_version: 2, media_type: OCI_INDEX.into(), manifests: vec![descriptor], annotations: Map::new() };
+    let index = Index {
+        schema_version: 2,
+        media_type: OCI_INDEX.into(),
+        manifests: vec![descriptor],
+        annotations: Map::new(),
+    };
     writer.append_bytes("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     writer.append_bytes("index.json", &serde_json::to_vec(&index)?)?;
     writer.finish()

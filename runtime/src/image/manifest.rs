@@ -45,7 +45,14 @@ pub struct Descriptor {
 
 impl Descriptor {
     pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
-        Self { media_type: media_type.into(), digest, size, platform: None, annotations: Map::new(), urls: Vec::new() }
+        Self {
+            media_type: media_type.into(),
+            digest,
+            size,
+            platform: None,
+            annotations: Map::new(),
+            urls: Vec::new(),
+        }
     }
 }
 
@@ -75,6 +82,7 @@ pub struct Index {
 }
 
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant)] // One at a time, and taken apart at once.
 pub enum Parsed {
     Manifest(Manifest),
     Index(Index),
@@ -104,7 +112,9 @@ pub fn parse(bytes: &[u8], what: &str) -> Result<Parsed> {
             check(&manifest, what)?;
             Ok(Parsed::Manifest(manifest))
         }
-        (false, true) => Ok(Parsed::Index(serde_json::from_value(value).map_err(|e| invalid(&e.to_string()))?)),
+        (false, true) => {
+            Ok(Parsed::Index(serde_json::from_value(value).map_err(|e| invalid(&e.to_string()))?))
+        }
     }
 }
 
@@ -140,7 +150,8 @@ pub fn choose<'a>(index: &'a Index, platform: &Platform, what: &str) -> Result<&
         }
     }
     best.map(|(_, descriptor)| descriptor).ok_or_else(|| {
-        let found: Vec<String> = offered().filter_map(|m| m.platform.as_ref()).take(20).map(Platform::to_string).collect();
+        let found: Vec<String> =
+            offered().filter_map(|m| m.platform.as_ref()).take(20).map(Platform::to_string).collect();
         let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
         Error::Platform { what: what.into(), wanted: platform.to_string(), found }
     })
@@ -159,7 +170,9 @@ mod tests {
     fn descriptor(platform: &str) -> String {
         let (os, architecture) = platform.split_once('/').unwrap();
         let digest = Digest::of(platform.as_bytes());
-        format!(r#"{{"mediaType":"{OCI_MANIFEST}","digest":"{digest}","size":1,"platform":{{"os":"{os}","architecture":"{architecture}"}}}}"#)
+        format!(
+            r#"{{"mediaType":"{OCI_MANIFEST}","digest":"{digest}","size":1,"platform":{{"os":"{os}","architecture":"{architecture}"}}}}"#
+        )
     }
 
     fn index(platforms: &[&str]) -> Index {
@@ -177,7 +190,10 @@ mod tests {
         let chosen = choose(&index, &Platform::parse("linux/amd64").unwrap(), "x").unwrap();
         assert_eq!(chosen.digest, Digest::of(b"linux/amd64"));
         let error = choose(&index, &Platform::parse("linux/s390x").unwrap(), "x").unwrap_err();
-        assert_eq!(error.to_string(), "no image for platform linux/s390x in x (it has linux/arm64, linux/amd64)");
+        assert_eq!(
+            error.to_string(),
+            "no image for platform linux/s390x in x (it has linux/arm64, linux/amd64)"
+        );
     }
 
     #[test]
@@ -190,7 +206,13 @@ mod tests {
             )
         };
         assert!(parse(manifest(OCI_CONFIG, OCI_LAYER_ZSTD).as_bytes(), "x").is_ok());
-        assert!(parse(manifest(DOCKER_CONFIG, "application/vnd.docker.image.rootfs.diff.tar.gzip").as_bytes(), "x").is_ok());
+        assert!(
+            parse(
+                manifest(DOCKER_CONFIG, "application/vnd.docker.image.rootfs.diff.tar.gzip").as_bytes(),
+                "x"
+            )
+            .is_ok()
+        );
         for (text, reason) in [
             (manifest("application/vnd.cncf.helm.config.v1+json", OCI_LAYER), "not an image"),
             (manifest(OCI_CONFIG, "text/plain"), "not a layer"),

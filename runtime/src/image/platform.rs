@@ -34,7 +34,9 @@ impl Platform {
     /// When a part is empty or there are more than three.
     pub fn parse(text: &str) -> Result<Self> {
         let parts: Vec<String> = text.split('/').map(str::to_ascii_lowercase).collect();
-        let valid = |p: &String| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        let valid = |p: &String| {
+            !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        };
         if !parts.iter().all(valid) {
             return Err(Error::invalid(format!("platform `{text}`"), "it must be OS/ARCHITECTURE[/VARIANT]"));
         }
@@ -42,7 +44,9 @@ impl Platform {
             [os] if os == "linux" => Ok(Self { os: os.clone(), ..Self::host() }),
             [architecture] => Ok(Self::linux(architecture, None)),
             [os, architecture] => Ok(Self { os: os.clone(), ..Self::linux(architecture, None) }),
-            [os, architecture, variant] => Ok(Self { os: os.clone(), ..Self::linux(architecture, Some(variant)) }),
+            [os, architecture, variant] => {
+                Ok(Self { os: os.clone(), ..Self::linux(architecture, Some(variant)) })
+            }
             _ => Err(Error::invalid(format!("platform `{text}`"), "it has more than three parts")),
         }
     }
@@ -115,7 +119,10 @@ mod tests {
     #[test]
     fn older_variants_fit() {
         assert_eq!(platform("linux/amd64").fit(&platform("linux/arm64")), None);
-        assert!(platform("linux/arm/v7").fit(&platform("linux/arm/v6")) < platform("linux/arm/v7").fit(&platform("linux/arm/v7")));
+        assert!(
+            platform("linux/arm/v7").fit(&platform("linux/arm/v6"))
+                < platform("linux/arm/v7").fit(&platform("linux/arm/v7"))
+        );
         assert_eq!(platform("linux/arm/v6").fit(&platform("linux/arm/v7")), None);
         assert_eq!(platform("linux/arm64").fit(&platform("linux/arm64/v8")), Some(2));
         assert_eq!(platform("linux/amd64").fit(&platform("linux/amd64/v3")), None);

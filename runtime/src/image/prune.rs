@@ -66,24 +66,31 @@ struct Reached {
     chains: BTreeSet<String>,
 }
 
+/// What is in use is asked for under the lock: whoever makes a container holds a
+/// [`super::Lease`] from finding the image until the container is on record.
+///
 /// # Errors
 /// [`Error::InUse`] while a pull, build or load runs; nothing is freed then.
-pub fn prune(store: &Store, in_use: &InUse, which: Which) -> Result<Freed> {
+pub fn prune(store: &Store, in_use: impl FnOnce() -> io::Result<InUse>, which: Which) -> Result<Freed> {
     let lock = store.open_gc_lock().doing(|| "lock the image store".to_owned())?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(fs::TryLockError::WouldBlock) => {
-            return Err(Error::InUse("images are being pulled, built or loaded; try again afterwards".into()));
+            return Err(Error::InUse(
+                "images are being pulled, built or loaded; try again afterwards".into(),
+            ));
         }
         Err(fs::TryLockError::Error(e)) => return Err(e).doing(|| "lock the image store".to_owned()),
     }
-    free(store, in_use, which, &lock).doing(|| "prune images".to_owned())
+    let in_use = in_use().doing(|| "find out which images are in use".to_owned())?;
+    free(store, &in_use, which, &lock).doing(|| "prune images".to_owned())
 }
 
 /// The lock is a parameter to show that it is held.
 fn free(store: &Store, in_use: &InUse, which: Which, _lock: &File) -> io::Result<Freed> {
     let mut freed = Freed::default();
-    let (kept, gone): (Vec<Image>, Vec<Image>) = store.images()?.into_iter().partition(|i| stays(i, in_use, which));
+    let (kept, gone): (Vec<Image>, Vec<Image>) =
+        store.images()?.into_iter().partition(|i| stays(i, in_use, which));
     for image in gone {
         freed.untagged.extend(image.references.iter().cloned());
         store.remove(image.id.as_str(), true)?;
@@ -92,7 +99,11 @@ fn free(store: &Store, in_use: &InUse, which: Which, _lock: &File) -> io::Result
     let reached = reach(store, &kept, in_use);
     let blobs = store.root().join("blobs/sha256");
     freed.bytes += sweep(&blobs, |name| !reached.blobs.contains(name), |path| fs::remove_file(path))?;
-    freed.bytes += sweep(&store.snapshots(), |name| !reached.chains.contains(name), |path| remove_snapshot(store, path))?;
+    freed.bytes += sweep(
+        &store.snapshots(),
+        |name| !reached.chains.contains(name),
+        |path| remove_snapshot(store, path),
+    )?;
     let tmp = store.tmp();
     freed.bytes += sweep(&tmp, |name| is_old(&tmp.join(name)), remove_any)?;
     // Nobody can hold them while we hold the store.
@@ -155,7 +166,11 @@ fn reach_chain(store: &Store, chain_id: &str, reached: &mut Reached) {
 }
 
 /// Removes what is chosen from a directory; returns its bytes.
-fn sweep(directory: &Path, chosen: impl Fn(&str) -> bool, remove: impl Fn(&Path) -> io::Result<()>) -> io::Result<u64> {
+fn sweep(
+    directory: &Path,
+    chosen: impl Fn(&str) -> bool,
+    remove: impl Fn(&Path) -> io::Result<()>,
+) -> io::Result<u64> {
     let mut bytes = 0;
     for name in names_in(directory)?.iter().filter(|n| chosen(n)) {
         let path = directory.join(name);
@@ -212,9 +227,10 @@ fn measure(store: &Store, in_use: &InUse) -> io::Result<Usage> {
     let reached = reach(store, &used, in_use);
     let mut usage = Usage { images: images.len(), images_in_use: used.len(), ..Default::default() };
     let blobs = store.root().join("blobs/sha256");
-    for (directory, reached, total) in
-        [(&blobs, &reached.blobs, &mut usage.blobs), (&store.snapshots(), &reached.chains, &mut usage.snapshots)]
-    {
+    for (directory, reached, total) in [
+        (&blobs, &reached.blobs, &mut usage.blobs),
+        (&store.snapshots(), &reached.chains, &mut usage.snapshots),
+    ] {
         for name in names_in(directory)? {
             let bytes = disk_use(&directory.join(&name))?;
             *total += bytes;

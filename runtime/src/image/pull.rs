@@ -28,13 +28,22 @@ const INDEX_DEPTH_MAX: usize = 4;
 ///
 /// # Errors
 /// [`Error::Unreachable`] when the registry gave no answer at all; a caller may then fall back.
-pub async fn pull(store: &Store, reference: &Reference, platform: Option<&Platform>, report: Report<'_>) -> Result<Image> {
+pub async fn pull(
+    store: &Store,
+    reference: &Reference,
+    platform: Option<&Platform>,
+    report: Report<'_>,
+) -> Result<Image> {
     let owned = store.clone();
     let lease = Arc::new(blocking(move || owned.lease()).await.doing(|| "lock the image store".to_owned())?);
     let registry = Registry::open(reference, Access::Pull).await?;
     let resolved = resolve(&registry, reference, platform, report).await?;
     let total = resolved.manifest.layers.iter().map(|l| l.size).sum();
-    report(Progress::Resolved { digest: resolved.digest.clone(), layers: resolved.manifest.layers.len(), size: total });
+    report(Progress::Resolved {
+        digest: resolved.digest.clone(),
+        layers: resolved.manifest.layers.len(),
+        size: total,
+    });
     let pull = Pull { store, registry: &registry, lease, report };
     let (config, document) = pull.config(&resolved.manifest, reference).await?;
     check_platform(&document, platform, reference)?;
@@ -57,10 +66,17 @@ pub async fn resolve_digest(reference: &Reference) -> Result<Digest> {
     Ok(Digest::of(&bytes))
 }
 
-async fn resolve(registry: &Registry, reference: &Reference, platform: Option<&Platform>, report: Report<'_>) -> Result<Resolved> {
+async fn resolve(
+    registry: &Registry,
+    reference: &Reference,
+    platform: Option<&Platform>,
+    report: Report<'_>,
+) -> Result<Resolved> {
     let host = Platform::host();
     let what = reference.familiar();
-    let fetch = |version: String| async move { repeated("the manifest", report, || registry.manifest(&version)).await };
+    let fetch = |version: String| async move {
+        repeated("the manifest", report, || registry.manifest(&version)).await
+    };
     let mut bytes = fetch(reference.version().to_owned()).await?;
     let digest = Digest::of(&bytes);
     for _ in 0..INDEX_DEPTH_MAX {
@@ -85,11 +101,21 @@ fn check_platform(document: &Document, platform: Option<&Platform>, reference: &
     };
     match wanted.fit(&found) {
         Some(_) => Ok(()),
-        None => Err(Error::Platform { what: reference.familiar(), wanted: wanted.to_string(), found: found.to_string() }),
+        None => Err(Error::Platform {
+            what: reference.familiar(),
+            wanted: wanted.to_string(),
+            found: found.to_string(),
+        }),
     }
 }
 
-fn finish(store: &Store, reference: &Reference, resolved: &Resolved, config: &[u8], document: &Document) -> Result<Image> {
+fn finish(
+    store: &Store,
+    reference: &Reference,
+    resolved: &Resolved,
+    config: &[u8],
+    document: &Document,
+) -> Result<Image> {
     let manifest = store.write_blob(&resolved.bytes)?;
     let id = store.write_image_with(config, &document.rootfs.diff_ids, Some(manifest), &[])?;
     store.tag_as(&id, &reference.pinned(&resolved.digest), Some(resolved.digest.clone()))?;
@@ -149,7 +175,13 @@ impl Pull<'_> {
         try_join(try_join_all(downloads), unpacking).await.map(|_| ())
     }
 
-    async fn fetch(&self, blob: &Descriptor, chain_id: &str, at_once: &Semaphore, arrived: oneshot::Sender<bool>) -> Result<()> {
+    async fn fetch(
+        &self,
+        blob: &Descriptor,
+        chain_id: &str,
+        at_once: &Semaphore,
+        arrived: oneshot::Sender<bool>,
+    ) -> Result<()> {
         if snapshot::exists(self.store, chain_id) {
             report_layer(self.report, blob, Phase::Exists, blob.size);
             let _ = arrived.send(false);
@@ -166,7 +198,8 @@ impl Pull<'_> {
 
     async fn unpack(&self, blob: &Descriptor, parent: &str, diff_id: &Digest) -> Result<()> {
         report_layer(self.report, blob, Phase::Unpacking, 0);
-        let (store, blob_owned, parent, diff_id) = (self.store.clone(), blob.clone(), parent.to_owned(), diff_id.clone());
+        let (store, blob_owned, parent, diff_id) =
+            (self.store.clone(), blob.clone(), parent.to_owned(), diff_id.clone());
         let lease = self.lease.clone();
         let unpacked = tokio::task::spawn_blocking(move || {
             let result = unpack(&store, &blob_owned, &parent, &diff_id);
@@ -185,6 +218,7 @@ fn unpack(store: &Store, blob: &Descriptor, parent: &str, diff_id: &Digest) -> R
     let file = File::open(store.blob_path(&blob.digest)).doing(doing)?;
     let plain = compress::decode(file, compress::bound(blob.size)).doing(doing)?;
     let layer = snapshot::unpack(store, parent, plain, Some(diff_id))?;
-    let record = BlobRecord { digest: blob.digest.clone(), size: blob.size, media_type: blob.media_type.clone() };
+    let record =
+        BlobRecord { digest: blob.digest.clone(), size: blob.size, media_type: blob.media_type.clone() };
     snapshot::set_blob(store, layer.chain_id.as_str(), &record).doing(|| "record a layer's blob".to_owned())
 }

@@ -6,7 +6,9 @@
 use super::compress;
 use super::digest::{Digest, Hashing};
 use super::error::{Doing, Error, Result};
-use super::manifest::{self, Descriptor, Manifest, OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_MANIFEST, Parsed};
+use super::manifest::{
+    self, Descriptor, Manifest, OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_MANIFEST, Parsed,
+};
 use super::progress::{Phase, Progress, Report};
 use super::reference::Reference;
 use super::registry::{Access, Registry};
@@ -55,7 +57,12 @@ fn remember(store: &Store, record: Record, reference: &Reference, manifest: &[u8
 }
 
 /// The manifest the image came with if all its blobs are here, else one of what is here.
-async fn prepared_manifest(store: &Store, record: &Record, lease: Arc<Lease>, report: Report<'_>) -> Result<(Vec<u8>, Manifest)> {
+async fn prepared_manifest(
+    store: &Store,
+    record: &Record,
+    lease: Arc<Lease>,
+    report: Report<'_>,
+) -> Result<(Vec<u8>, Manifest)> {
     if let Some(known) = known_manifest(store, record) {
         return Ok(known);
     }
@@ -75,7 +82,12 @@ fn known_manifest(store: &Store, record: &Record) -> Option<(Vec<u8>, Manifest)>
     manifest.layers.iter().all(|l| store.has_blob(&l.digest)).then_some((bytes, manifest))
 }
 
-async fn describe(store: &Store, layer: LayerRecord, lease: Arc<Lease>, report: Report<'_>) -> Result<Descriptor> {
+async fn describe(
+    store: &Store,
+    layer: LayerRecord,
+    lease: Arc<Lease>,
+    report: Report<'_>,
+) -> Result<Descriptor> {
     report(Progress::Layer { digest: layer.diff_id.clone(), phase: Phase::Packing, done: 0, total: 0 });
     let store = store.clone();
     let packed = tokio::task::spawn_blocking(move || {
@@ -100,7 +112,8 @@ fn packed_blob(store: &Store, layer: &LayerRecord) -> Result<BlobRecord> {
     match known {
         // It came plain: its bytes are the layer's identity, not ours.
         Some(plain) => {
-            io::copy(&mut File::open(store.blob_path(&plain.digest)).doing(doing)?, &mut gzip).doing(doing)?;
+            io::copy(&mut File::open(store.blob_path(&plain.digest)).doing(doing)?, &mut gzip)
+                .doing(doing)?;
         }
         None => snapshot::archive(store, chain_id, &mut gzip)?,
     }

@@ -236,9 +236,9 @@ fn is_path_component(component: &str) -> bool {
     if !bytes.first().copied().is_some_and(alphanumeric) || !bytes.last().copied().is_some_and(alphanumeric) {
         return false;
     }
-    bytes
-        .split(|&b| alphanumeric(b))
-        .all(|separator| matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|&b| b == b'-'))
+    bytes.split(|&b| alphanumeric(b)).all(|separator| {
+        matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|&b| b == b'-')
+    })
 }
 
 fn check_tag(tag: &str) -> Parsed<()> {

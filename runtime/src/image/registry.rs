@@ -14,7 +14,9 @@ use super::manifest::{DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use super::reference::Reference;
 use super::store::DOCUMENT_MAX;
 use base64::Engine;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RANGE, WWW_AUTHENTICATE};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RANGE, WWW_AUTHENTICATE,
+};
 use reqwest::{Body, Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use std::sync::Mutex;
@@ -73,7 +75,9 @@ impl Registry {
         let found = Digest::of(&bytes);
         let expected = Digest::parse(version).ok().or(claimed);
         match expected {
-            Some(expected) if expected != found => Err(Error::Digest { what: format!("the manifest of {what}"), expected, found }),
+            Some(expected) if expected != found => {
+                Err(Error::Digest { what: format!("the manifest of {what}"), expected, found })
+            }
             _ => Ok(bytes),
         }
     }
@@ -150,7 +154,8 @@ impl Registry {
     /// Where an upload goes: absolute, or relative to the registry.
     fn location(&self, response: &Response, what: &str) -> Result<Url> {
         let location = response.headers().get(LOCATION).and_then(|l| l.to_str().ok());
-        let location = location.ok_or_else(|| Error::invalid(format!("the answer for {what}"), "it has no location"))?;
+        let location =
+            location.ok_or_else(|| Error::invalid(format!("the answer for {what}"), "it has no location"))?;
         response.url().join(location).map_err(|e| Error::invalid(format!("the answer for {what}"), e))
     }
 
@@ -202,7 +207,8 @@ impl Registry {
     }
 
     async fn token(&self, challenge: &Parameters, what: &str) -> Result<String> {
-        let invalid = |reason: &str| Error::invalid(format!("the challenge of registry {}", self.name), reason);
+        let invalid =
+            |reason: &str| Error::invalid(format!("the challenge of registry {}", self.name), reason);
         let realm = parameter(challenge, "realm").ok_or_else(|| invalid("it names no token server"))?;
         let mut url = Url::parse(realm).map_err(|e| invalid(&e.to_string()))?;
         if url.scheme() != "https" && self.base.starts_with("https:") {
@@ -218,8 +224,10 @@ impl Registry {
         let response = response.map_err(|e| unreachable(url.host_str().unwrap_or(&self.name), &e))?;
         let response = self.expect_success(response, what).await?;
         let bytes = self.body(response, ANSWER_MAX, "the token").await?;
-        let token: Token = serde_json::from_slice(&bytes).map_err(|e| invalid(&format!("its token is malformed: {e}")))?;
-        let token = token.token.or(token.access_token).ok_or_else(|| invalid("its token server gave no token"))?;
+        let token: Token =
+            serde_json::from_slice(&bytes).map_err(|e| invalid(&format!("its token is malformed: {e}")))?;
+        let token =
+            token.token.or(token.access_token).ok_or_else(|| invalid("its token server gave no token"))?;
         Ok(format!("Bearer {token}"))
     }
 
@@ -234,7 +242,11 @@ impl Registry {
                 ("refresh_token", token),
             ]);
             let body = form.query().unwrap_or_default().to_owned();
-            return self.client.post(url.clone()).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body);
+            return self
+                .client
+                .post(url.clone())
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(body);
         }
         url.query_pairs_mut().append_pair("service", service).append_pair("scope", scope);
         let request = self.client.request(Method::GET, url.clone());
@@ -253,7 +265,9 @@ impl Registry {
         let reason = self.reason(response).await;
         Err(match status {
             StatusCode::NOT_FOUND => Error::NotFound { what, registry },
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Unauthorised { what, registry, reason },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Error::Unauthorised { what, registry, reason }
+            }
             _ => Error::Registry { what, registry, status: status.as_u16(), reason },
         })
     }
@@ -263,11 +277,15 @@ impl Registry {
         let status = response.status();
         let bytes = self.body(response, ANSWER_MAX, "the answer").await.unwrap_or_default();
         let said = serde_json::from_slice::<Answer>(&bytes).ok().and_then(|a| a.errors.into_iter().next());
-        let said = said.map(|e| if e.message.is_empty() { e.code } else { e.message }).filter(|m| !m.is_empty());
-        let said = said.unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason given").to_lowercase());
+        let said =
+            said.map(|e| if e.message.is_empty() { e.code } else { e.message }).filter(|m| !m.is_empty());
+        let said =
+            said.unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason given").to_lowercase());
         match &self.credentials {
             Credentials::Helper(helper) if status.is_client_error() => {
-                format!("{said} (its credentials are kept by the helper `{helper}`, which is not supported yet)")
+                format!(
+                    "{said} (its credentials are kept by the helper `{helper}`, which is not supported yet)"
+                )
             }
             _ => said.chars().take(500).collect(),
         }
@@ -310,7 +328,8 @@ fn client(is_local: bool) -> reqwest::Result<Client> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = || {
         let agent = concat!("stack/", env!("CARGO_PKG_VERSION"));
-        let builder = Client::builder().user_agent(agent).connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT);
+        let builder =
+            Client::builder().user_agent(agent).connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT);
         // A proxy is never between us and ourselves.
         if is_local { builder.no_proxy().tls_danger_accept_invalid_certs(true) } else { builder }
     };

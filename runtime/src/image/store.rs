@@ -170,7 +170,7 @@ impl Store {
     pub fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>> {
         let doing = || format!("read blob {digest}");
         let file = File::open(self.blob_path(digest)).doing(doing)?;
-        read_bounded(file, DOCUMENT_MAX, &digest.to_string())
+        read_bounded(file, DOCUMENT_MAX, digest.as_str())
     }
 
     /// Stores bytes under their digest.
@@ -195,12 +195,20 @@ impl Store {
 
     /// By name, or by id or a prefix of it (with or without `sha256:`); names win.
     pub fn image(&self, text: &str) -> io::Result<Option<Image>> {
+        match self.resolve(text)? {
+            Some(id) => self.image_by_digest(&id),
+            None => Ok(None),
+        }
+    }
+
+    /// The image id alone, as [`Store::image`] finds it: one small file is read.
+    pub fn resolve(&self, text: &str) -> io::Result<Option<Digest>> {
         if let Ok(reference) = Reference::parse(text)
             && let Some(record) = self.reference(&reference)?
         {
-            return self.image_by_digest(&record.id);
+            return Ok(Some(record.id).filter(|id| self.record_path(id).exists()));
         }
-        self.by_id(text)
+        self.id_of_prefix(text)
     }
 
     /// The record of a name. A name with tag and digest is looked up by its digest.
@@ -217,15 +225,21 @@ impl Store {
     /// # Errors
     /// `InvalidInput` when the prefix fits several images.
     pub fn by_id(&self, prefix: &str) -> io::Result<Option<Image>> {
+        match self.id_of_prefix(prefix)? {
+            Some(id) => self.image_by_digest(&id),
+            None => Ok(None),
+        }
+    }
+
+    fn id_of_prefix(&self, prefix: &str) -> io::Result<Option<Digest>> {
         let hex = prefix.strip_prefix("sha256:").unwrap_or(prefix);
         if hex.is_empty() || hex.len() > 64 || !is_hex(hex, hex.len()) {
             return Ok(None);
         }
         let mut fitting = self.ids()?.into_iter().filter(|id| id.hex().starts_with(hex));
         match (fitting.next(), fitting.next()) {
-            (None, _) => Ok(None),
-            (Some(id), None) => self.image_by_digest(&id),
-            (Some(_), Some(_)) => {
+            (only, None) => Ok(only),
+            _ => {
                 let message = format!("image id prefix `{prefix}` fits more than one image");
                 Err(io::Error::new(io::ErrorKind::InvalidInput, message))
             }
@@ -278,8 +292,9 @@ impl Store {
     }
 
     fn complete(&self, record: Record, references: &[ReferenceRecord]) -> io::Result<Image> {
-        let document: Document = serde_json::from_slice(&self.read_blob(&record.id)?)
-            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("config of image {}: {e}", record.id)))?;
+        let document: Document = serde_json::from_slice(&self.read_blob(&record.id)?).map_err(|e| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("config of image {}: {e}", record.id))
+        })?;
         let ours = || references.iter().filter(|r| r.id == record.id).map(|r| r.reference.clone());
         let chain_ids: Vec<Digest> = record.layers.iter().map(|l| l.chain_id.clone()).collect();
         Ok(Image {
@@ -364,12 +379,15 @@ impl Store {
     /// are freed by the next prune. The caller knows which images are in use.
     pub fn remove(&self, text: &str, force: bool) -> Result<Vec<Removed>> {
         let image = self.image(text)?.ok_or_else(|| Error::NoSuchImage(text.to_owned()))?;
-        let by_name = Reference::parse(text).ok().filter(|r| image.references.contains(r) || image.repo_digests.contains(r));
+        let by_name = Reference::parse(text)
+            .ok()
+            .filter(|r| image.references.contains(r) || image.repo_digests.contains(r));
         let repositories = count_repositories(&image.references);
         let names: Vec<Reference> = match by_name {
             Some(name) if image.references.iter().any(|r| *r != name) => self.names_with(&image, &name),
             None if repositories > 1 && !force => {
-                let message = format!("image {} has several names; removing it by id must be forced", image.id.short());
+                let message =
+                    format!("image {} has several names; removing it by id must be forced", image.id.short());
                 return Err(Error::InUse(message));
             }
             _ => return self.delete(&image),
@@ -381,7 +399,8 @@ impl Store {
     fn names_with(&self, image: &Image, name: &Reference) -> Vec<Reference> {
         let mut names = vec![name.clone()];
         if !image.references.iter().any(|r| r != name && r.name() == name.name()) {
-            names.extend(image.repo_digests.iter().filter(|d| d.name() == name.name() && *d != name).cloned());
+            names
+                .extend(image.repo_digests.iter().filter(|d| d.name() == name.name() && *d != name).cloned());
         }
         names
     }
@@ -397,7 +416,8 @@ impl Store {
     }
 
     fn delete(&self, image: &Image) -> Result<Vec<Removed>> {
-        let mut removed = self.untag_all(image.references.iter().chain(&image.repo_digests).cloned().collect())?;
+        let mut removed =
+            self.untag_all(image.references.iter().chain(&image.repo_digests).cloned().collect())?;
         fs::remove_file(self.record_path(&image.id)).doing(|| format!("remove image {}", image.id))?;
         removed.push(Removed::Deleted(image.id.clone()));
         Ok(removed)
@@ -414,7 +434,10 @@ fn count_repositories(references: &[Reference]) -> usize {
 fn check_config(config: &[u8], layers: &[Digest]) -> Result<()> {
     let document: Document = serde_json::from_slice(config).map_err(|e| Error::invalid("image config", e))?;
     if layers.len() > LAYERS_MAX {
-        return Err(Error::invalid("image", format!("it has {} layers, at most {LAYERS_MAX} are possible", layers.len())));
+        return Err(Error::invalid(
+            "image",
+            format!("it has {} layers, at most {LAYERS_MAX} are possible", layers.len()),
+        ));
     }
     if document.rootfs.diff_ids != layers {
         return Err(Error::invalid("image config", "its diff ids are not those of the layers"));

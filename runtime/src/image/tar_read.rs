@@ -98,11 +98,19 @@ impl<R: Read> Reader<R> {
         Ok(None)
     }
 
-    fn complete(&mut self, header: &tar::Header, size: u64, extensions: Extensions) -> io::Result<Option<Entry>> {
+    fn complete(
+        &mut self,
+        header: &tar::Header,
+        size: u64,
+        extensions: Extensions,
+    ) -> io::Result<Option<Entry>> {
         let kind = kind(header);
         let mut entry = Entry {
             path: extensions.path.unwrap_or_else(|| header.path_bytes().into_owned()),
-            link: extensions.link.or_else(|| header.link_name_bytes().map(|l| l.into_owned())).unwrap_or_default(),
+            link: extensions
+                .link
+                .or_else(|| header.link_name_bytes().map(|l| l.into_owned()))
+                .unwrap_or_default(),
             kind: kind.unwrap_or(Kind::File),
             mode: header.mode().map_err(|_| invalid("an entry's mode is not a number"))? & 0o7777,
             uid: id(header.uid())?,
@@ -118,7 +126,8 @@ impl<R: Read> Reader<R> {
             entry.kind = Kind::Directory;
         }
         // Links carry no content, whatever the size field says; POSIX allows it to be set.
-        if matches!(entry.kind, Kind::HardLink | Kind::Symlink | Kind::Directory) && kind != Some(Kind::File) {
+        if matches!(entry.kind, Kind::HardLink | Kind::Symlink | Kind::Directory) && kind != Some(Kind::File)
+        {
             entry.size = 0;
         }
         if entry.size > SIZE_MAX {
@@ -234,7 +243,10 @@ fn kind(header: &tar::Header) -> Option<Kind> {
 fn id(value: io::Result<u64>) -> io::Result<u32> {
     let value = value.map_err(|_| invalid("an entry's owner is not a number"))?;
     // The last number means "unchanged" to the kernel.
-    u32::try_from(value).ok().filter(|&v| v != u32::MAX).ok_or_else(|| invalid("an entry's owner is out of range"))
+    u32::try_from(value)
+        .ok()
+        .filter(|&v| v != u32::MAX)
+        .ok_or_else(|| invalid("an entry's owner is out of range"))
 }
 
 fn device(header: &tar::Header) -> (u32, u32) {
@@ -265,7 +277,10 @@ fn parse_records(mut bytes: &[u8]) -> io::Result<Records> {
     Ok(records)
 }
 
-fn apply_records<'a>(entry: &mut Entry, records: impl Iterator<Item = &'a (Vec<u8>, Vec<u8>)>) -> io::Result<()> {
+fn apply_records<'a>(
+    entry: &mut Entry,
+    records: impl Iterator<Item = &'a (Vec<u8>, Vec<u8>)>,
+) -> io::Result<()> {
     for (key, value) in records {
         // An empty value deletes a global record.
         match key.as_slice() {
@@ -276,7 +291,9 @@ fn apply_records<'a>(entry: &mut Entry, records: impl Iterator<Item = &'a (Vec<u
             b"uid" => entry.uid = id(number(value))?,
             b"gid" => entry.gid = id(number(value))?,
             b"mtime" => entry.mtime = time(value)?,
-            _ if key.starts_with(b"GNU.sparse.") => return Err(invalid("sparse archives are not supported yet")),
+            _ if key.starts_with(b"GNU.sparse.") => {
+                return Err(invalid("sparse archives are not supported yet"));
+            }
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     entry.xattrs.retain(|(n, _)| n != name);

@@ -32,7 +32,8 @@ impl<W: Write> Writer<W> {
         self.block(&entry_header(entry)?)?;
         let written = io::copy(&mut content.take(entry.size), &mut self.to)?;
         if written != entry.size {
-            let message = format!("`{}` became shorter while it was read", String::from_utf8_lossy(&entry.path));
+            let message =
+                format!("`{}` became shorter while it was read", String::from_utf8_lossy(&entry.path));
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
         }
         self.pad(entry.size)
@@ -207,7 +208,10 @@ mod tests {
     #[test]
     fn an_empty_layer_has_the_well_known_digest() {
         let digest = super::super::Digest::of(&written(&[]));
-        assert_eq!(digest.as_str(), "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef");
+        assert_eq!(
+            digest.as_str(),
+            "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
+        );
     }
 
     #[test]
@@ -223,7 +227,15 @@ mod tests {
     #[test]
     fn other_readers_agree() {
         let entries = vec![
-            (Entry { size: 3, uid: 3_000_000, mtime: (1_700_000_000, 0), ..Entry::file(&"d/".repeat(80), 0o4755) }, b"abc".to_vec()),
+            (
+                Entry {
+                    size: 3,
+                    uid: 3_000_000,
+                    mtime: (1_700_000_000, 0),
+                    ..Entry::file(&"d/".repeat(80), 0o4755)
+                },
+                b"abc".to_vec(),
+            ),
             (Entry::symlink("link", &"t".repeat(150)), vec![]),
         ];
         // A trailing slash would make it a directory.
@@ -231,7 +243,12 @@ mod tests {
         entries[0].0.path.push(b'f');
         let bytes = written(&entries);
         let mut archive = tar::Archive::new(&bytes[..]);
-        let found: Vec<_> = archive.entries().unwrap().map(|e| e.unwrap()).map(|e| (e.path_bytes().to_vec(), e.header().mode().unwrap())).collect();
+        let found: Vec<_> = archive
+            .entries()
+            .unwrap()
+            .map(|e| e.unwrap())
+            .map(|e| (e.path_bytes().to_vec(), e.header().mode().unwrap()))
+            .collect();
         assert_eq!(found, [(entries[0].0.path.clone(), 0o4755), (b"link".to_vec(), 0o777)]);
         assert_eq!(read(&bytes).unwrap(), entries);
     }
@@ -257,7 +274,7 @@ mod tests {
             path in proptest::collection::vec(1u8..=255, 1..200),
             content in proptest::collection::vec(any::<u8>(), 0..1200),
             mode in 0u32..0o10000, uid in 0..u32::MAX, gid in 0..u32::MAX, mtime in -1_000_000_000i64..5_000_000_000,
-            xattrs in proptest::collection::btree_map(proptest::collection::vec(b'a'..b'z', 1..9), proptest::collection::vec(any::<u8>(), 0..40), 0..3),
+            xattrs in proptest::collection::btree_map(proptest::collection::vec(b'a'..=b'z', 1..9), proptest::collection::vec(any::<u8>(), 0..40), 0..3),
         ) -> (Entry, Vec<u8>) {
             let mut path = path;
             path.retain(|&b| b != b'/');

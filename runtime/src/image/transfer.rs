@@ -28,7 +28,11 @@ const UPLOAD_CHUNK: usize = 256 << 10;
 
 /// Repeats what may succeed the next time. A registry that cannot be reached at the first
 /// attempt is not waited for: the caller may have another way.
-pub(crate) async fn repeated<T, F: Future<Output = Result<T>>>(what: &str, report: Report<'_>, attempt: impl Fn() -> F) -> Result<T> {
+pub(crate) async fn repeated<T, F: Future<Output = Result<T>>>(
+    what: &str,
+    report: Report<'_>,
+    attempt: impl Fn() -> F,
+) -> Result<T> {
     repeated_if(is_passing, what, report, attempt).await
 }
 
@@ -103,7 +107,12 @@ impl Partial {
 }
 
 /// Fetches a blob into the store unless it is there.
-pub(crate) async fn download(store: &Store, registry: &Registry, blob: &Descriptor, report: Report<'_>) -> Result<()> {
+pub(crate) async fn download(
+    store: &Store,
+    registry: &Registry,
+    blob: &Descriptor,
+    report: Report<'_>,
+) -> Result<()> {
     if store.has_blob(&blob.digest) {
         return Ok(());
     }
@@ -130,7 +139,12 @@ pub(crate) async fn download(store: &Store, registry: &Registry, blob: &Descript
     fs::rename(&partial.path, store.blob_path(&blob.digest)).doing(doing)
 }
 
-async fn fetch(registry: &Registry, blob: &Descriptor, partial: &mut Partial, report: Report<'_>) -> Result<()> {
+async fn fetch(
+    registry: &Registry,
+    blob: &Descriptor,
+    partial: &mut Partial,
+    report: Report<'_>,
+) -> Result<()> {
     let mut pause = FIRST_PAUSE;
     let mut tries = 1;
     while partial.length() < blob.size {
@@ -164,7 +178,12 @@ fn verify(blob: &Descriptor, partial: &Partial) -> Result<()> {
     Ok(())
 }
 
-async fn fetch_once(registry: &Registry, blob: &Descriptor, partial: &mut Partial, report: Report<'_>) -> Result<()> {
+async fn fetch_once(
+    registry: &Registry,
+    blob: &Descriptor,
+    partial: &mut Partial,
+    report: Report<'_>,
+) -> Result<()> {
     let doing = || format!("download blob {}", blob.digest);
     let mut response = registry.blob(&blob.digest, partial.length()).await?;
     if response.status() != StatusCode::PARTIAL_CONTENT && partial.length() > 0 {
@@ -177,7 +196,11 @@ async fn fetch_once(registry: &Registry, blob: &Descriptor, partial: &mut Partia
     while let Some(chunk) = response.chunk().await.map_err(|e| registry.broken(&e))? {
         if partial.length() + chunk.len() as u64 > blob.size {
             let found = partial.length() + chunk.len() as u64;
-            return Err(Error::Size { what: format!("blob {}", blob.digest.short()), expected: blob.size, found });
+            return Err(Error::Size {
+                what: format!("blob {}", blob.digest.short()),
+                expected: blob.size,
+                found,
+            });
         }
         partial.append(&chunk).doing(doing)?;
         if partial.length() - reported >= REPORT_BYTES {
@@ -193,7 +216,12 @@ pub(crate) fn report_layer(report: Report<'_>, blob: &Descriptor, phase: Phase, 
 }
 
 /// Uploads a blob of the store unless the repository has it.
-pub(crate) async fn upload(store: &Store, registry: &Registry, blob: &Descriptor, report: Report<'_>) -> Result<()> {
+pub(crate) async fn upload(
+    store: &Store,
+    registry: &Registry,
+    blob: &Descriptor,
+    report: Report<'_>,
+) -> Result<()> {
     if repeated("blob", report, || registry.has_blob(&blob.digest)).await? {
         report_layer(report, blob, Phase::Exists, blob.size);
         return Ok(());
@@ -205,7 +233,8 @@ pub(crate) async fn upload(store: &Store, registry: &Registry, blob: &Descriptor
         Body::wrap_stream(chunks(path.clone(), sent.clone()))
     };
     let what = format!("layer {}", blob.digest.short());
-    let uploading = repeated_if(is_interruption, &what, report, || registry.upload(&blob.digest, blob.size, body));
+    let uploading =
+        repeated_if(is_interruption, &what, report, || registry.upload(&blob.digest, blob.size, body));
     tokio::pin!(uploading);
     loop {
         tokio::select! {
@@ -222,7 +251,10 @@ pub(crate) async fn upload(store: &Store, registry: &Registry, blob: &Descriptor
 }
 
 /// A file as a stream that counts what was taken from it.
-fn chunks(path: PathBuf, sent: Arc<AtomicU64>) -> impl futures_util::Stream<Item = io::Result<bytes::Bytes>> + Send {
+fn chunks(
+    path: PathBuf,
+    sent: Arc<AtomicU64>,
+) -> impl futures_util::Stream<Item = io::Result<bytes::Bytes>> + Send {
     futures_util::stream::unfold(None::<File>, move |file| {
         let (path, sent) = (path.clone(), sent.clone());
         async move {
@@ -250,6 +282,8 @@ fn next_chunk(file: Option<File>, path: &std::path::Path) -> io::Result<(File, V
 }
 
 /// File work that may take long, off the asynchronous threads.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -178,7 +178,7 @@ impl Monitor {
         };
         let exit = self.bundle.dir.join("exit.json");
         match fs::remove_file(&exit) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => home::replace_json(&self.bundle.dir.join("run.json"), &record),
         }
     }
@@ -220,7 +220,6 @@ impl Monitor {
         // Nobody is left to hear of a failure: a missing file reads as an unknown end, which is the truth.
         let _ = home::replace_json(&self.bundle.dir.join("exit.json"), exit);
         self.reap();
-        let _ = fs::remove_file(self.bundle.dir.join("attach.sock"));
     }
 
     /// Undoes a container that was never started.
@@ -232,6 +231,7 @@ impl Monitor {
     fn reap(&self) {
         let _ = waitid(WaitId::PidFd(self.child.pidfd.as_fd()), WaitIdOptions::EXITED);
         let _ = self.group.remove();
+        let _ = fs::remove_file(self.bundle.dir.join("attach.sock"));
     }
 }
 
@@ -270,13 +270,27 @@ fn killed(child: &Child) -> LaunchError {
 
 /// What the overlay needs, and the bundle for those who come later (exec).
 fn prepare_dir(bundle: &Bundle) -> io::Result<()> {
-    for name in ["root", "upper", "work"] {
+    for name in ["root", "work"] {
         fs::create_dir_all(bundle.dir.join(name))?;
     }
+    prepare_upper(bundle)?;
     if !bundle.ephemeral {
         home::replace_json(&bundle.dir.join("oci.json"), bundle)?;
     }
     Ok(())
+}
+
+/// The upper directory is what `/` looks like, so a new one gets owner and mode of the image's.
+fn prepare_upper(bundle: &Bundle) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let upper = bundle.dir.join("upper");
+    let Some(image) = bundle.extras.lower_dirs.first().filter(|_| !upper.exists()) else {
+        return fs::create_dir_all(upper);
+    };
+    let meta = fs::metadata(image)?;
+    fs::create_dir(&upper)?;
+    chown(&upper, Some(meta.uid()), Some(meta.gid()))?;
+    fs::set_permissions(upper, meta.permissions())
 }
 
 fn start_init(bundle: &Bundle, group: &Group, streams: Option<[OwnedFd; 3]>) -> Result<Child, LaunchError> {

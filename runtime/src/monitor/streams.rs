@@ -76,11 +76,7 @@ impl Streams {
         while !self.turn(program) {}
         self.accept();
         // What it wrote before its end is still in the pipes.
-        for _ in 0.. {
-            if !self.read_all() {
-                break;
-            }
-        }
+        while self.read_all() {}
         if let Some(log) = &mut self.log {
             log.finish();
         }

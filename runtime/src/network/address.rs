@@ -52,13 +52,22 @@ impl Addresses {
     ///
     /// # Errors
     /// A static address that is taken, outside, or on a network without a configured subnet; no address left.
-    pub fn assign(&mut self, record: &NetworkRecord, endpoint: &EndpointSpec, id: &str, before: &[IpAddr]) -> Result<Vec<(IpAddr, u8)>> {
+    pub fn assign(
+        &mut self,
+        record: &NetworkRecord,
+        endpoint: &EndpointSpec,
+        id: &str,
+        before: &[IpAddr],
+    ) -> Result<Vec<(IpAddr, u8)>> {
         let mut given = Vec::new();
         for ipv4 in [true, false] {
             let fixed = if ipv4 { &endpoint.ipv4 } else { &endpoint.ipv6 };
             let Some(pool) = record.pool(ipv4) else {
                 if let Some(text) = fixed {
-                    return Err(refuse(record, format!("no configured subnet or ip-range contain the IP address {text}")));
+                    return Err(refuse(
+                        record,
+                        format!("no configured subnet or ip-range contain the IP address {text}"),
+                    ));
                 }
                 continue;
             };
@@ -97,7 +106,10 @@ impl Addresses {
             return Err(refuse(record, why));
         }
         if !record.pools.iter().any(|p| p.subnet.contains(address)) {
-            return Err(refuse(record, format!("no configured subnet or ip-range contain the IP address {text}")));
+            return Err(refuse(
+                record,
+                format!("no configured subnet or ip-range contain the IP address {text}"),
+            ));
         }
         if record.pools.iter().any(|p| p.gateway == address) || self.is_taken(record.name(), address) {
             return Err(refuse(record, format!("address {address} already in use")));
@@ -107,7 +119,9 @@ impl Addresses {
 
     fn dynamic(&self, record: &NetworkRecord, pool: &PoolRecord, before: &[IpAddr]) -> Result<IpAddr> {
         let block = pool.range.unwrap_or(pool.subnet);
-        let free = |a: &IpAddr| *a != pool.gateway && !pool.reserved.contains(a) && !self.is_taken(record.name(), *a);
+        let free = |a: &IpAddr| {
+            *a != pool.gateway && !pool.reserved.contains(a) && !self.is_taken(record.name(), *a)
+        };
         let again = before.iter().copied().find(|a| block.contains(*a) && free(a));
         let lowest = || block.hosts().take(1 << 20).find(free);
         again.or_else(lowest).ok_or_else(|| refuse(record, format!("no available address in {block}")))
@@ -121,7 +135,8 @@ fn refuse(record: &NetworkRecord, why: impl std::fmt::Display) -> EngineError {
 /// The interface's hardware address: the user's, or one made from the first address.
 pub fn mac(endpoint: &EndpointSpec, addresses: &[(IpAddr, u8)]) -> Result<[u8; 6]> {
     if let Some(text) = &endpoint.mac {
-        return parse_mac(text).ok_or_else(|| EngineError::new(ErrorKind::Other, format!("invalid MAC address {text}")));
+        return parse_mac(text)
+            .ok_or_else(|| EngineError::new(ErrorKind::Other, format!("invalid MAC address {text}")));
     }
     let tail = match addresses.first().map(|(a, _)| a) {
         Some(IpAddr::V4(v4)) => v4.octets(),
@@ -133,9 +148,12 @@ pub fn mac(endpoint: &EndpointSpec, addresses: &[(IpAddr, u8)]) -> Result<[u8; 6
 
 /// Six bytes in hexadecimal; group addresses are refused.
 fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let parts: Vec<&str> = text.split([':', '-']).collect();
-    let bytes: Vec<u8> = parts.iter().filter(|p| p.len() == 2).filter_map(|p| u8::from_str_radix(p, 16).ok()).collect();
-    let mac: [u8; 6] = (parts.len() == 6).then_some(bytes)?.try_into().ok()?;
+    let byte = |part: &str| {
+        let digits = part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+        digits.then(|| u8::from_str_radix(part, 16).ok()).flatten()
+    };
+    let bytes: Option<Vec<u8>> = text.split([':', '-']).map(byte).collect();
+    let mac: [u8; 6] = bytes?.try_into().ok()?;
     (mac[0] & 1 == 0).then_some(mac)
 }
 
@@ -166,7 +184,13 @@ mod tests {
         }
     }
 
-    fn given(addresses: &mut Addresses, record: &NetworkRecord, ipv4: Option<&str>, id: &str, before: &[IpAddr]) -> Result<String> {
+    fn given(
+        addresses: &mut Addresses,
+        record: &NetworkRecord,
+        ipv4: Option<&str>,
+        id: &str,
+        before: &[IpAddr],
+    ) -> Result<String> {
         let endpoint = EndpointSpec { ipv4: ipv4.map(Into::into), ..EndpointSpec::default() };
         addresses.assign(record, &endpoint, id, before).map(|g| g[0].0.to_string())
     }
@@ -196,7 +220,12 @@ mod tests {
         assert!(outside.message.contains("no configured subnet"), "{outside}");
         assert!(given(&mut all, &net, Some("10.0.0.1"), "b", &[]).is_err());
         let plain = record("m", "10.9.0.0/24", false);
-        assert!(given(&mut all, &plain, Some("10.9.0.9"), "b", &[]).unwrap_err().message.contains("user configured"));
+        assert!(
+            given(&mut all, &plain, Some("10.9.0.9"), "b", &[])
+                .unwrap_err()
+                .message
+                .contains("user configured")
+        );
     }
 
     #[test]
@@ -214,7 +243,9 @@ mod tests {
         let (a, b) = (record("a", "10.1.0.0/24", false), record("b", "10.2.0.0/24", false));
         let mut inside = record("0", "10.3.0.0/24", false);
         inside.observed.internal = true;
-        let text = |list: &[(&NetworkRecord, i32)]| gateways(list).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let text = |list: &[(&NetworkRecord, i32)]| {
+            gateways(list).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
         assert_eq!(text(&[(&b, 0), (&a, 0), (&inside, 9)]), ["10.1.0.1"]);
         assert_eq!(text(&[(&b, 1), (&a, 0)]), ["10.2.0.1"]);
         assert!(text(&[(&inside, 0)]).is_empty());

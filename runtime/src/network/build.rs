@@ -113,7 +113,7 @@ async fn way_out(
         Ok(pasta) => {
             tell.send_replace(Some(Ok(())));
             pasta.ended().await;
-                tell.send_replace(Some(Err("`pasta` ended during the build".into())));
+            tell.send_replace(Some(Err("`pasta` ended during the build".into())));
         }
         Err(why) => drop(tell.send_replace(Some(Err(why)))),
     }

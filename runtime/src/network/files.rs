@@ -26,7 +26,9 @@ impl Resolv {
             let mut words = line.split_ascii_whitespace();
             match words.next() {
                 // A zone (`fe80::1%eth0`) has no meaning in another namespace.
-                Some("nameserver") => found.servers.extend(words.next().and_then(|a| a.parse::<IpAddr>().ok())),
+                Some("nameserver") => {
+                    found.servers.extend(words.next().and_then(|a| a.parse::<IpAddr>().ok()))
+                }
                 Some("search" | "domain") => found.search = words.map(str::to_owned).collect(),
                 Some("options") => found.options.extend(words.map(str::to_owned)),
                 _ => {}
@@ -165,7 +167,10 @@ mod tests {
         let host = Resolv::parse(HOST);
         assert!(host_resolv(&DnsSpec::default(), &host).starts_with("nameserver 10.0.0.53\n"));
         let dns = DnsSpec { servers: vec!["1.2.3.4".into()], ..DnsSpec::default() };
-        assert_eq!(host_resolv(&dns, &host), "nameserver 1.2.3.4\nsearch a.example b.example\noptions edns0\n");
+        assert_eq!(
+            host_resolv(&dns, &host),
+            "nameserver 1.2.3.4\nsearch a.example b.example\noptions edns0\n"
+        );
     }
 
     #[test]

@@ -44,7 +44,13 @@ fn stack_rules() -> Transaction {
     let from_bridge = Expression::InputInterface { name: BRIDGE_PREFIX.into(), exact: false };
     let from_uplink = Expression::InputInterface { name: UPLINK.into(), exact: true };
     let to_uplink = Expression::OutputInterface { name: UPLINK.into(), exact: true };
-    let nat = Chain { name: "postrouting", kind: "nat", hook: Hook::PostRouting, priority: SOURCE_NAT, accept: true };
+    let nat = Chain {
+        name: "postrouting",
+        kind: "nat",
+        hook: Hook::PostRouting,
+        priority: SOURCE_NAT,
+        accept: true,
+    };
     Transaction::new(Family::Inet, TABLE)
         .chain(&filter("input", Hook::Input, true))
         .rule("input", &[Expression::State(INVALID), Expression::Drop])
@@ -68,7 +74,8 @@ fn bridged_frames_pass() {
 /// Turns packets for port 53 of the resolver to another port of it, in the calling thread's
 /// namespace. (`redirect` would not do: it sends local packets to 127.0.0.1.)
 pub(super) fn redirect_names(resolver: Ipv4Addr, port: u16) -> io::Result<()> {
-    let chain = Chain { name: "names", kind: "nat", hook: Hook::Output, priority: DESTINATION_NAT, accept: true };
+    let chain =
+        Chain { name: "names", kind: "nat", hook: Hook::Output, priority: DESTINATION_NAT, accept: true };
     let rule = |protocol| {
         [
             Expression::Destination(resolver.octets()),
@@ -77,5 +84,9 @@ pub(super) fn redirect_names(resolver: Ipv4Addr, port: u16) -> io::Result<()> {
             Expression::Rewrite { address: resolver.octets(), port },
         ]
     };
-    Transaction::new(Family::Ipv4, TABLE).chain(&chain).rule("names", &rule(UDP)).rule("names", &rule(TCP)).commit()
+    Transaction::new(Family::Ipv4, TABLE)
+        .chain(&chain)
+        .rule("names", &rule(UDP))
+        .rule("names", &rule(TCP))
+        .commit()
 }

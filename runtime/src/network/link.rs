@@ -8,9 +8,11 @@
 use super::netlink::Batch;
 use crate::sys::netns::visit;
 use nix::net::if_::if_nametoindex;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
-use rtnetlink::packet_route::address::{AddressFlags, AddressAttribute, AddressHeaderFlags, AddressMessage};
-use rtnetlink::{AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{
+    AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -46,7 +48,10 @@ pub fn ensure_bridge(name: &str, mac: [u8; 6], gateways: &[Address], mtu: Option
     let index = if_nametoindex(name)?;
     let mut batch = Batch::default();
     for address in gateways {
-        batch.add_address(format!("add gateway {} to bridge {name}", address.0), address_message(index, address));
+        batch.add_address(
+            format!("add gateway {} to bridge {name}", address.0),
+            address_message(index, address),
+        );
     }
     batch.send()
 }
@@ -99,9 +104,13 @@ fn inside(links: &[LinkPlan], gateways: &[IpAddr]) -> io::Result<()> {
         if !link.addresses.iter().any(|(a, _)| a.is_ipv6()) {
             without_ipv6(&link.interface);
         }
-        batch.set_link(format!("bring up {}", link.interface), LinkUnspec::new_with_index(index).up().build());
+        batch
+            .set_link(format!("bring up {}", link.interface), LinkUnspec::new_with_index(index).up().build());
         for address in &link.addresses {
-            batch.add_address(format!("add {} to {}", address.0, link.interface), address_message(index, address));
+            batch.add_address(
+                format!("add {} to {}", address.0, link.interface),
+                address_message(index, address),
+            );
         }
     }
     for gateway in gateways {
@@ -123,7 +132,8 @@ fn address_message(index: u32, (address, prefix): &Address) -> AddressMessage {
     match address {
         IpAddr::V4(v4) => AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(*v4, *prefix).build(),
         IpAddr::V6(v6) => {
-            let mut message = AddressMessageBuilder::<Ipv6Addr>::new().index(index).address(*v6, *prefix).build();
+            let mut message =
+                AddressMessageBuilder::<Ipv6Addr>::new().index(index).address(*v6, *prefix).build();
             // Usable at once: we gave the address out, so nobody else has it.
             message.header.flags = AddressHeaderFlags::Nodad;
             message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));

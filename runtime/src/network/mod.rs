@@ -19,9 +19,10 @@
 //! | [`address`] | who has which address on which network |
 //! | [`files`] | a container's `hosts`, `hostname` and `resolv.conf` |
 //! | [`dns`] | names of containers, everything else forwarded |
+//! | [`StackNetwork`] | all of it for one running stack |
 //! | [`ports`] | published ports: check, hold, forward |
 //! | [`firewall`] | isolation and masquerade in the stack's namespace |
-//! | [`uplink`] | the `pasta` process |
+//! | [`uplink`] | the `pasta` process of a stack |
 //! | [`build`] | a network for the builder |
 
 pub mod address;
@@ -30,6 +31,7 @@ pub mod cidr;
 pub mod dns;
 pub mod files;
 pub mod firewall;
+mod join;
 pub mod link;
 pub mod listening;
 mod netlink;

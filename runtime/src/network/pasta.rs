@@ -112,7 +112,9 @@ impl Pasta {
 }
 
 fn missing() -> String {
-    format!("`{PROGRAM}` is not installed, so containers reach nothing outside; install the package `passt` (apt-get install passt)")
+    format!(
+        "`{PROGRAM}` is not installed, so containers reach nothing outside; install the package `passt` (apt-get install passt)"
+    )
 }
 
 fn command(log: &Path) -> io::Result<Command> {
@@ -130,8 +132,8 @@ fn command(log: &Path) -> io::Result<Command> {
 /// What it said last, for an error. Its complaints about a missing system logger say nothing.
 fn last_words(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
-    let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.contains("to syslog"));
-    lines.last().map_or_else(|| "it gave no reason".to_owned(), |l| l.chars().take(300).collect())
+    let mut lines = text.lines().rev().map(str::trim).filter(|l| !l.is_empty() && !l.contains("to syslog"));
+    lines.next().map_or_else(|| "it gave no reason".to_owned(), |l| l.chars().take(300).collect())
 }
 
 /// Clock ticks since boot at which a process started.

@@ -114,15 +114,18 @@ fn owned_by(found: NetworkRecord, project: &str) -> Result<NetworkRecord> {
     if found.project == project {
         return Ok(found);
     }
-    let message = format!("failed to create network {}: it belongs to project {}", found.name(), found.project);
-    Err(EngineError::new(ErrorKind::Conflict, message).hint("Declare it `external`, or give one of the two another name."))
+    let message =
+        format!("failed to create network {}: it belongs to project {}", found.name(), found.project);
+    Err(EngineError::new(ErrorKind::Conflict, message)
+        .hint("Declare it `external`, or give one of the two another name."))
 }
 
 /// The path of a record; names that could leave the folder are refused.
 fn record_path(home: &Home, name: &str) -> Result<PathBuf> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     if name.is_empty() || name.len() > 200 || name.starts_with(['.', '-']) || !name.chars().all(plain) {
-        let message = format!("invalid network name {name:?}: only letters, digits, `_`, `.` and `-` are allowed");
+        let message =
+            format!("invalid network name {name:?}: only letters, digits, `_`, `.` and `-` are allowed");
         return Err(EngineError::new(ErrorKind::Other, message));
     }
     Ok(home.networks().join(format!("{name}.json")))
@@ -132,7 +135,12 @@ fn failed(verb: &str, name: &str, error: impl std::fmt::Display) -> EngineError 
     EngineError::new(ErrorKind::Other, format!("failed to {verb} network {name}: {error}"))
 }
 
-fn draft(project: &str, spec: &NetworkSpec, others: &[NetworkRecord], host: &[Cidr]) -> Result<NetworkRecord> {
+fn draft(
+    project: &str,
+    spec: &NetworkSpec,
+    others: &[NetworkRecord],
+    host: &[Cidr],
+) -> Result<NetworkRecord> {
     let mut pools = Vec::new();
     for pool in spec.pools.iter().filter(|p| p.subnet.is_some()) {
         pools.push(configured_pool(spec, pool)?);
@@ -209,14 +217,19 @@ fn configured_pool(spec: &NetworkSpec, pool: &PoolSpec) -> Result<PoolRecord> {
     }
     let gateway = match &pool.gateway {
         Some(text) => given_gateway(text, &subnet).map_err(wrong)?,
-        None => first_free(range.unwrap_or(subnet), &reserved).ok_or_else(|| wrong(format!("subnet {subnet} has no room")))?,
+        None => first_free(range.unwrap_or(subnet), &reserved)
+            .ok_or_else(|| wrong(format!("subnet {subnet} has no room")))?,
     };
     Ok(PoolRecord { subnet, gateway, range, reserved })
 }
 
 fn given_gateway(text: &str, subnet: &Cidr) -> std::result::Result<IpAddr, String> {
     let gateway: IpAddr = text.parse().map_err(|_| format!("invalid gateway {text}"))?;
-    if subnet.contains(gateway) { Ok(gateway) } else { Err(format!("no matching subnet for gateway {gateway}")) }
+    if subnet.contains(gateway) {
+        Ok(gateway)
+    } else {
+        Err(format!("no matching subnet for gateway {gateway}"))
+    }
 }
 
 fn first_free(block: Cidr, reserved: &[IpAddr]) -> Option<IpAddr> {
@@ -272,7 +285,9 @@ fn route_block(row: &str) -> Option<Cidr> {
     let columns: Vec<&str> = row.split_ascii_whitespace().collect();
     let hex = |index: usize| u32::from_str_radix(columns.get(index)?, 16).ok().map(u32::from_be);
     let (destination, mask) = (hex(1)?, hex(7)?);
-    (mask != 0).then(|| Cidr::around(Ipv4Addr::from_bits(destination).into(), mask.leading_ones() as u8)).flatten()
+    (mask != 0)
+        .then(|| Cidr::around(Ipv4Addr::from_bits(destination).into(), mask.leading_ones() as u8))
+        .flatten()
 }
 
 #[cfg(test)]

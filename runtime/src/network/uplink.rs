@@ -63,7 +63,12 @@ struct Place {
 impl Uplink {
     pub(super) fn new(run: PathBuf, links: Arc<Worker>, host: Arc<OwnedFd>) -> Self {
         let place = Arc::new(Place { run, links, host });
-        Self { place, state: watch::channel(UplinkState::Idle).0, stop: watch::channel(false).0, keeper: Mutex::default() }
+        Self {
+            place,
+            state: watch::channel(UplinkState::Idle).0,
+            stop: watch::channel(false).0,
+            keeper: Mutex::default(),
+        }
     }
 
     /// Starts it, or finds it again. The second time nothing happens.
@@ -119,13 +124,17 @@ impl Place {
     async fn open_rules(&self) -> Result<(), String> {
         let rules = || if is_open() { Ok(()) } else { firewall::open_way_out() };
         let made = self.links.run(rules).await;
-        made.map_err(|e| format!("containers reach nothing outside: the rules of the way out could not be made: {e}"))
+        made.map_err(|e| {
+            format!("containers reach nothing outside: the rules of the way out could not be made: {e}")
+        })
     }
 
     fn forget(&self) {
         for file in [RECORD, LOG] {
             match std::fs::remove_file(self.run.join(file)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => tracing::debug!(file, %error, "a file stays"),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::debug!(file, %error, "a file stays")
+                }
                 _ => {}
             }
         }

@@ -82,7 +82,9 @@ fn in_layer(root: &OwnedFd, path: &Path) -> io::Result<InLayer> {
 
 fn found(parent: &OwnedFd, name: &CString, stat: &Stat) -> io::Result<Found> {
     Ok(match tree::kind(stat) {
-        FileType::Directory => Found::Directory(Attributes::of(stat, tree::xattrs_of(tree::open_directory(parent, name)?)?)),
+        FileType::Directory => {
+            Found::Directory(Attributes::of(stat, tree::xattrs_of(tree::open_directory(parent, name)?)?))
+        }
         FileType::Symlink => Found::Symlink(fs::readlinkat(parent, name, Vec::new())?.into_bytes()),
         _ => Found::Other,
     })
@@ -99,5 +101,6 @@ pub(crate) fn is_opaque(directory: impl AsFd) -> io::Result<bool> {
 
 /// A path component as the kernel takes it.
 pub(crate) fn c_name(name: &OsStr) -> io::Result<CString> {
-    CString::new(name.as_bytes()).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a name contains a zero byte"))
+    CString::new(name.as_bytes())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a name contains a zero byte"))
 }

@@ -56,11 +56,19 @@ impl<W: Write> Packer<W> {
         Ok(())
     }
 
-    fn child(&mut self, parent: BorrowedFd<'_>, directory: &[u8], name: &CStr, stat: &Stat) -> io::Result<()> {
+    fn child(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        directory: &[u8],
+        name: &CStr,
+        stat: &Stat,
+    ) -> io::Result<()> {
         let path = [directory, name.to_bytes()].concat();
         match tree::kind(stat) {
             FileType::Socket => Ok(()),
-            FileType::CharacterDevice if tree::is_whiteout(stat) => self.mark([directory, b".wh.", name.to_bytes()].concat()),
+            FileType::CharacterDevice if tree::is_whiteout(stat) => {
+                self.mark([directory, b".wh.", name.to_bytes()].concat())
+            }
             FileType::Directory => self.directory(parent, [&path, &b"/"[..]].concat(), name, stat),
             FileType::RegularFile => self.file(parent, path, name, stat),
             _ => self.special(parent, path, name, stat),
@@ -71,11 +79,19 @@ impl<W: Write> Packer<W> {
         self.writer.append(&Entry { path, ..Entry::file("", 0) }, io::empty())
     }
 
-    fn directory(&mut self, parent: BorrowedFd<'_>, path: Vec<u8>, name: &CStr, stat: &Stat) -> io::Result<()> {
+    fn directory(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        path: Vec<u8>,
+        name: &CStr,
+        stat: &Stat,
+    ) -> io::Result<()> {
         let directory = tree::open_directory(parent, name)?;
         let xattrs = tree::xattrs_of(&directory)?;
         if xattrs.iter().any(|(name, _)| name == b"trusted.overlay.redirect") {
-            return Err(io::Error::other("the layer was written with redirected directories, which no archive can hold"));
+            return Err(io::Error::other(
+                "the layer was written with redirected directories, which no archive can hold",
+            ));
         }
         self.writer.append(&entry(path.clone(), Kind::Directory, stat, portable(xattrs)), io::empty())?;
         self.children(directory.as_fd(), &path)
@@ -88,7 +104,9 @@ impl<W: Write> Packer<W> {
         let file = File::from(tree::open_file(parent, name)?);
         let xattrs = tree::xattrs_of(&file)?;
         if xattrs.iter().any(|(name, _)| name == b"trusted.overlay.metacopy") {
-            return Err(io::Error::other("the layer was written with metadata-only copies, which no archive can hold"));
+            return Err(io::Error::other(
+                "the layer was written with metadata-only copies, which no archive can hold",
+            ));
         }
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         self.size += size;

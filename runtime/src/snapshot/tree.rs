@@ -3,7 +3,9 @@
 //! Every step names one component beneath an open directory and follows no symbolic link, so
 //! a tree that changes or lies cannot lead outside.
 
-use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{
+    self, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::io;
@@ -136,7 +138,10 @@ pub(crate) fn xattrs_at(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<Xattr
     read_xattrs(&list, |name, value| fs::lgetxattr(&path, name, value))
 }
 
-fn read_xattrs(list: &[u8], mut get: impl FnMut(&CStr, &mut [u8]) -> rustix::io::Result<usize>) -> io::Result<Xattrs> {
+fn read_xattrs(
+    list: &[u8],
+    mut get: impl FnMut(&CStr, &mut [u8]) -> rustix::io::Result<usize>,
+) -> io::Result<Xattrs> {
     let mut xattrs = Vec::new();
     for name in list.split_inclusive(|&b| b == 0).filter_map(|n| CStr::from_bytes_with_nul(n).ok()) {
         if let Some(value) = growing(|buffer| get(name, buffer))? {
@@ -173,7 +178,9 @@ fn unless_unsupported<T>(result: rustix::io::Result<T>) -> io::Result<Option<T>>
 
 /// Attributes that describe the overlay or the machine, not the content.
 pub(crate) fn is_portable(name: &[u8]) -> bool {
-    !name.starts_with(b"trusted.overlay.") && !name.starts_with(b"user.overlay.") && name != b"security.selinux"
+    !name.starts_with(b"trusted.overlay.")
+        && !name.starts_with(b"user.overlay.")
+        && name != b"security.selinux"
 }
 
 pub(crate) fn set_xattrs(fd: impl AsFd, xattrs: &Xattrs) -> io::Result<()> {
@@ -185,9 +192,13 @@ pub(crate) fn set_xattrs_at(parent: BorrowedFd<'_>, name: &CStr, xattrs: &Xattrs
     each_portable(xattrs, |name, value| fs::lsetxattr(&path, name, value, XattrFlags::empty()))
 }
 
-fn each_portable(xattrs: &Xattrs, mut set: impl FnMut(&CStr, &[u8]) -> rustix::io::Result<()>) -> io::Result<()> {
+fn each_portable(
+    xattrs: &Xattrs,
+    mut set: impl FnMut(&CStr, &[u8]) -> rustix::io::Result<()>,
+) -> io::Result<()> {
     for (name, value) in xattrs.iter().filter(|(name, _)| is_portable(name)) {
-        let name = CString::new(name.as_slice()).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        let name =
+            CString::new(name.as_slice()).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
         match set(&name, value) {
             // A capability that is lost changes what the program may do; a remark does not.
             Err(Errno::OPNOTSUPP) if !name.to_bytes().starts_with(b"security.") => {}
@@ -217,7 +228,12 @@ pub(crate) fn apply(fd: impl AsFd, attributes: &Attributes) -> io::Result<()> {
 }
 
 /// The same for an entry that cannot be opened. A symbolic link has no mode of its own.
-pub(crate) fn apply_at(parent: BorrowedFd<'_>, name: &CStr, attributes: &Attributes, is_link: bool) -> io::Result<()> {
+pub(crate) fn apply_at(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    attributes: &Attributes,
+    is_link: bool,
+) -> io::Result<()> {
     let (uid, gid) = owner(attributes.uid, attributes.gid);
     fs::chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
     if !is_link {

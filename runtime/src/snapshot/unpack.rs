@@ -153,7 +153,9 @@ impl Unpacker {
             }
             Some(stat) => match tree::kind(&stat) {
                 FileType::Directory => {}
-                FileType::Symlink => return Ok(Some(fs::readlinkat(&parent, name, Vec::new())?.into_bytes())),
+                FileType::Symlink => {
+                    return Ok(Some(fs::readlinkat(&parent, name, Vec::new())?.into_bytes()));
+                }
                 _ => return refuse("a part of its path is not a directory"),
             },
             None => match self.below_unless_opaque(&parent, path)? {
@@ -170,7 +172,13 @@ impl Unpacker {
         if super::below::is_opaque(parent)? { Ok(None) } else { self.below.lookup(path) }
     }
 
-    fn make_parent(&mut self, parent: &OwnedFd, name: &CString, path: &Path, attributes: &Attributes) -> io::Result<()> {
+    fn make_parent(
+        &mut self,
+        parent: &OwnedFd,
+        name: &CString,
+        path: &Path,
+        attributes: &Attributes,
+    ) -> io::Result<()> {
         fs::mkdirat(parent, name, Mode::RWXU)?;
         tree::apply(tree::open_directory(parent, name)?, attributes)?;
         self.directory_times.insert(path.to_owned(), attributes.mtime);
@@ -180,7 +188,9 @@ impl Unpacker {
     /// A whiteout hides what is below; what this layer itself has at the name stays.
     fn whiteout(&mut self, place: &Place, removed: &CString) -> io::Result<()> {
         match tree::stat(&place.parent, removed)? {
-            Some(stat) if tree::kind(&stat) == FileType::Directory => set_opaque(tree::open_directory(&place.parent, removed)?),
+            Some(stat) if tree::kind(&stat) == FileType::Directory => {
+                set_opaque(tree::open_directory(&place.parent, removed)?)
+            }
             Some(_) => Ok(()),
             None => Ok(fs::mknodat(&place.parent, removed, FileType::CharacterDevice, Mode::empty(), 0)?),
         }
@@ -244,7 +254,9 @@ impl Unpacker {
         let name = c_name(&name)?;
         match tree::stat(&directory, &name)? {
             None => refuse("it is a hard link to a file that its layer does not have"),
-            Some(stat) if tree::kind(&stat) == FileType::Directory => refuse("it is a hard link to a directory"),
+            Some(stat) if tree::kind(&stat) == FileType::Directory => {
+                refuse("it is a hard link to a directory")
+            }
             Some(_) => Ok(fs::linkat(&directory, &name, &place.parent, &place.name, AtFlags::empty())?),
         }
     }
@@ -279,7 +291,13 @@ fn set_opaque(directory: impl AsFd) -> io::Result<()> {
 }
 
 fn attributes(entry: &Entry) -> Attributes {
-    Attributes { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime, xattrs: entry.xattrs.clone() }
+    Attributes {
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        mtime: entry.mtime,
+        xattrs: entry.xattrs.clone(),
+    }
 }
 
 /// Relative, without `.`; `..` is refused.

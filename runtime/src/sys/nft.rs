@@ -11,6 +11,7 @@ use std::io;
 
 const SUBSYSTEM: u16 = 10 << 8;
 const NEW_TABLE: u16 = SUBSYSTEM;
+const DELETE_TABLE: u16 = SUBSYSTEM | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM | 3;
 const NEW_RULE: u16 = SUBSYSTEM | 6;
 const BATCH_BEGIN: u16 = 0x10;
@@ -58,8 +59,14 @@ pub enum Hook {
 #[derive(Debug, Clone)]
 pub enum Expression {
     /// The packet came in by an interface whose name begins so (`exact`: is so).
-    InputInterface { name: String, exact: bool },
-    OutputInterface { name: String, exact: bool },
+    InputInterface {
+        name: String,
+        exact: bool,
+    },
+    OutputInterface {
+        name: String,
+        exact: bool,
+    },
     /// Connection tracking has one of these states.
     State(u32),
     /// Transport protocol number.
@@ -72,7 +79,10 @@ pub enum Expression {
     /// Leave with the address of the outgoing interface.
     Masquerade,
     /// To this address and port instead.
-    Rewrite { address: [u8; 4], port: u16 },
+    Rewrite {
+        address: [u8; 4],
+        port: u16,
+    },
 }
 
 /// Bits of [`Expression::State`].
@@ -90,11 +100,14 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Begins with making the table; one that exists is kept.
+    /// Begins with an empty table: one that exists is replaced. (It is made, removed and made
+    /// again, because removing one that does not exist is an error.)
     pub fn new(family: Family, table: &str) -> Self {
         let mut new = Self { family, table: table.into(), bytes: Vec::new(), requests: 0 };
         new.message(BATCH_BEGIN, REQUEST, 10, &[]);
         let name = text(1, table);
+        new.request(NEW_TABLE, CREATE, &name);
+        new.request(DELETE_TABLE, 0, &name);
         new.request(NEW_TABLE, CREATE, &name);
         new
     }
@@ -188,7 +201,10 @@ fn meta(key: u32) -> Vec<u8> {
 
 /// Bytes of the packet into the register; base 1 is the network header, 2 the transport header.
 fn payload(base: u32, offset: u32, length: u32) -> Vec<u8> {
-    expression("payload", &[number(1, REGISTER), number(2, base), number(3, offset), number(4, length)].concat())
+    expression(
+        "payload",
+        &[number(1, REGISTER), number(2, base), number(3, offset), number(4, length)].concat(),
+    )
 }
 
 fn immediate(register: u32, value: &[u8]) -> Vec<u8> {

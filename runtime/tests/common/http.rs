@@ -63,9 +63,14 @@ async fn answer(mut stream: TcpStream, handler: &(impl Fn(Request) -> Answer + S
     let mut lines = head.lines();
     let mut first = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
     let (method, path) = (first.next().unwrap_or_default(), first.next().unwrap_or_default());
-    let headers = lines.filter_map(|l| l.split_once(": ")).map(|(k, v)| (k.to_lowercase(), v.to_owned())).collect();
+    let headers =
+        lines.filter_map(|l| l.split_once(": ")).map(|(k, v)| (k.to_lowercase(), v.to_owned())).collect();
     let answer = handler(Request { method, path, headers });
-    let mut text = format!("HTTP/1.1 {} x\r\nconnection: close\r\ncontent-length: {}\r\n", answer.status, answer.body.len());
+    let mut text = format!(
+        "HTTP/1.1 {} x\r\nconnection: close\r\ncontent-length: {}\r\n",
+        answer.status,
+        answer.body.len()
+    );
     for (name, value) in &answer.headers {
         text.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -85,14 +90,22 @@ pub(crate) async fn cutting_proxy(port: u16, to: u16, cuts: u64, after: u64) -> 
         while let Ok((stream, _)) = listener.accept().await {
             let (total, made) = (counted.clone(), made.clone());
             tokio::spawn(async move {
-                let _ = forward(stream, to, &total, || made.load(Ordering::SeqCst) < cuts, after, &made).await;
+                let _ =
+                    forward(stream, to, &total, || made.load(Ordering::SeqCst) < cuts, after, &made).await;
             });
         }
     });
     total
 }
 
-async fn forward(client: TcpStream, to: u16, total: &AtomicU64, may_cut: impl Fn() -> bool, after: u64, made: &AtomicU64) -> std::io::Result<()> {
+async fn forward(
+    client: TcpStream,
+    to: u16,
+    total: &AtomicU64,
+    may_cut: impl Fn() -> bool,
+    after: u64,
+    made: &AtomicU64,
+) -> std::io::Result<()> {
     let (mut from_server, mut to_server) = TcpStream::connect(("127.0.0.1", to)).await?.into_split();
     let (mut from_client, mut to_client) = client.into_split();
     tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });

@@ -1,5 +1,5 @@
 //! What several test programs share. Each uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::print_stderr)]
 
 pub(crate) mod http;
 pub(crate) mod registry;
@@ -19,6 +19,17 @@ pub(crate) fn is_privileged() -> bool {
 pub(crate) fn skip(reason: &str) {
     assert!(std::env::var_os("STACK_TEST_PRIVILEGED").is_none(), "this test must not be skipped: {reason}");
     eprintln!("SKIPPED: {reason}");
+}
+
+/// A root file system, if the machine has a static busybox.
+pub(crate) fn busybox() -> Option<Vec<u8>> {
+    match stack_runtime::image::fixture::busybox_rootfs() {
+        Ok(rootfs) => Some(rootfs),
+        Err(error) => {
+            skip(&error.to_string());
+            None
+        }
+    }
 }
 
 pub(crate) fn store_in(root: &std::path::Path) -> Store {

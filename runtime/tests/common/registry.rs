@@ -43,7 +43,11 @@ impl Server {
     async fn wait(&self) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
-            assert!(Instant::now() < deadline, "the registry did not come up: {}", fs::read_to_string(self.root.path().join("log")).unwrap());
+            assert!(
+                Instant::now() < deadline,
+                "the registry did not come up: {}",
+                fs::read_to_string(self.root.path().join("log")).unwrap()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -83,9 +87,14 @@ pub(crate) fn program() -> Option<PathBuf> {
 fn fetch(directory: &Path) -> Option<()> {
     fs::create_dir_all(directory.parent()?).ok()?;
     let made = tempfile::tempdir_in(directory.parent()?).ok()?;
-    let run = |command: &mut Command| command.current_dir(made.path()).stdout(Stdio::null()).status().ok().filter(|s| s.success());
+    let run = |command: &mut Command| {
+        command.current_dir(made.path()).stdout(Stdio::null()).status().ok().filter(|s| s.success())
+    };
     run(Command::new("apt-get").args(["-qq", "download", "docker-registry"]).stderr(Stdio::null()))?;
-    let package = fs::read_dir(made.path()).ok()?.filter_map(|e| Some(e.ok()?.path())).find(|p| p.extension().is_some_and(|e| e == "deb"))?;
+    let package = fs::read_dir(made.path())
+        .ok()?
+        .filter_map(|e| Some(e.ok()?.path()))
+        .find(|p| p.extension().is_some_and(|e| e == "deb"))?;
     run(Command::new("dpkg-deb").arg("-x").arg(package).arg("unpacked"))?;
     match fs::rename(made.path().join("unpacked"), directory) {
         Err(_) if !directory.exists() => None,

@@ -4,7 +4,9 @@ use simple_dns::rdata::{A, RData};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, ResourceRecord, TYPE};
 use stack_runtime::home::Home;
 use stack_runtime::network::link::LinkPlan;
-use stack_runtime::network::{ConnectRequest, Connected, Host, NetworkRecord, StackNetwork, create_record, link};
+use stack_runtime::network::{
+    ConnectRequest, Connected, Host, NetworkRecord, StackNetwork, create_record, link,
+};
 use stack_runtime::spec::{ContainerSpec, EndpointSpec, NetworkMode, NetworkSpec, PoolSpec};
 use stack_runtime::sys::netns::{self, Worker};
 use std::future::Future;
@@ -169,7 +171,12 @@ impl Lab {
 
 impl Container {
     pub(crate) fn request(&self) -> ConnectRequest<'_> {
-        ConnectRequest { id: &self.id, spec: &self.spec, netns: self.netns.try_clone().unwrap(), dir: &self.dir }
+        ConnectRequest {
+            id: &self.id,
+            spec: &self.spec,
+            netns: self.netns.try_clone().unwrap(),
+            dir: &self.dir,
+        }
     }
 
     pub(crate) async fn connect(&self, network: &StackNetwork) -> Connected {
@@ -331,7 +338,12 @@ pub(crate) async fn eventually(what: &str, mut check: impl FnMut() -> bool) {
 pub(crate) fn query(name: &str, kind: TYPE) -> Vec<u8> {
     let mut packet = Packet::new_query(4711);
     packet.set_flags(PacketFlag::RECURSION_DESIRED);
-    packet.questions.push(Question::new(Name::new(name).unwrap(), QTYPE::TYPE(kind), QCLASS::CLASS(CLASS::IN), false));
+    packet.questions.push(Question::new(
+        Name::new(name).unwrap(),
+        QTYPE::TYPE(kind),
+        QCLASS::CLASS(CLASS::IN),
+        false,
+    ));
     packet.build_bytes_vec().unwrap()
 }
 

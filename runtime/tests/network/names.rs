@@ -142,6 +142,20 @@ fn a_containers_own_servers_are_asked_from_inside() {
 }
 
 #[test]
+fn nonsense_addresses_are_refused() {
+    run("nonsense_addresses_are_refused", |lab: Lab| async move {
+        let network = lab.open();
+        let dns = DnsSpec { servers: vec!["foo".into()], ..DnsSpec::default() };
+        let web = lab.container_with(ContainerSpec { dns, ..ContainerSpec::default() });
+        assert_eq!(network.connect(web.request()).await.unwrap_err().message, "invalid DNS address: foo");
+        let extra_hosts = vec![("db".into(), "10.0.0".into())];
+        let web = lab.container_with(ContainerSpec { extra_hosts, ..ContainerSpec::default() });
+        let error = network.connect(web.request()).await.unwrap_err();
+        assert_eq!(error.message, "invalid IP address in extra_hosts: db=10.0.0");
+    });
+}
+
+#[test]
 fn a_container_that_serves_port_53_keeps_it() {
     run("a_container_that_serves_port_53_keeps_it", |lab: Lab| async move {
         lab.network("p_default");
@@ -160,5 +174,9 @@ fn a_container_that_serves_port_53_keeps_it() {
         let _both = bound.expect("all addresses are free");
         assert_eq!(dns.resolve("p-dns-1").unwrap(), [has.addresses[0].1.clone()]);
         assert_eq!(Packet::parse(&dns.ask_by_tcp("p-dns-1")).unwrap().answers.len(), 1);
+        drop(network);
+        let network = lab.open();
+        network.adopt(dns.request()).await.unwrap();
+        assert_eq!(dns.resolve("p-dns-1").unwrap(), [has.addresses[0].1.clone()]);
     });
 }

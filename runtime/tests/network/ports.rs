@@ -40,7 +40,10 @@ fn a_port_refuses_until_something_listens_inside_and_again_afterwards() {
         assert_eq!(fetch(&lab.host, "127.0.0.1:8080").unwrap(), "hello");
         assert_eq!(fetch(&lab.host, "[::1]:8080").unwrap(), "hello");
         drop(service);
-        let refused = || fetch(&lab.host, "127.0.0.1:8080").is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused);
+        let refused = || {
+            fetch(&lab.host, "127.0.0.1:8080")
+                .is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused)
+        };
         eventually("refused again", refused).await;
         let _service = web.serve("0.0.0.0:80", "again");
         eventually("back", || fetch(&lab.host, "[::1]:8080").is_ok_and(|t| t == "again")).await;
@@ -104,7 +107,8 @@ fn a_taken_port_names_its_holder_and_nothing_is_left() {
     run("a_taken_port_names_its_holder_and_nothing_is_left", |lab| async move {
         let network = open(&lab).await;
         let _other = lab.host.run_blocking(|| TcpListener::bind("0.0.0.0:8080")).unwrap();
-        let wishes = vec![port(None, (8081, 8081), 80, Protocol::Tcp), port(None, (8080, 8080), 80, Protocol::Tcp)];
+        let wishes =
+            vec![port(None, (8081, 8081), 80, Protocol::Tcp), port(None, (8080, 8080), 80, Protocol::Tcp)];
         let web = with_ports(&lab, "p-web-1", wishes);
         let error = network.connect(web.request()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::PortTaken);

@@ -13,7 +13,11 @@ fn another_supervisor_carries_on() {
     run("another_supervisor_carries_on", |lab| async move {
         lab.network("p_default");
         let network = lab.open();
-        let endpoint = EndpointSpec { network: "p_default".into(), aliases: vec!["web".into()], ..EndpointSpec::default() };
+        let endpoint = EndpointSpec {
+            network: "p_default".into(),
+            aliases: vec!["web".into()],
+            ..EndpointSpec::default()
+        };
         let web = lab.container_with(ContainerSpec {
             name: "p-web-1".into(),
             network: NetworkMode::Bridge(vec![endpoint]),
@@ -45,19 +49,33 @@ fn interfaces_in_order_with_static_addresses_and_ipv6() {
         lab.network_with(NetworkSpec { enable_ipv6: true, ..configured("p_a", "10.123.0.0/24") });
         lab.network_with(NetworkSpec { internal: true, ..configured("p_b", "10.124.0.0/24") });
         let network = lab.open();
-        let on = |name: &str, ipv4: &str| EndpointSpec { network: name.into(), ipv4: Some(ipv4.into()), ..EndpointSpec::default() };
+        let on = |name: &str, ipv4: &str| EndpointSpec {
+            network: name.into(),
+            ipv4: Some(ipv4.into()),
+            ..EndpointSpec::default()
+        };
         let spec = |name: &str, end: &str| ContainerSpec {
             name: name.into(),
-            network: NetworkMode::Bridge(vec![on("p_b", &format!("10.124.0.{end}")), on("p_a", &format!("10.123.0.{end}"))]),
+            network: NetworkMode::Bridge(vec![
+                on("p_b", &format!("10.124.0.{end}")),
+                on("p_a", &format!("10.123.0.{end}")),
+            ]),
             ..ContainerSpec::default()
         };
         let (one, two) = (lab.container_with(spec("one", "50")), lab.container_with(spec("two", "60")));
         let has = one.connect(&network).await;
-        assert_eq!(has.addresses, [("p_b".to_owned(), "10.124.0.50".to_owned()), ("p_a".to_owned(), "10.123.0.50".to_owned())]);
+        assert_eq!(
+            has.addresses,
+            [("p_b".to_owned(), "10.124.0.50".to_owned()), ("p_a".to_owned(), "10.123.0.50".to_owned())]
+        );
         two.connect(&network).await;
-        let routes = one.inside.run_blocking(|| std::fs::read_to_string("/proc/thread-self/net/route")).unwrap();
+        let routes =
+            one.inside.run_blocking(|| std::fs::read_to_string("/proc/thread-self/net/route")).unwrap();
         let default = routes.lines().find(|l| l.split('\t').nth(1) == Some("00000000")).unwrap();
-        assert!(default.starts_with("eth1\t0") || default.starts_with("eth1\t"), "the internal network leads nowhere: {routes}");
+        assert!(
+            default.starts_with("eth1\t0") || default.starts_with("eth1\t"),
+            "the internal network leads nowhere: {routes}"
+        );
         let text = two.file("net.json");
         let ipv6 = text.split('"').find(|s| s.starts_with("fd")).unwrap().to_owned();
         let _service = two.serve("[::]:80", "six");
@@ -76,7 +94,12 @@ fn none_and_host_modes() {
         let _service = alone.serve("127.0.0.1:80", "self");
         assert_eq!(alone.fetch("127.0.0.1:80").unwrap(), "self");
         assert!(alone.file("resolv.conf").starts_with("nameserver 127.0.0.1\n"));
-        let mut spec = ContainerSpec { name: "host".into(), network: NetworkMode::Host, ports: published(80), ..ContainerSpec::default() };
+        let mut spec = ContainerSpec {
+            name: "host".into(),
+            network: NetworkMode::Host,
+            ports: published(80),
+            ..ContainerSpec::default()
+        };
         spec.extra_hosts = vec![("db.test".into(), "10.0.0.9".into())];
         let host = lab.container_with(spec);
         let has = host.connect(&network).await;
@@ -90,7 +113,8 @@ fn fifty_containers_connect_quickly_and_networks_go() {
     run("fifty_containers_connect_quickly_and_networks_go", |lab| async move {
         lab.network("p_default");
         let network = lab.open();
-        let containers: Vec<_> = (0..50).map(|n| lab.container(&format!("c{n}"), &["p_default"], &["all"])).collect();
+        let containers: Vec<_> =
+            (0..50).map(|n| lab.container(&format!("c{n}"), &["p_default"], &["all"])).collect();
         // The way out is made beside the first ones, which is not what is measured.
         let first = lab.container("first", &["p_default"], &[]);
         first.connect(&network).await;
@@ -106,7 +130,8 @@ fn fifty_containers_connect_quickly_and_networks_go() {
         network.disconnect(&first.id).await;
         network.remove_network("p_default").await.unwrap();
         network.remove_network("p_default").await.unwrap();
-        let left = lab.stack_worker().run_blocking(|| std::fs::read_to_string("/proc/thread-self/net/dev")).unwrap();
+        let left =
+            lab.stack_worker().run_blocking(|| std::fs::read_to_string("/proc/thread-self/net/dev")).unwrap();
         assert!(!left.contains("br-"), "{left}");
     });
 }

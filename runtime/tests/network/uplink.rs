@@ -16,7 +16,10 @@ use std::sync::Arc;
 /// `false`, said aloud, without `pasta`.
 fn with_pasta(test: &str) -> bool {
     let installed = Command::new("pasta").arg("--version").output().is_ok();
-    assert!(installed || std::env::var_os("STACK_TEST_PRIVILEGED").is_none(), "{test} needs the package passt");
+    assert!(
+        installed || std::env::var_os("STACK_TEST_PRIVILEGED").is_none(),
+        "{test} needs the package passt"
+    );
     if !installed {
         println!("SKIPPED {test}: needs the package passt");
     }
@@ -126,7 +129,12 @@ fn the_host_is_reached_by_its_address_but_not_its_loopback() {
             name: "p-web-1".into(),
             network: NetworkMode::Bridge(vec![endpoint]),
             extra_hosts: vec![("host.test".into(), "host-gateway".into())],
-            ports: vec![PortSpec { host_ip: None, published: (8080, 8080), target: 80, protocol: Protocol::Tcp }],
+            ports: vec![PortSpec {
+                host_ip: None,
+                published: (8080, 8080),
+                target: 80,
+                protocol: Protocol::Tcp,
+            }],
             ..ContainerSpec::default()
         });
         web.connect(&network).await;
@@ -206,7 +214,12 @@ fn a_build_has_names_and_a_way_out_and_leaves_nothing() {
             socket.recv(&mut [0; 512])
         });
         assert!(length.unwrap() > 30);
-        let has_uplink = || inside.run_blocking(|| std::fs::read_to_string("/proc/thread-self/net/dev")).unwrap().contains("uplink");
+        let has_uplink = || {
+            inside
+                .run_blocking(|| std::fs::read_to_string("/proc/thread-self/net/dev"))
+                .unwrap()
+                .contains("uplink")
+        };
         assert!(has_uplink());
         drop(build);
         eventually("pasta ends with the build", || !has_uplink()).await;
@@ -221,7 +234,8 @@ fn a_missing_pasta_is_one_clear_warning() {
     }
     if std::env::var_os("PATH").is_some_and(|p| p != "/nonexistent") {
         let program = std::env::current_exe().unwrap();
-        let status = Command::new(program).args(["--exact", test]).env("PATH", "/nonexistent").status().unwrap();
+        let status =
+            Command::new(program).args(["--exact", test]).env("PATH", "/nonexistent").status().unwrap();
         assert!(status.success());
         return;
     }

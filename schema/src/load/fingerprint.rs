@@ -1,7 +1,7 @@
 //! What a service means, as a hash: it changes exactly when its containers must be replaced.
 
 use super::render;
-use crate::yaml::Node;
+use crate::yaml::{Map, Node};
 use sha2::{Digest, Sha256};
 
 /// Attributes that say how a container comes to be, not what it is.
@@ -16,6 +16,9 @@ pub(super) fn fingerprint(service: &Node) -> String {
         }
         if let Some(deploy) = map.get_mut("deploy").and_then(Node::as_map_mut) {
             deploy.remove("replicas");
+        }
+        if map.get("deploy").and_then(Node::as_map).is_some_and(Map::is_empty) {
+            map.remove("deploy");
         }
     }
     let digest = Sha256::digest(render::compact(&service).as_bytes());

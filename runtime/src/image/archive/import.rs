@@ -12,7 +12,12 @@ use std::io::Read;
 
 /// Makes an image of one layer from a root file system archive (plain, gzip or zstd). The
 /// layer is archived anew, so that it need not be kept beside its snapshot.
-pub fn import(store: &Store, rootfs: impl Read, config: ImageConfig, references: &[Reference]) -> Result<Digest> {
+pub fn import(
+    store: &Store,
+    rootfs: impl Read,
+    config: ImageConfig,
+    references: &[Reference],
+) -> Result<Digest> {
     let _lease = store.lease().doing(|| "lock the image store".to_owned())?;
     let plain = compress::decode(rootfs, u64::MAX).doing(|| "read the archive".to_owned())?;
     let layer = snapshot::import(store, plain)?;
@@ -24,7 +29,8 @@ pub fn import(store: &Store, rootfs: impl Read, config: ImageConfig, references:
 fn document(config: ImageConfig, diff_id: Digest) -> Document {
     let Platform { os, architecture, variant } = Platform::host();
     let created = Some(now());
-    let history = History { created: created.clone(), comment: Some("imported".into()), ..Default::default() };
+    let history =
+        History { created: created.clone(), comment: Some("imported".into()), ..Default::default() };
     Document {
         created,
         architecture,

@@ -61,7 +61,8 @@ fn load_received(store: &Store, received: &Received) -> Result<Vec<Loaded>> {
 
 fn load_docker(store: &Store, received: &Received) -> Result<Vec<Loaded>> {
     let bytes = received.document("manifest.json")?;
-    let images: Vec<DockerImage> = serde_json::from_slice(&bytes).map_err(|e| Error::invalid("manifest.json", e))?;
+    let images: Vec<DockerImage> =
+        serde_json::from_slice(&bytes).map_err(|e| Error::invalid("manifest.json", e))?;
     images.iter().map(|image| load_docker_image(store, received, image)).collect()
 }
 
@@ -119,7 +120,8 @@ fn find_manifest(received: &Received, descriptor: &Descriptor) -> Result<(Digest
 /// The reference annotation is often the tag alone, which names nothing.
 fn names_of(descriptor: &Descriptor) -> Vec<Reference> {
     let whole = |name: &&String| name.contains(['/', ':']);
-    let name = descriptor.annotations.get(IMAGE_NAME).or_else(|| descriptor.annotations.get(REF_NAME).filter(whole));
+    let name =
+        descriptor.annotations.get(IMAGE_NAME).or_else(|| descriptor.annotations.get(REF_NAME).filter(whole));
     parse_names(name.map(String::as_str))
 }
 
@@ -130,7 +132,8 @@ fn load_image(
     manifest: Option<Digest>,
     references: Vec<Reference>,
 ) -> Result<Loaded> {
-    let document: Document = serde_json::from_slice(config).map_err(|e| Error::invalid("the image config", e))?;
+    let document: Document =
+        serde_json::from_slice(config).map_err(|e| Error::invalid("the image config", e))?;
     let diff_ids = &document.rootfs.diff_ids;
     if diff_ids.len() != layers.len() {
         let reason = format!("its config names {} layers, its manifest {}", diff_ids.len(), layers.len());
@@ -157,7 +160,8 @@ fn keep_blob(store: &Store, chain_id: &str, content: &Content, needed: bool) -> 
             return Ok(());
         }
         content.keep(store)?;
-        let record = BlobRecord { digest: content.digest.clone(), size: content.size, media_type: media_type.into() };
+        let record =
+            BlobRecord { digest: content.digest.clone(), size: content.size, media_type: media_type.into() };
         snapshot::set_blob(store, chain_id, &record).doing(doing)?;
     }
     Ok(())

@@ -55,7 +55,11 @@ impl Received {
         for name in ["index.json", "oci-layout", "manifest.json"] {
             let path = directory.join(name);
             if path.is_file() {
-                received.add(store, name.into(), File::open(&path).doing(|| format!("open {}", path.display()))?)?;
+                received.add(
+                    store,
+                    name.into(),
+                    File::open(&path).doing(|| format!("open {}", path.display()))?,
+                )?;
             }
         }
         let blobs = directory.join("blobs/sha256");
@@ -97,7 +101,12 @@ impl Received {
     }
 
     pub(super) fn get(&self, name: &str) -> Result<&Content> {
-        let missing = || Error::invalid("the image archive", format!("`{}` is missing", name.chars().take(200).collect::<String>()));
+        let missing = || {
+            Error::invalid(
+                "the image archive",
+                format!("`{}` is missing", name.chars().take(200).collect::<String>()),
+            )
+        };
         self.find(name).map(|(_, content)| content).ok_or_else(missing)
     }
 
@@ -128,7 +137,9 @@ impl Content {
     /// Becomes a blob of the store; the received file may be needed again, so it is linked.
     pub(super) fn keep(&self, store: &Store) -> Result<()> {
         match fs::hard_link(&self.file, store.blob_path(&self.digest)) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e).doing(|| format!("store blob {}", self.digest)),
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                Err(e).doing(|| format!("store blob {}", self.digest))
+            }
             _ => Ok(()),
         }
     }

@@ -6,7 +6,9 @@
 use super::{DockerImage, IMAGE_NAME, REF_NAME};
 use crate::image::digest::Digest;
 use crate::image::error::{Doing, Error, Result};
-use crate::image::manifest::{self, Descriptor, Index, Manifest, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Parsed};
+use crate::image::manifest::{
+    self, Descriptor, Index, Manifest, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Parsed,
+};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::image::store::{Image, LayerRecord, Record, Store};
@@ -32,7 +34,8 @@ pub fn save(store: &Store, images: &[String], to: impl Write) -> Result<()> {
         saver.image(&image, name.as_ref(), &mut index, &mut docker)?;
     }
     saver.json("oci-layout", &serde_json::json!({ "imageLayoutVersion": "1.0.0" }))?;
-    let whole = Index { schema_version: 2, media_type: OCI_INDEX.into(), manifests: index, annotations: Map::new() };
+    let whole =
+        Index { schema_version: 2, media_type: OCI_INDEX.into(), manifests: index, annotations: Map::new() };
     saver.json("index.json", &whole)?;
     saver.json("manifest.json", &docker)?;
     saver.writer.finish().and_then(|mut to| to.flush()).doing(|| "write the archive".to_owned())
@@ -46,7 +49,13 @@ struct Saver<'a, W: Write> {
 }
 
 impl<W: Write> Saver<'_, W> {
-    fn image(&mut self, image: &Image, name: Option<&Reference>, index: &mut Vec<Descriptor>, docker: &mut Vec<DockerImage>) -> Result<()> {
+    fn image(
+        &mut self,
+        image: &Image,
+        name: Option<&Reference>,
+        index: &mut Vec<Descriptor>,
+        docker: &mut Vec<DockerImage>,
+    ) -> Result<()> {
         let record = self.store.record(&image.id)?.ok_or_else(|| Error::NoSuchImage(image.id.to_string()))?;
         let (bytes, manifest) = self.manifest(&record)?;
         for (layer, descriptor) in record.layers.iter().zip(&manifest.layers) {
@@ -123,7 +132,13 @@ fn blob_name(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
-fn descriptor(image: &Image, manifest: &Manifest, digest: Digest, size: u64, name: Option<&Reference>) -> Descriptor {
+fn descriptor(
+    image: &Image,
+    manifest: &Manifest,
+    digest: Digest,
+    size: u64,
+    name: Option<&Reference>,
+) -> Descriptor {
     let media_type = if manifest.media_type.is_empty() { OCI_MANIFEST } else { &manifest.media_type };
     let mut descriptor = Descriptor::new(media_type, digest, size);
     descriptor.platform = Some(Platform {
@@ -147,7 +162,11 @@ fn add_docker(docker: &mut Vec<DockerImage>, id: &Digest, manifest: &Manifest, n
         return;
     }
     let layers = manifest.layers.iter().map(|l| blob_name(&l.digest)).collect();
-    docker.push(DockerImage { config, repo_tags: name.map(|_| names().into_iter().collect()), layers: Some(layers) });
+    docker.push(DockerImage {
+        config,
+        repo_tags: name.map(|_| names().into_iter().collect()),
+        layers: Some(layers),
+    });
 }
 
 struct Count(u64);

@@ -76,7 +76,12 @@ fn udp_limit(packet: &Packet<'_>) -> usize {
     packet.opt().map_or(PLAIN_UDP_BYTES, |o| o.udp_packet_size.clamp(PLAIN_UDP_BYTES, OUR_UDP_BYTES)).into()
 }
 
-fn addresses(packet: &Packet<'_>, known: Known, wanted: fn(&IpAddr) -> bool, limit: Option<usize>) -> Verdict {
+fn addresses(
+    packet: &Packet<'_>,
+    known: Known,
+    wanted: fn(&IpAddr) -> bool,
+    limit: Option<usize>,
+) -> Verdict {
     let Known::Yes(found) = known else { return Verdict::Forward };
     let name = packet.questions[0].qname.clone().into_owned();
     let mut reply = reply_to(packet, RCODE::NoError);
@@ -165,7 +170,12 @@ mod tests {
     fn query(name: &str, kind: TYPE) -> Vec<u8> {
         let mut packet = Packet::new_query(77);
         packet.set_flags(PacketFlag::RECURSION_DESIRED);
-        packet.questions.push(Question::new(Name::new(name).unwrap(), QTYPE::TYPE(kind), QCLASS::CLASS(CLASS::IN), false));
+        packet.questions.push(Question::new(
+            Name::new(name).unwrap(),
+            QTYPE::TYPE(kind),
+            QCLASS::CLASS(CLASS::IN),
+            false,
+        ));
         packet.build_bytes_vec().unwrap()
     }
 

@@ -58,7 +58,8 @@ impl Upstream {
     async fn ask_one(&self, server: SocketAddr, query: &[u8], over_udp: bool) -> io::Result<Vec<u8>> {
         let mut renamed = query.to_vec();
         let identity = (getrandom::u32().map_err(io::Error::other)? as u16).to_be_bytes();
-        let original: [u8; 2] = query.get(..2).and_then(|b| b.try_into().ok()).ok_or(io::ErrorKind::InvalidData)?;
+        let original: [u8; 2] =
+            query.get(..2).and_then(|b| b.try_into().ok()).ok_or(io::ErrorKind::InvalidData)?;
         renamed[..2].copy_from_slice(&identity);
         let mut answer = if over_udp {
             over_datagrams(self.udp(server).await?, &renamed).await?
@@ -89,7 +90,10 @@ impl Upstream {
     }
 
     /// Makes a socket in the namespace to ask from.
-    async fn inside<T: Send + 'static>(&self, make: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    async fn inside<T: Send + 'static>(
+        &self,
+        make: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
         match self {
             Self::Nobody => Err(io::ErrorKind::Unsupported.into()),
             Self::Host { worker, .. } => worker.run(make).await,

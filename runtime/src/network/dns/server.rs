@@ -61,7 +61,8 @@ impl Server {
         let tcp = TcpListener::from_std(sockets.tcp)?;
         let pending = Arc::new(Semaphore::new(MAX_PENDING));
         let context = Arc::new(Context { zone, asking: asking.to_owned(), upstream, pending });
-        let tasks = vec![tokio::spawn(datagrams(udp, context.clone())), tokio::spawn(connections(tcp, context))];
+        let tasks =
+            vec![tokio::spawn(datagrams(udp, context.clone())), tokio::spawn(connections(tcp, context))];
         Ok(Self { tasks })
     }
 }

@@ -153,7 +153,10 @@ mod tests {
         zone.insert("a", &[member("front", "10.0.0.2", &["p-web-1", "web"])]);
         zone.insert("b", &[member("back", "10.1.0.2", &["p-db-1", "db"])]);
         assert_eq!(zone.lookup("a", "db"), Known::No);
-        zone.insert("c", &[member("front", "10.0.0.3", &["p-mid-1"]), member("back", "10.1.0.3", &["p-mid-1"])]);
+        zone.insert(
+            "c",
+            &[member("front", "10.0.0.3", &["p-mid-1"]), member("back", "10.1.0.3", &["p-mid-1"])],
+        );
         assert_eq!(addresses(zone.lookup("c", "db")), ["10.1.0.2"]);
         assert_eq!(addresses(zone.lookup("c", "WEB.")), ["10.0.0.2"]);
         assert_eq!(addresses(zone.lookup("b", "p-mid-1")), ["10.1.0.3"]);
@@ -166,10 +169,14 @@ mod tests {
     fn replicas_share_a_name_and_the_stopped_one_leaves_it() {
         let zone = Zone::default();
         for n in 2..6 {
-            zone.insert(&n.to_string(), &[member("n", &format!("10.0.0.{n}"), &[&format!("p-web-{n}"), "web"])]);
+            zone.insert(
+                &n.to_string(),
+                &[member("n", &format!("10.0.0.{n}"), &[&format!("p-web-{n}"), "web"])],
+            );
         }
         assert_eq!(addresses(zone.lookup("2", "web")).len(), 4);
-        let orders: std::collections::HashSet<_> = (0..200).map(|_| format!("{:?}", zone.lookup("2", "web"))).collect();
+        let orders: std::collections::HashSet<_> =
+            (0..200).map(|_| format!("{:?}", zone.lookup("2", "web"))).collect();
         assert!(orders.len() > 3, "the order varies");
         assert_eq!(zone.reverse("2", "10.0.0.3".parse().unwrap()).as_deref(), Some("p-web-3.n"));
         zone.remove("3");

@@ -35,10 +35,15 @@ impl std::fmt::Display for Taken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let port = &self.port;
         match (&self.reason, &self.holder) {
-            (Reason::InUse, Some(holder)) => write!(f, "port {port} is taken by pid {} ({})", holder.pid, holder.command),
+            (Reason::InUse, Some(holder)) => {
+                write!(f, "port {port} is taken by pid {} ({})", holder.pid, holder.command)
+            }
             (Reason::InUse, None) => write!(f, "port {port} is already allocated"),
             (Reason::RangeInUse, _) => write!(f, "all ports of {port} are allocated"),
-            (Reason::Forbidden, _) => write!(f, "port {port} may not be opened: numbers below 1024 need root or CAP_NET_BIND_SERVICE"),
+            (Reason::Forbidden, _) => write!(
+                f,
+                "port {port} may not be opened: numbers below 1024 need root or CAP_NET_BIND_SERVICE"
+            ),
             (Reason::Other(why), _) => write!(f, "port {port} cannot be opened: {why}"),
         }
     }
@@ -98,7 +103,9 @@ fn bind_one(spec: &PortSpec) -> Result<Bound, Taken> {
     let sockets = match spec.published {
         (0, _) => ephemeral(spec, &addresses)?,
         (low, high) if high > low => first_free(spec, &addresses, low..=high)?,
-        (port, _) => bind_number(&addresses, port, spec.protocol).map_err(|e| explain(spec, &addresses, port, &e))?,
+        (port, _) => {
+            bind_number(&addresses, port, spec.protocol).map_err(|e| explain(spec, &addresses, port, &e))?
+        }
     };
     Ok(Bound { spec: spec.clone(), sockets })
 }
@@ -114,7 +121,11 @@ fn addresses(spec: &PortSpec) -> Result<Vec<IpAddr>, String> {
     }
 }
 
-fn first_free(spec: &PortSpec, addresses: &[IpAddr], range: std::ops::RangeInclusive<u16>) -> Result<Vec<(SocketAddr, OwnedFd)>, Taken> {
+fn first_free(
+    spec: &PortSpec,
+    addresses: &[IpAddr],
+    range: std::ops::RangeInclusive<u16>,
+) -> Result<Vec<(SocketAddr, OwnedFd)>, Taken> {
     for port in range {
         match bind_number(addresses, port, spec.protocol) {
             Ok(sockets) => return Ok(sockets),
@@ -138,7 +149,11 @@ fn ephemeral(spec: &PortSpec, addresses: &[IpAddr]) -> Result<Vec<(SocketAddr, O
 }
 
 /// One socket per address; a family that the host does not have is left out unless it is the only one.
-fn bind_number(addresses: &[IpAddr], mut port: u16, protocol: Protocol) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
+fn bind_number(
+    addresses: &[IpAddr],
+    mut port: u16,
+    protocol: Protocol,
+) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
     let mut sockets: Vec<(SocketAddr, OwnedFd)> = Vec::new();
     for address in addresses {
         match bind_address(SocketAddr::new(*address, port), protocol) {
@@ -192,7 +207,10 @@ fn taken(spec: &PortSpec, holder: Option<Holder>, reason: Reason) -> Taken {
         (port, _) => port.to_string(),
     };
     let host = spec.host_ip.as_deref().filter(|ip| !ip.is_empty());
-    let port = host.map_or_else(|| number.clone(), |ip| if ip.contains(':') { format!("[{ip}]:{number}") } else { format!("{ip}:{number}") });
+    let port = host.map_or_else(
+        || number.clone(),
+        |ip| if ip.contains(':') { format!("[{ip}]:{number}") } else { format!("{ip}:{number}") },
+    );
     Taken { port, protocol: spec.protocol, holder, reason }
 }
 

@@ -59,14 +59,18 @@ fn has_open(pid: i32, links: &[String]) -> bool {
 /// A socket that is bound but does not listen is in no table: another stack holds its ports
 /// so until its service is up. Such a socket can only be asked itself, by a copy of it.
 fn has_bound(pid: i32, protocol: Protocol, address: IpAddr, port: u16) -> bool {
-    let Some(pidfd) = Pid::from_raw(pid).and_then(|p| pidfd_open(p, PidfdFlags::empty()).ok()) else { return false };
+    let Some(pidfd) = Pid::from_raw(pid).and_then(|p| pidfd_open(p, PidfdFlags::empty()).ok()) else {
+        return false;
+    };
     let kind = if protocol == Protocol::Tcp { SocketType::STREAM } else { SocketType::DGRAM };
     let holds = |number: i32| {
         let copy = pidfd_getfd(&pidfd, number, PidfdGetfdFlags::empty()).ok()?;
         let local = SocketAddr::try_from(getsockname(&copy).ok()?).ok()?;
         (socket_type(&copy).ok()? == kind).then(|| in_the_way(local, address, port))
     };
-    descriptors(pid).filter(|(_, target)| target.starts_with("socket:")).any(|(number, _)| holds(number) == Some(true))
+    descriptors(pid)
+        .filter(|(_, target)| target.starts_with("socket:"))
+        .any(|(number, _)| holds(number) == Some(true))
 }
 
 /// Numbers and targets of a process's descriptors.

@@ -77,17 +77,30 @@ impl Publisher {
     }
 
     /// Binds all ports, or none.
-    pub async fn publish(&self, ports: &[PortSpec], target: IpAddr, table: Arc<ListenTable>) -> Result<Publishing> {
+    pub async fn publish(
+        &self,
+        ports: &[PortSpec],
+        target: IpAddr,
+        table: Arc<ListenTable>,
+    ) -> Result<Publishing> {
         let wishes = ports.to_vec();
         let bound = self.host.run(move || Ok(bind::bind_all(&wishes))).await;
-        let bound = bound.map_err(|e| EngineError::new(crate::engine::ErrorKind::Other, format!("failed to publish ports: {e}")))??;
+        let bound = bound.map_err(|e| {
+            EngineError::new(crate::engine::ErrorKind::Other, format!("failed to publish ports: {e}"))
+        })??;
         let look = Arc::new(Notify::new());
         let mut publishing = Publishing { ports: Vec::new(), tasks: Vec::new(), look: look.clone() };
         for one in bound {
             publishing.ports.extend(one.published());
             let target = SocketAddr::new(target, one.spec.target);
             let task = match one.spec.protocol {
-                Protocol::Tcp => tokio::spawn(tcp::forward(one.sockets, target, table.clone(), self.stack.clone(), look.clone())),
+                Protocol::Tcp => tokio::spawn(tcp::forward(
+                    one.sockets,
+                    target,
+                    table.clone(),
+                    self.stack.clone(),
+                    look.clone(),
+                )),
                 Protocol::Udp => tokio::spawn(udp::forward(one.sockets, target, self.stack.clone())),
             };
             publishing.tasks.push(task);

@@ -112,7 +112,12 @@ fn make_room(sessions: &mut HashMap<SocketAddr, Session>) {
     oldest.and_then(|client| sessions.remove(&client));
 }
 
-async fn session(public: Arc<UdpSocket>, client: SocketAddr, target: SocketAddr, stack: &Arc<Worker>) -> io::Result<Session> {
+async fn session(
+    public: Arc<UdpSocket>,
+    client: SocketAddr,
+    target: SocketAddr,
+    stack: &Arc<Worker>,
+) -> io::Result<Session> {
     let make = move || {
         let any: SocketAddr = if target.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
         let socket = StdUdpSocket::bind(any)?;

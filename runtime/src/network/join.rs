@@ -1,0 +1,361 @@
+//! A container joins its networks: addresses, links, files, names and ports, in this order.
+
+use super::address::{Addresses, Assigned, NetFile, gateways, mac};
+use super::dns::{Member, Server, Upstream, server::Sockets};
+use super::files::{self, Resolv};
+use super::link::{self, LinkPlan};
+use super::listening::ListenTable;
+use super::records::{self, NetworkRecord};
+use super::stack::{
+    ConnectRequest, Connected, HOST_GATEWAY, Joined, Purpose, StackNetwork, failed, host_address,
+};
+use super::{RESOLVER, firewall};
+use crate::engine::{EngineError, ErrorKind, Result};
+use crate::home;
+use crate::observed::PublishedPort;
+use crate::spec::{ContainerSpec, EndpointSpec, PortSpec};
+use crate::sys::netns::visit;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A container's file with its addresses and ports, in its folder.
+const NET_FILE: &str = "net.json";
+
+/// Containers on bridges.
+impl StackNetwork {
+    pub(super) async fn join_bridges(
+        &self,
+        request: &ConnectRequest<'_>,
+        endpoints: &[EndpointSpec],
+        purpose: Purpose,
+    ) -> Result<Connected> {
+        let records = self.records(endpoints).await?;
+        let before = read_before(request.dir);
+        let joined: Vec<(&NetworkRecord, &EndpointSpec)> = records.iter().zip(endpoints).collect();
+        let endpoints = self.assign(request.id, &joined, &before, purpose)?;
+        match self.bring_up(request, &joined, endpoints, &before, purpose).await {
+            Ok(connected) => Ok(connected),
+            Err(error) => {
+                self.disconnect(request.id).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The records of the networks, their bridges made.
+    async fn records(&self, endpoints: &[EndpointSpec]) -> Result<Vec<NetworkRecord>> {
+        let mut found = Vec::new();
+        for endpoint in endpoints {
+            let name = &endpoint.network;
+            let known = self.bridges.lock().await.get(name).cloned();
+            let record = match known {
+                Some(record) => record,
+                None => records::read(&self.home, name)?.ok_or_else(|| {
+                    EngineError::new(ErrorKind::NotFound, format!("network {name} not found"))
+                })?,
+            };
+            self.ensure(&record).await?;
+            found.push(record);
+        }
+        Ok(found)
+    }
+
+    /// A network that another project made is, in this stack's namespace, a bridge of its own.
+    fn foreign(&self, record: &NetworkRecord) -> Option<String> {
+        (record.project != self.project).then(|| {
+            let (name, owner) = (record.name(), &record.project);
+            format!("network {name} belongs to project {owner}: containers of the two stacks do not reach each other on it yet")
+        })
+    }
+
+    fn assign(
+        &self,
+        id: &str,
+        joined: &[(&NetworkRecord, &EndpointSpec)],
+        before: &NetFile,
+        purpose: Purpose,
+    ) -> Result<Vec<Assigned>> {
+        let mut state = self.state.lock().expect("no holder panics");
+        if purpose == Purpose::Adopt {
+            for endpoint in &before.endpoints {
+                endpoint.addresses.iter().for_each(|(a, _)| state.addresses.hold(&endpoint.network, *a, id));
+            }
+            return Ok(before.endpoints.clone());
+        }
+        state.addresses.release(id);
+        let mut assigned = Vec::new();
+        for (index, (record, endpoint)) in joined.iter().enumerate() {
+            let result = assign_one(&mut state.addresses, id, index, record, endpoint, before);
+            match result {
+                Ok(one) => assigned.push(one),
+                Err(error) => {
+                    state.addresses.release(id);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(assigned)
+    }
+
+    async fn bring_up(
+        &self,
+        request: &ConnectRequest<'_>,
+        joined: &[(&NetworkRecord, &EndpointSpec)],
+        endpoints: Vec<Assigned>,
+        before: &NetFile,
+        purpose: Purpose,
+    ) -> Result<Connected> {
+        let netns =
+            Arc::new(request.netns.try_clone().map_err(|e| failed("keep the container's namespace", e))?);
+        let mut warnings: Vec<String> =
+            joined.iter().filter_map(|(record, _)| self.foreign(record)).collect();
+        if purpose == Purpose::Start {
+            self.make_links(joined, &endpoints, &netns).await?;
+            self.write_files(request, &endpoints, &mut warnings).await?;
+        }
+        let redirect = serves_names(request.spec);
+        let (sockets, table) = self.open_inside(&netns, redirect).await?;
+        self.insert(request, &endpoints, table.clone());
+        self.start_resolver(request, joined, netns, sockets, &mut warnings);
+        self.announce(request, joined, &endpoints);
+        // As in Docker, ports of a container that nobody outside can reach are accepted and not bound.
+        let published = if joined.iter().all(|(r, _)| r.observed.internal) {
+            Vec::new()
+        } else {
+            self.publish_all(request, before, purpose, &mut warnings).await?
+        };
+        let file = NetFile { endpoints, published };
+        home::replace_json(&request.dir.join(NET_FILE), &file)
+            .map_err(|e| failed("record the container's network", e))?;
+        let addresses =
+            file.endpoints.iter().filter_map(|e| Some((e.network.clone(), e.first()?.to_string()))).collect();
+        Ok(Connected { addresses, published: file.published, warnings })
+    }
+
+    async fn make_links(
+        &self,
+        joined: &[(&NetworkRecord, &EndpointSpec)],
+        endpoints: &[Assigned],
+        netns: &Arc<OwnedFd>,
+    ) -> Result<()> {
+        let plan = |((record, _), e): (&(&NetworkRecord, &EndpointSpec), &Assigned)| LinkPlan {
+            host_link: e.host_link.clone(),
+            bridge: record.bridge.clone(),
+            interface: e.interface.clone(),
+            mac: e.mac,
+            addresses: e.addresses.clone(),
+            mtu: record.mtu,
+        };
+        let plans: Vec<LinkPlan> = joined.iter().zip(endpoints).map(plan).collect();
+        let priorities: Vec<_> = joined.iter().map(|(r, e)| (*r, e.gw_priority)).collect();
+        let routes = gateways(&priorities);
+        let (home, netns) = (self.links.home().clone(), netns.clone());
+        let made = self
+            .links
+            .run(move || link::attach(&home, &netns, &plans, &routes).inspect_err(|_| undo(&plans)));
+        made.await.map_err(|e| failed("connect the container", e))
+    }
+
+    async fn write_files(
+        &self,
+        request: &ConnectRequest<'_>,
+        endpoints: &[Assigned],
+        warnings: &mut Vec<String>,
+    ) -> Result<()> {
+        let own: Vec<IpAddr> = endpoints.iter().flat_map(|e| e.addresses.iter().map(|(a, _)| *a)).collect();
+        let extra = self.extra_hosts(request.spec, warnings).await;
+        let hosts = files::hosts(request.spec, request.id, &own, &extra);
+        let resolv = files::embedded_resolv(&request.spec.dns, &Resolv::read(&self.resolv_conf));
+        let hostname = files::hostname(request.spec, request.id);
+        files::write_all(request.dir, &hosts, hostname, &resolv)
+            .map_err(|e| failed("write the container's hosts files", e))
+    }
+
+    /// The user's lines with `host-gateway` made an address.
+    pub(super) async fn extra_hosts(
+        &self,
+        spec: &ContainerSpec,
+        warnings: &mut Vec<String>,
+    ) -> Vec<(String, String)> {
+        let mut lines = spec.extra_hosts.clone();
+        if lines.iter().any(|(_, address)| address == HOST_GATEWAY) {
+            match self.host.run(host_address).await {
+                Ok(host) => {
+                    let wanted = lines.iter_mut().filter(|(_, a)| a == HOST_GATEWAY);
+                    wanted.for_each(|(_, a)| *a = host.to_string());
+                }
+                Err(_) => {
+                    lines.retain(|(_, a)| a != HOST_GATEWAY);
+                    warnings.push(
+                        "`host-gateway` is left out of `extra_hosts`: this host has no address of its own"
+                            .into(),
+                    );
+                }
+            }
+        }
+        lines
+    }
+
+    /// Opens the resolver's sockets and the TCP tables inside the container's namespace.
+    /// A container that serves port 53 itself keeps it: ours get another port, and packets to
+    /// the resolver's port 53 are turned to it.
+    async fn open_inside(
+        &self,
+        netns: &Arc<OwnedFd>,
+        redirect: bool,
+    ) -> Result<(io::Result<Sockets>, Arc<ListenTable>)> {
+        let (netns, home) = (netns.clone(), self.sockets.home().clone());
+        let opened = self.sockets.run(move || {
+            visit(&netns, &home, || {
+                let sockets = if redirect { redirected_sockets() } else { Sockets::bind(RESOLVER, 53) };
+                Ok((sockets, Arc::new(ListenTable::open()?)))
+            })
+        });
+        opened.await.map_err(|e| failed("enter the container's network", e))
+    }
+
+    fn insert(&self, request: &ConnectRequest<'_>, endpoints: &[Assigned], table: Arc<ListenTable>) {
+        let joined = Joined { endpoints: endpoints.to_vec(), table: Some(table), ..Joined::default() };
+        self.state.lock().expect("no holder panics").members.insert(request.id.to_owned(), joined);
+    }
+
+    fn start_resolver(
+        &self,
+        request: &ConnectRequest<'_>,
+        joined: &[(&NetworkRecord, &EndpointSpec)],
+        netns: Arc<OwnedFd>,
+        sockets: io::Result<Sockets>,
+        warnings: &mut Vec<String>,
+    ) {
+        let servers: Vec<IpAddr> = request.spec.dns.servers.iter().filter_map(|s| s.parse().ok()).collect();
+        let upstream = if !servers.is_empty() {
+            Upstream::Own { worker: self.sockets.clone(), netns, servers }
+        } else if joined.iter().all(|(r, _)| r.observed.internal) {
+            Upstream::Nobody
+        } else {
+            Upstream::Host { worker: self.host.clone(), resolv_conf: self.resolv_conf.clone() }
+        };
+        let started = sockets.and_then(|s| Server::start(s, self.zone.clone(), request.id, upstream));
+        match started {
+            Ok(server) => {
+                if let Some(joined) = self.state.lock().expect("no holder panics").members.get_mut(request.id)
+                {
+                    joined.resolver = Some(server);
+                }
+            }
+            Err(error) => warnings.push(format!("names do not resolve in {}: {error}", request.spec.name)),
+        }
+    }
+
+    fn announce(
+        &self,
+        request: &ConnectRequest<'_>,
+        joined: &[(&NetworkRecord, &EndpointSpec)],
+        endpoints: &[Assigned],
+    ) {
+        let own = [
+            request.spec.name.as_str(),
+            files::short_id(request.id),
+            files::hostname(request.spec, request.id),
+        ];
+        let member = |((_, spec), assigned): (&(&NetworkRecord, &EndpointSpec), &Assigned)| Member {
+            network: assigned.network.clone(),
+            addresses: assigned.addresses.iter().map(|(a, _)| *a).collect(),
+            names: own.iter().map(|n| (*n).to_owned()).chain(spec.aliases.iter().cloned()).collect(),
+        };
+        let members: Vec<Member> = joined.iter().zip(endpoints).map(member).collect();
+        self.zone.insert(request.id, &members);
+    }
+
+    async fn publish_all(
+        &self,
+        request: &ConnectRequest<'_>,
+        before: &NetFile,
+        purpose: Purpose,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<PublishedPort>> {
+        if request.spec.ports.is_empty() {
+            return Ok(Vec::new());
+        }
+        if purpose == Purpose::Start {
+            return self.publish(request.id, &request.spec.ports).await;
+        }
+        let mut published = Vec::new();
+        for port in as_before(&before.published) {
+            match self.publish(request.id, &[port]).await {
+                Ok(ports) => published.extend(ports),
+                Err(error) => warnings.push(error.message),
+            }
+        }
+        Ok(published)
+    }
+}
+
+/// The record of the previous run; a damaged one is as good as none.
+fn read_before(dir: &Path) -> NetFile {
+    home::read_json(&dir.join(NET_FILE)).ok().flatten().unwrap_or_default()
+}
+
+fn assign_one(
+    addresses: &mut Addresses,
+    id: &str,
+    index: usize,
+    record: &NetworkRecord,
+    endpoint: &EndpointSpec,
+    before: &NetFile,
+) -> Result<Assigned> {
+    let had = before.endpoints.iter().filter(|e| e.network == endpoint.network).flat_map(|e| &e.addresses);
+    let had: Vec<IpAddr> = had.map(|(a, _)| *a).collect();
+    let given = addresses.assign(record, endpoint, id, &had)?;
+    let random = getrandom::u64().map_err(|e| failed("name an interface", e))?;
+    Ok(Assigned {
+        network: endpoint.network.clone(),
+        mac: mac(endpoint, &given)?,
+        addresses: given,
+        interface: endpoint.interface.clone().unwrap_or_else(|| format!("eth{index}")),
+        // Never reused: the link of an ended container may outlive it for a moment.
+        host_link: format!("v{:012x}", random >> 16),
+    })
+}
+
+fn undo(plans: &[LinkPlan]) {
+    for plan in plans {
+        if let Err(error) = link::remove(&plan.host_link) {
+            tracing::debug!(%error, "a half-made link stays until its namespace goes");
+        }
+    }
+}
+
+/// Whether the container says it serves port 53 itself.
+fn serves_names(spec: &ContainerSpec) -> bool {
+    let exposed = |text: &String| text.split('/').next() == Some("53");
+    spec.exposed.iter().any(exposed) || spec.ports.iter().any(|p| p.target == 53)
+}
+
+/// Sockets on a free port, with packets to port 53 turned to it.
+fn redirected_sockets() -> io::Result<Sockets> {
+    let sockets = Sockets::bind(RESOLVER, 0)?;
+    firewall::redirect_names(RESOLVER, sockets.port()?)?;
+    Ok(sockets)
+}
+
+/// The wishes that lead to the same host ports again. A pair of both families is one wish.
+fn as_before(published: &[PublishedPort]) -> Vec<PortSpec> {
+    let mut wishes: Vec<PortSpec> = Vec::new();
+    for port in published {
+        let any = port.host_ip == "0.0.0.0" || port.host_ip == "::";
+        let wish = PortSpec {
+            host_ip: (!any).then(|| port.host_ip.clone()),
+            published: (port.host_port, port.host_port),
+            target: port.target,
+            protocol: port.protocol,
+        };
+        if !wishes.contains(&wish) {
+            wishes.push(wish);
+        }
+    }
+    wishes
+}

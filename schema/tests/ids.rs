@@ -1,0 +1,43 @@
+//! The map from feature IDs to what shows them is complete and names only what exists.
+
+mod support;
+
+use std::collections::HashSet;
+use std::path::Path;
+
+fn test_names(directory: &Path, found: &mut HashSet<String>) {
+    for entry in std::fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            test_names(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).expect("a source");
+            let names = text.lines().filter_map(|line| line.trim_start().strip_prefix("fn ")?.split('(').next().map(str::to_owned));
+            found.extend(names);
+        }
+    }
+}
+
+#[test]
+fn every_name_in_the_map_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let bundles = ["attributes.txt", "rules.txt", "differs.txt", "broken.txt", "refused.txt"];
+    let cases: HashSet<String> = bundles.iter().flat_map(|bundle| support::read_bundle(bundle)).map(|case| case.name).collect();
+    let mut tests = HashSet::new();
+    test_names(&root.join("src"), &mut tests);
+    test_names(&root.join("tests"), &mut tests);
+    let map = std::fs::read_to_string(root.join("tests/ids.txt")).expect("the map");
+    let mut seen = HashSet::new();
+    for line in map.lines().filter(|line| !line.starts_with('#')) {
+        let (id, names) = line.split_once(' ').expect("an ID and a name");
+        assert!(seen.insert(id), "{id} stands twice");
+        for name in names.split(' ') {
+            match name.split_once(':') {
+                Some(("case", case)) => assert!(cases.contains(case), "{id}: no case {case}"),
+                Some(("test", test)) => assert!(tests.contains(test), "{id}: no test {test}"),
+                Some(("elsewhere", _)) => {}
+                _ => panic!("{id}: {name}"),
+            }
+        }
+    }
+}
