@@ -45,6 +45,10 @@ pub async fn build(
     request: &BuildRequest,
     events: Events<'_>,
 ) -> std::result::Result<BuildResult, BuildFailure> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(BuildFailure::new("building needs root (rootless mode is not available yet)")
+            .hint("Run it with sudo."));
+    }
     let _lease = env.store.lease().doing(|| "use the image store")?;
     let (env, request) = (env.clone(), request.clone());
     let shared = Arc::new(blocking(move || Shared::new(env, request)).await?);
