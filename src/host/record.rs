@@ -15,6 +15,7 @@ use stack_runtime::observed::{Exit, Health, PublishedPort};
 use stack_runtime::spec::ContainerSpec;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Of `config.json`; another is refused.
 pub const FORMAT: u32 = 1;
@@ -41,6 +42,8 @@ pub struct Supervision {
     /// Between two attempts of the restart policy.
     pub is_waiting: bool,
     pub is_paused: bool,
+    /// It was told to stop, with this grace, and has not ended yet.
+    pub stopping: Option<Duration>,
     /// Why the last start failed.
     pub failure: Option<Exit>,
     /// Bound while it runs.

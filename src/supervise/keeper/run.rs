@@ -96,6 +96,7 @@ impl Keeper {
         let exit = written.unwrap_or_else(|| unseen(run.as_ref(), self.exit.take()));
         self.exit = Some(exit.clone());
         self.kill_at = None;
+        self.supervision.stopping = None;
         self.release().await;
         let policy = if self.record.spec.auto_remove { RestartSpec::No } else { self.record.spec.restart };
         let delay = self.supervision.restarts.after_exit(policy, exit.code, up_for(&exit));
@@ -185,6 +186,10 @@ impl Keeper {
         self.supervision.is_up = true;
         self.supervision.is_waiting = false;
         self.save();
+        if let Some(grace) = self.supervision.stopping {
+            self.step(Event::Stop);
+            self.terminate(None, Some(grace));
+        }
     }
 }
 
