@@ -15,6 +15,9 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+/// Features that a layer must not depend on.
+const PLAIN: [&str; 3] = ["index", "redirect_dir", "metacopy"];
+
 /// Under systemd `/` is shared: what we mount would appear on the host. Slave: its later mounts appear here.
 pub(super) fn private_mounts() -> io::Result<()> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
@@ -67,8 +70,11 @@ pub(crate) fn overlay(
         fsconfig_set_string(&context, "upperdir", magic(upper))?;
         fsconfig_set_string(&context, "workdir", magic(work))?;
     }
-    // An index would tie the upper directory to these very lower ones; kernels without it need no switch.
-    let _ = fsconfig_set_string(&context, "index", "off");
+    // An index would tie the upper directory to these very lower ones, and redirects or metadata-only copies would
+    // make it unreadable as a layer; kernels without them need no switch.
+    for feature in PLAIN {
+        let _ = fsconfig_set_string(&context, feature, "off");
+    }
     if volatile && upper.is_some() {
         fsconfig_set_flag(&context, "volatile")?;
     }
@@ -86,7 +92,8 @@ fn overlay_before_6_5(
     let mut data = format!("lowerdir={}", lower.iter().map(magic).collect::<Vec<_>>().join(":"));
     if let Some((upper, work)) = upper {
         data += &format!(",upperdir={},workdir={}", magic(upper), magic(work));
-        data += if volatile { ",index=off,volatile" } else { ",index=off" };
+        data += ",index=off,redirect_dir=off,metacopy=off";
+        data += if volatile { ",volatile" } else { "" };
     }
     let data = std::ffi::CString::new(data)?;
     rustix::mount::mount("overlay", scratch, "overlay", MountFlags::empty(), Some(data.as_c_str()))?;
