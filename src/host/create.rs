@@ -60,7 +60,11 @@ fn make(
     let created_at = jiff::Timestamp::now().to_string();
     let record =
         ContainerRecord { format: record::FORMAT, id: id.into(), project: project.into(), created_at, spec };
-    ContainerDir::at(hidden.to_owned()).write_record(&record)?;
+    let dir = ContainerDir::at(hidden.to_owned());
+    if record.spec.auto_remove {
+        dir.write_creator()?;
+    }
+    dir.write_record(&record)?;
     fs::rename(hidden, home.container(project, id))?;
     fs::remove_file(home.container(project, id).join(names::MAKING))?;
     drop(making);
