@@ -286,14 +286,21 @@ impl Context {
         if self.dry_run {
             return Ok(None);
         }
+        let lock = self.wait_for_lock(project).await?;
+        // What a command that was cut off began to stop must not be taken for running.
+        self.engine().finish_stops(project).await?;
+        Ok(Some(lock))
+    }
+
+    async fn wait_for_lock(&self, project: &str) -> Result<home::Lock> {
         let path = self.home.stack(project).join("lock");
         let busy = failed("lock the project");
         if let Some(lock) = home::try_lock(&path).map_err(failed("lock the project"))? {
-            return Ok(Some(lock));
+            return Ok(lock);
         }
         self.ui.emit(Event::info(format!("waiting for another command on project {project}")));
         let waited = tokio::task::spawn_blocking(move || home::lock(&path)).await;
-        waited.map_err(failed("lock the project"))?.map(Some).map_err(busy)
+        waited.map_err(failed("lock the project"))?.map_err(busy)
     }
 
     /// # Errors

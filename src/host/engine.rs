@@ -82,6 +82,19 @@ impl HostEngine {
         Ok(client)
     }
 
+    /// Finishes what a command that was cut off began to stop, so that nothing that is about to end is taken for
+    /// running. For commands that change the stack, before they observe it.
+    pub async fn finish_stops(&self, project: &str) -> Result<()> {
+        let ids =
+            record::container_ids(&self.home, project).map_err(|e| failed("find the containers", &e))?;
+        let is_stopping = |id: &&String| {
+            let dir = record::ContainerDir::new(&self.home, project, id);
+            dir.supervision().is_ok_and(|supervision| supervision.stopping.is_some())
+        };
+        let stops = ids.iter().filter(is_stopping).map(|id| self.stop(project, id, None));
+        futures_util::future::join_all(stops).await.into_iter().collect()
+    }
+
     /// Whether all ports can be had now; asked before anything is created.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use stack_runtime::observed::{Exit, Health, PublishedPort};
 use stack_runtime::spec::ContainerSpec;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Of `config.json`; another is refused.
 pub const FORMAT: u32 = 1;
@@ -41,6 +42,8 @@ pub struct Supervision {
     /// Between two attempts of the restart policy.
     pub is_waiting: bool,
     pub is_paused: bool,
+    /// It was told to stop, with this grace, and has not ended yet.
+    pub stopping: Option<Duration>,
     /// Why the last start failed.
     pub failure: Option<Exit>,
     /// Bound while it runs.
@@ -95,6 +98,14 @@ impl ContainerDir {
     }
     pub fn write_supervision(&self, supervision: &Supervision) -> io::Result<()> {
         home::replace_json(&self.0.join("supervision.json"), supervision)
+    }
+
+    /// The next run begins: nothing is known of it yet.
+    pub fn forget_run(&self) -> io::Result<()> {
+        ["run.json", "exit.json"].iter().try_for_each(|name| match std::fs::remove_file(self.0.join(name)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        })
     }
 
     pub fn health(&self) -> io::Result<Health> {

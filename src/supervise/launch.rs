@@ -15,7 +15,7 @@ use stack_runtime::image::Store;
 use stack_runtime::launch::{
     BindFiles, Created, JoinPids, LaunchError, LaunchRequest, LaunchStdio, Launcher,
 };
-use stack_runtime::monitor::RunRecord;
+use stack_runtime::monitor::{self, RunRecord};
 use stack_runtime::network::{ConnectRequest, Connected};
 use stack_runtime::spec::{ContainerSpec, MountKindSpec, NamespaceMode, NetworkMode};
 use stack_runtime::{snapshot, sys, volume};
@@ -54,9 +54,7 @@ pub(super) async fn launch(
     dir: &ContainerDir,
     record: &ContainerRecord,
 ) -> std::result::Result<(Run, Connected), StartError> {
-    let request = request(stack, dir, record).map_err(|error| StartError { error, code: 128 })?;
-    let launcher = stack.launcher();
-    let created = launcher.create(request).await.map_err(|e| start_error(record, e))?;
+    let (launcher, created) = create(stack, dir, record).await?;
     let connected =
         connect(stack, dir, record, &created).await.map_err(|error| StartError { error, code: 128 })?;
     match start(&launcher, dir, created).await {
@@ -69,6 +67,26 @@ pub(super) async fn launch(
             stack.network.disconnect(&record.id).await;
             Err(start_error(record, e))
         }
+    }
+}
+
+/// A launcher that was killed is replaced: one more attempt.
+async fn create(
+    stack: &Stack,
+    dir: &ContainerDir,
+    record: &ContainerRecord,
+) -> std::result::Result<(Arc<Launcher>, Created), StartError> {
+    let order = || request(stack, dir, record).map_err(|error| StartError { error, code: 128 });
+    let launcher = stack.launcher();
+    match launcher.create(order()?).await {
+        Ok(created) => Ok((launcher, created)),
+        Err(e) if monitor::start_time(launcher.pid()).is_err() => {
+            tracing::warn!(container = record.spec.name, "{e}");
+            let launcher = stack.next_launcher(&launcher).await;
+            let created = launcher.create(order()?).await.map_err(|e| start_error(record, e))?;
+            Ok((launcher, created))
+        }
+        Err(e) => Err(start_error(record, e)),
     }
 }
 

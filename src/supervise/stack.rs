@@ -11,6 +11,7 @@ use stack_runtime::network::StackNetwork;
 use stack_runtime::observed::Exit;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 /// Notices a slow subscriber may fall behind before it misses some.
@@ -29,7 +30,7 @@ pub(super) struct Stack {
     pub changed: Notify,
     inner: Mutex<Inner>,
     /// Replaced when it is killed.
-    launcher: Mutex<Arc<Launcher>>,
+    launcher: watch::Sender<Arc<Launcher>>,
 }
 
 #[derive(Debug, Default)]
@@ -55,16 +56,27 @@ impl Stack {
     pub(super) fn new(home: Home, project: String, launcher: Launcher, network: StackNetwork) -> Arc<Self> {
         let (notices, _) = broadcast::channel(NOTICES);
         let inner = Mutex::default();
-        let launcher = Mutex::new(Arc::new(launcher));
+        let launcher = watch::Sender::new(Arc::new(launcher));
         Arc::new(Self { home, project, launcher, network, notices, changed: Notify::new(), inner })
     }
 
     pub(super) fn launcher(&self) -> Arc<Launcher> {
-        self.launcher.lock().expect("no one panics while holding it").clone()
+        self.launcher.borrow().clone()
     }
 
     pub(super) fn replace_launcher(&self, launcher: Launcher) {
-        *self.launcher.lock().expect("no one panics while holding it") = Arc::new(launcher);
+        self.launcher.send_replace(Arc::new(launcher));
+    }
+
+    /// The one after `killed`; the same one if none comes.
+    pub(super) async fn next_launcher(&self, killed: &Launcher) -> Arc<Launcher> {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let mut current = self.launcher.subscribe();
+        let another = current.wait_for(|launcher| launcher.pid() != killed.pid());
+        match tokio::time::timeout(PATIENCE, another).await {
+            Ok(Ok(launcher)) => launcher.clone(),
+            _ => self.launcher(),
+        }
     }
 
     pub(super) fn lease(self: &Arc<Self>) -> Lease {

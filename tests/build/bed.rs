@@ -50,7 +50,7 @@ impl Bed {
     fn new() -> Self {
         let directory =
             tempfile::Builder::new().prefix("stack-build-").tempdir().expect("temporary directory");
-        let home = Home { data: directory.path().join("home"), run: directory.path().join("run") };
+        let home = Home { data: directory.path().join("home"), run: directory.path().join("home/run") };
         home.prepare().expect("home");
         let store = Store::open(&home).expect("a store");
         import_busybox(&store, directory.path());

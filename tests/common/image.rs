@@ -95,6 +95,8 @@ fn write_archive(path: &Path, layer: &[u8]) {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
         archive.append_data(&mut header, name, bytes).unwrap();
     }
     archive.into_inner().unwrap();

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `run.json` ([`RunRecord`]) | before the program starts |
 //! | `log.json` | from its first byte on |
+//! | `monitor.lock` | locked for as long as it lives: a container has one monitor |
 //! | `exit.json` ([`Exit`]) | before the program is reaped; a failed start too |
 
 mod attach;
@@ -42,6 +43,13 @@ impl RunRecord {
     pub fn is_alive(&self) -> bool {
         start_time(self.monitor_pid).is_ok_and(|time| time == self.monitor_start_time)
     }
+}
+
+pub(crate) const CLAIM: &str = "monitor.lock";
+
+/// A monitor works for the container, whether its program runs already or not.
+pub fn is_claimed(dir: &Path) -> io::Result<bool> {
+    Ok(home::try_lock(&dir.join(CLAIM))?.is_none())
 }
 
 /// The end of the last run; `None` while it runs or when nobody saw it.

@@ -17,6 +17,8 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// An init and the monitor's end of its socket.
 #[derive(Debug)]
@@ -36,6 +38,7 @@ pub(crate) struct Progress {
 }
 
 struct Monitor {
+    _claim: home::Lock,
     bundle: Bundle,
     group: Group,
     child: Child,
@@ -57,6 +60,22 @@ pub(crate) fn run(bundle: Bundle, reply: OwnedFd, given: Vec<OwnedFd>) -> ! {
     process::exit(0)
 }
 
+/// Waits for an earlier monitor of the container to finish: when its owner is killed between create and go, it still
+/// has to undo what it made, at the very same places.
+fn claim(dir: &Path) -> Result<home::Lock, LaunchError> {
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match home::try_lock(&dir.join(super::CLAIM)).named("claim the container")? {
+            Some(claim) => return Ok(claim),
+            None if Instant::now() > deadline => {
+                return Err(LaunchError::new("claim the container", "another monitor has it"));
+            }
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
 /// A session of its own, a name to be found by, and no signal but SIGKILL to end it.
 pub(crate) fn settle(name: &std::ffi::CStr) {
     let _ = rustix::process::setsid();
@@ -74,6 +93,7 @@ pub(crate) fn tell(reply: &OwnedFd, message: &Reply, fds: &[BorrowedFd<'_>]) {
 
 impl Monitor {
     fn create(bundle: Bundle, reply: &OwnedFd, given: Vec<OwnedFd>) -> Result<Self, LaunchError> {
+        let claim = claim(&bundle.dir)?;
         prepare_dir(&bundle).named(format!("prepare {}", bundle.dir.display()))?;
         let resources =
             bundle.spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
@@ -82,7 +102,7 @@ impl Monitor {
         let made = Streams::open(&bundle, terminal, given).named("make the standard streams");
         let cloned = made.and_then(|(streams, theirs)| Ok((streams, start_init(&bundle, &group, theirs)?)));
         let (streams, child) = cloned.inspect_err(|_| drop(group.remove()))?;
-        let monitor = Self { bundle, group, child, streams, started_at: String::new() };
+        let monitor = Self { _claim: claim, bundle, group, child, streams, started_at: String::new() };
         let announced = monitor.announce(reply, warnings).and_then(|()| monitor.place());
         announced.inspect_err(|_| monitor.abandon())?;
         Ok(monitor)

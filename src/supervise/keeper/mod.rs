@@ -125,6 +125,8 @@ impl Keeper {
             () if supervision.is_waiting => Phase::Waiting,
             // It ran when the last supervisor looked: its exit is still to be dealt with.
             () if supervision.is_up && exit.is_some() => Phase::Up,
+            // Its start was cut off.
+            () if supervision.is_up => Phase::Starting,
             () => Phase::Down,
         };
         let attempt_at = (phase == Phase::Waiting).then(|| Instant::now() + supervision.restarts.delay);
@@ -147,10 +149,11 @@ impl Keeper {
     }
 
     async fn keep(mut self, mut inbox: mpsc::Receiver<Order>) {
-        if self.run.is_some() {
-            self.adopt().await;
-        } else if self.phase == Phase::Up {
-            self.ended().await;
+        match self.phase {
+            Phase::Up if self.run.is_some() => self.adopt().await,
+            Phase::Up => self.ended().await,
+            Phase::Starting => self.start_again().await,
+            _ => {}
         }
         while !self.is_removed {
             self.show();

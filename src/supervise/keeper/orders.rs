@@ -50,18 +50,20 @@ impl Keeper {
         }
     }
 
-    fn terminate(&mut self, signal: Option<i32>, grace: Option<Duration>) {
+    pub(super) fn terminate(&mut self, signal: Option<i32>, grace: Option<Duration>) {
         let Some(run) = &self.run else { return };
         let init = run.init.clone();
         let signal = signal.or_else(|| self.stop_signal()).unwrap_or(TERM);
+        let grace = grace.or(self.record.spec.stop_grace).unwrap_or(DEFAULT_GRACE);
+        // A grace period beyond the clock's range has no end.
+        self.kill_at = Instant::now().checked_add(grace);
+        self.supervision.stopping = Some(grace);
+        self.save();
         tokio::spawn(async move {
             if let Err(e) = init.tell(signal).await {
                 tracing::warn!("cannot send signal {signal} to process {}: {e}", init.pid());
             }
         });
-        let grace = grace.or(self.record.spec.stop_grace).unwrap_or(DEFAULT_GRACE);
-        // A grace period beyond the clock's range has no end.
-        self.kill_at = Instant::now().checked_add(grace);
         if self.supervision.is_paused {
             // The signal is queued by now or soon, and delivered when it is thawed.
             drop(self.freeze(false));

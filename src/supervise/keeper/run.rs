@@ -6,7 +6,9 @@ use crate::supervise::health::HealthMachine;
 use crate::supervise::launch::{self, Run};
 use crate::supervise::life::{Action, Event};
 use crate::supervise::protocol::What;
+use crate::supervise::stopping::Init;
 use stack_runtime::engine::Result;
+use stack_runtime::monitor::RunRecord;
 use stack_runtime::observed::Exit;
 use stack_runtime::spec::RestartSpec;
 use stack_runtime::{cgroup, monitor};
@@ -18,6 +20,7 @@ impl Keeper {
         self.supervision =
             Supervision { restarts: self.supervision.restarts.clone(), is_up: true, ..Default::default() };
         self.save();
+        self.report(self.dir.forget_run());
         self.show();
         match launch::launch(&self.stack, &self.dir, &self.record).await {
             Ok((run, connected)) => {
@@ -31,6 +34,26 @@ impl Keeper {
                 self.not_started(&failure).await;
                 Err(failure.error)
             }
+        }
+    }
+
+    /// A start that was cut off: its monitor may still get through, or undo it; then it is started anew.
+    pub(super) async fn start_again(&mut self) {
+        const PAUSE: Duration = Duration::from_millis(2);
+        while self.run.is_none() && monitor::is_claimed(self.dir.path()).unwrap_or(false) {
+            tokio::time::sleep(PAUSE).await;
+            self.run = launch::adopt(&self.dir).unwrap_or(None);
+        }
+        if self.run.is_some() {
+            self.step(Event::Started);
+            return self.adopt().await;
+        }
+        if let Ok(Some(exit)) = monitor::read_exit(self.dir.path()) {
+            self.exit = Some(exit);
+            return self.ended().await;
+        }
+        if let Err(e) = self.launch().await {
+            tracing::warn!(container = self.record.spec.name, "the start failed: {e}");
         }
     }
 
@@ -66,15 +89,14 @@ impl Keeper {
     /// The monitor is gone: its last word is on disk, or nobody knows.
     pub(super) async fn ended(&mut self) {
         let written = monitor::read_exit(self.dir.path()).ok().flatten();
-        if let (None, Some(run)) = (&written, &self.run) {
-            // The monitor was killed: nothing may run unwatched.
-            run.init.kill();
-            drop(cgroup::kill(&self.cgroup()));
+        if written.is_none() {
+            self.kill_unwatched();
         }
         let run = self.run.take();
         let exit = written.unwrap_or_else(|| unseen(run.as_ref(), self.exit.take()));
         self.exit = Some(exit.clone());
         self.kill_at = None;
+        self.supervision.stopping = None;
         self.release().await;
         let policy = if self.record.spec.auto_remove { RestartSpec::No } else { self.record.spec.restart };
         let delay = self.supervision.restarts.after_exit(policy, exit.code, up_for(&exit));
@@ -87,6 +109,16 @@ impl Keeper {
         for answer in self.stopping.drain(..) {
             drop(answer.send(Ok(())));
         }
+    }
+
+    /// The monitor was killed: nothing may run unwatched.
+    fn kill_unwatched(&self) {
+        if let Ok(Some(record)) = RunRecord::read(self.dir.path())
+            && let Ok(init) = Init::written(&record)
+        {
+            init.kill();
+        }
+        drop(cgroup::kill(&self.cgroup()));
     }
 
     /// What it held goes back: addresses, ports, the control group.
@@ -145,12 +177,19 @@ impl Keeper {
             Ok(connected) => {
                 self.supervision.addresses = connected.addresses;
                 self.supervision.published = connected.published;
+                for warning in &connected.warnings {
+                    tracing::warn!(container = self.record.spec.name, "{warning}");
+                }
             }
             Err(e) => tracing::warn!(container = self.record.spec.name, "its network is not back: {e}"),
         }
         self.supervision.is_up = true;
         self.supervision.is_waiting = false;
         self.save();
+        if let Some(grace) = self.supervision.stopping {
+            self.step(Event::Stop);
+            self.terminate(None, Some(grace));
+        }
     }
 }
 

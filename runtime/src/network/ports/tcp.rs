@@ -7,6 +7,7 @@
 use super::pump;
 use crate::network::listening::ListenTable;
 use crate::sys::netns::Worker;
+use rustix::net::sockopt::set_socket_reuseaddr;
 use rustix::net::{Shutdown, listen, shutdown};
 use std::io;
 use std::net::SocketAddr;
@@ -62,14 +63,17 @@ async fn until_answering(table: &ListenTable, port: u16, look: &Notify) {
     }
 }
 
-/// Another descriptor of the same socket, listening.
+/// Another descriptor of the same socket, listening. The kernel asks for the port again, and connections of an
+/// earlier run may still fade there; nobody else gets a port that is listened on.
 fn listener(socket: &OwnedFd) -> io::Result<TcpListener> {
+    set_socket_reuseaddr(socket, true)?;
     listen(socket, BACKLOG)?;
     TcpListener::from_std(socket.try_clone()?.into())
 }
 
-/// Stops listening; the port stays ours.
+/// Stops listening; the port stays ours, and ours alone.
 fn pause(socket: &OwnedFd) {
+    let _ = set_socket_reuseaddr(socket, false);
     if let Err(error) = shutdown(socket, Shutdown::Read) {
         tracing::debug!(%error, "a published port goes on listening");
     }
@@ -110,7 +114,7 @@ async fn accept_any(listeners: &[TcpListener]) -> TcpStream {
             Ok((stream, _)) => {
                 // The listener's own flag is cleared, and inherited: a connection that fades after the end of the
                 // service would keep the port from the next one for a minute.
-                if let Err(error) = rustix::net::sockopt::set_socket_reuseaddr(&stream, true) {
+                if let Err(error) = set_socket_reuseaddr(&stream, true) {
                     tracing::debug!(%error, "a fading connection may keep its port");
                 }
                 return stream;
