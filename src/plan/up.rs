@@ -385,7 +385,8 @@ impl<'a> Rise<'a> {
         }
         let containers = self.targets.get(&service.key).cloned().unwrap_or_default();
         let started = self.started.get(&service.key).cloned().unwrap_or_default();
-        let is_due = !containers.is_empty() && !(started.is_empty() && self.holds(service, until));
+        let holds = started.is_empty() && self.holds(service, until);
+        let is_due = !containers.is_empty() && !holds;
         let step = is_due.then(|| {
             let action = Action::Wait { service: service.key.clone(), containers, until, required };
             self.plan.add(action, Cause::NeededBy(by.to_string()), &started)
@@ -401,7 +402,7 @@ impl<'a> Rise<'a> {
             is_running(c) && matches!(c.health.status, HealthStatus::Healthy | HealthStatus::None)
         };
         match until {
-            Reached::Healthy => containers.iter().all(|c| healthy(c)),
+            Reached::Healthy => containers.iter().all(healthy),
             Reached::Completed => containers.iter().any(|c| completed(c)),
             Reached::Up { may_complete } => {
                 containers.iter().all(|c| up(c) || (may_complete && completed(c)))

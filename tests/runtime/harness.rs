@@ -8,9 +8,10 @@ use stack_runtime::launch::{
     LauncherOptions,
 };
 use stack_runtime::logs::Entry;
+use stack_runtime::monitor;
 use stack_runtime::observed::Exit;
 use stack_runtime::spec::ContainerSpec;
-use stack_runtime::{cgroup, monitor};
+use stack_runtime::cgroup;
 use std::cell::Cell;
 use std::fs;
 use std::os::fd::AsFd;
