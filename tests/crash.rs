@@ -9,7 +9,7 @@
 
 mod common;
 
-use common::{Project, World, eventually, note};
+use common::{Project, World, note};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -118,10 +118,15 @@ fn supervisors(world: &World) -> Vec<i32> {
 fn converge(project: &Project<'_>, what: &str) {
     let ran = project.stack(&["up", "-d"]);
     assert!(ran.status.success(), "{what}: {ran}");
-    eventually(&format!("{what}: exactly db and web run"), || {
-        let states: Vec<_> = containers(project).into_iter().map(|(_, state)| state).collect();
-        (states == ["running", "running"]).then_some(())
-    });
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let found = containers(project);
+        if found.len() == 2 && found.iter().all(|(_, state)| state == "running") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{what}: not exactly db and web run: {found:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let ran = project.stack(&["exec", "-T", "web", "sh", "-c", "exit 7"]);
     assert_eq!(ran.status.code(), Some(7), "{what}: {ran}");
 }

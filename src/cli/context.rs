@@ -287,8 +287,7 @@ impl Context {
             return Ok(None);
         }
         let lock = self.wait_for_lock(project).await?;
-        // What a command that was cut off began to stop must not be taken for running.
-        self.engine().finish_stops(project).await?;
+        self.engine().finish_cut_off(project).await?;
         Ok(Some(lock))
     }
 

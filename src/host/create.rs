@@ -54,11 +54,17 @@ fn make(
     }
     let spec = completed(home, id, spec)?;
     let store = Store::open(home)?;
+    // A prune that begins after this sees the record; one before it is waited for, and prepare tells what it took.
+    let _lease = store.lease()?;
     snapshot::prepare(&store, &spec.chain_id, hidden)?.keep();
     let created_at = jiff::Timestamp::now().to_string();
     let record =
         ContainerRecord { format: record::FORMAT, id: id.into(), project: project.into(), created_at, spec };
-    ContainerDir::at(hidden.to_owned()).write_record(&record)?;
+    let dir = ContainerDir::at(hidden.to_owned());
+    if record.spec.auto_remove {
+        dir.write_creator()?;
+    }
+    dir.write_record(&record)?;
     fs::rename(hidden, home.container(project, id))?;
     fs::remove_file(home.container(project, id).join(names::MAKING))?;
     drop(making);

@@ -82,17 +82,22 @@ impl HostEngine {
         Ok(client)
     }
 
-    /// Finishes what a command that was cut off began to stop, so that nothing that is about to end is taken for
-    /// running. For commands that change the stack, before they observe it.
-    pub async fn finish_stops(&self, project: &str) -> Result<()> {
+    /// Finishes what a command that was cut off left half done, so that nothing that is about to end is taken for
+    /// running: its stops, its half-made directories, its one-offs that nobody will start. For commands that change
+    /// the stack, under the project's lock, before they observe it.
+    pub async fn finish_cut_off(&self, project: &str) -> Result<()> {
         let ids =
             record::container_ids(&self.home, project).map_err(|e| failed("find the containers", &e))?;
-        let is_stopping = |id: &&String| {
-            let dir = record::ContainerDir::new(&self.home, project, id);
-            dir.supervision().is_ok_and(|supervision| supervision.stopping.is_some())
-        };
+        let of = |id: &String| record::ContainerDir::new(&self.home, project, id);
+        let is_stopping =
+            |id: &&String| of(id).supervision().is_ok_and(|supervision| supervision.stopping.is_some());
         let stops = ids.iter().filter(is_stopping).map(|id| self.stop(project, id, None));
-        futures_util::future::join_all(stops).await.into_iter().collect()
+        futures_util::future::join_all(stops).await.into_iter().collect::<Result<()>>()?;
+        for id in ids.iter().filter(|id| of(id).is_abandoned()) {
+            self.remove(project, id, true).await?;
+        }
+        let (home, project) = (self.home.clone(), project.to_owned());
+        blocking("tidy up", move || remove::sweep(&home, &project)).await
     }
 
     /// Whether all ports can be had now; asked before anything is created.

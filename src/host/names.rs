@@ -8,7 +8,7 @@ use stack_runtime::home::{self, Home};
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 fn dir(home: &Home, project: &str) -> PathBuf {
     home.stack(project).join("names")
@@ -67,10 +67,14 @@ pub fn holder(home: &Home, project: &str, name: &str) -> io::Result<Option<Strin
     Ok((is_being_made || is_its_own).then(|| id.into()))
 }
 
-/// The maker holds a lock in the hidden directory; one that died does not.
 fn is_being_made(home: &Home, project: &str, id: &str) -> io::Result<bool> {
-    let hidden = making(home, project, id);
-    Ok(hidden.exists() && home::try_lock(&hidden.join(MAKING))?.is_none())
+    is_held(&making(home, project, id))
+}
+
+/// The maker holds a lock in the hidden directory; one that died does not.
+pub fn is_held(hidden: &Path) -> io::Result<bool> {
+    let lock = hidden.join(MAKING);
+    Ok(lock.exists() && home::try_lock(&lock)?.is_none())
 }
 
 /// Where a container is made, until it is complete.

@@ -3,11 +3,13 @@
 //! | file | written by | holds |
 //! |---|---|---|
 //! | `config.json` | create (and rename) | [`ContainerRecord`] |
+//! | `creator.json` | create, of a one-off that removes itself | [`ProcessMark`] |
 //! | `supervision.json` | supervisor | [`Supervision`] |
 //! | `health.json` | supervisor | [`stack_runtime::observed::Health`] |
 //!
 //! `run.json` and `exit.json` belong to the container's monitor (`stack_runtime::monitor`).
 
+use super::process::ProcessMark;
 use crate::supervise::restart::Restarts;
 use serde::{Deserialize, Serialize};
 use stack_runtime::home::{self, Home};
@@ -98,6 +100,20 @@ impl ContainerDir {
     }
     pub fn write_supervision(&self, supervision: &Supervision) -> io::Result<()> {
         home::replace_json(&self.0.join("supervision.json"), supervision)
+    }
+
+    /// Made by this process, which means to start it and to see it removed.
+    pub fn write_creator(&self) -> io::Result<()> {
+        let own = ProcessMark::of(std::process::id().cast_signed())?;
+        home::replace_json(&self.0.join("creator.json"), &own)
+    }
+
+    /// A one-off that was never started, and whoever made it is gone.
+    pub fn is_abandoned(&self) -> bool {
+        let creator: Option<ProcessMark> = home::read_json(&self.0.join("creator.json")).ok().flatten();
+        let is_untouched =
+            || ["run.json", "exit.json", "supervision.json"].iter().all(|n| !self.0.join(n).exists());
+        creator.is_some_and(|creator| !creator.is_alive()) && is_untouched()
     }
 
     /// The next run begins: nothing is known of it yet.

@@ -25,7 +25,7 @@ pub fn container(home: &Home, record: &ContainerRecord, with_volumes: bool) -> i
     if with_volumes { anonymous_volumes(home, record) } else { Ok(()) }
 }
 
-/// Removes what earlier commands left half made or half removed. Only while nobody else changes the project.
+/// Removes what earlier commands left half made or half removed.
 pub fn sweep(home: &Home, project: &str) -> io::Result<()> {
     let entries = match fs::read_dir(home.containers(project)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -33,7 +33,8 @@ pub fn sweep(home: &Home, project: &str) -> io::Result<()> {
     };
     for entry in entries {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with('.') {
+        let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
+        if is_hidden && !names::is_held(&entry.path())? {
             remove_dir(&entry.path())?;
         }
     }

@@ -31,8 +31,16 @@ pub(super) async fn serve(stack: Arc<Stack>, wire: Wire, _lease: Lease) {
                 return;
             }
         };
+        let answering = answer(&stack, &sender, request.clone(), fds);
+        if request.has_effect() {
+            // Done to its end, also when the asker is gone: the next one finds it done, not half done.
+            if answering.await.is_err() {
+                return;
+            }
+            continue;
+        }
         tokio::select! {
-            answered = answer(&stack, &sender, request, fds) => if answered.is_err() { return },
+            answered = answering => if answered.is_err() { return },
             // An asker that goes away no longer waits.
             () = silence(&mut receiver) => return,
         }
@@ -76,6 +84,7 @@ async fn reply(stack: &Arc<Stack>, request: Request) -> Result<Reply> {
         Request::Remove { id, volumes } => {
             stack.order(&id, |answer| Order::Remove { volumes, answer }).await?
         }
+        Request::Settle => stack.settled().await,
         Request::Shutdown => shutdown(stack)?,
         Request::Exec { .. } | Request::Subscribe => {}
     }

@@ -270,7 +270,10 @@ async fn serve(stack: &Arc<Stack>, listener: UnixListener, patience: Duration) {
 
 fn welcome(stack: &Arc<Stack>, accepted: io::Result<UnixStream>) {
     match accepted.and_then(Wire::new) {
-        Ok(wire) => drop(tokio::spawn(connection::serve(stack.clone(), wire, stack.lease()))),
+        Ok(wire) => {
+            let lease = stack.lease(wire.sender.line());
+            tokio::spawn(connection::serve(stack.clone(), wire, lease));
+        }
         Err(e) => tracing::warn!("a connection was refused: {e}"),
     }
 }

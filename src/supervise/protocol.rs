@@ -84,8 +84,25 @@ pub enum Request {
     },
     Subscribe,
     Inspect,
+    /// Answered when everything is done that clients asked for who are gone by now.
+    Settle,
     /// Ends the supervisor if nothing runs.
     Shutdown,
+}
+
+impl Request {
+    /// Changes something; what has none may be broken off.
+    pub fn has_effect(&self) -> bool {
+        !matches!(
+            self,
+            Self::Ping
+                | Self::Wait { .. }
+                | Self::Exec { .. }
+                | Self::Subscribe
+                | Self::Inspect
+                | Self::Settle
+        )
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

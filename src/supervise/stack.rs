@@ -3,6 +3,7 @@
 use super::keeper::{self, Order, Status};
 use super::life::Phase;
 use super::protocol::{Notice, Watched, What};
+use super::wire::Line;
 use crate::host::record::ContainerDir;
 use stack_runtime::engine::{EngineError, ErrorKind, Result};
 use stack_runtime::home::Home;
@@ -38,7 +39,9 @@ struct Inner {
     keepers: HashMap<String, Keeper>,
     /// Id and end of containers that removed themselves, oldest first.
     ends: VecDeque<(String, Exit)>,
-    clients: usize,
+    /// By a number of their own.
+    clients: HashMap<u64, Line>,
+    clients_so_far: u64,
 }
 
 /// The way to a container's keeper.
@@ -50,7 +53,7 @@ pub(super) struct Keeper {
 
 /// An open connection; the supervisor does not end before it is dropped.
 #[derive(Debug)]
-pub(super) struct Lease(Arc<Stack>);
+pub(super) struct Lease(Arc<Stack>, u64);
 
 impl Stack {
     pub(super) fn new(home: Home, project: String, launcher: Launcher, network: StackNetwork) -> Arc<Self> {
@@ -79,19 +82,31 @@ impl Stack {
         }
     }
 
-    pub(super) fn lease(self: &Arc<Self>) -> Lease {
-        self.inner().clients += 1;
-        Lease(self.clone())
+    pub(super) fn lease(self: &Arc<Self>, line: Line) -> Lease {
+        let mut inner = self.inner();
+        inner.clients_so_far += 1;
+        let number = inner.clients_so_far;
+        inner.clients.insert(number, line);
+        Lease(self.clone(), number)
+    }
+
+    /// Until what was asked for by clients who are gone has been done.
+    pub(super) async fn settled(&self) {
+        const PAUSE: Duration = Duration::from_millis(1);
+        while self.inner().clients.values().any(Line::is_cut) {
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     /// Nobody is connected, nothing runs or is about to.
     pub(super) fn is_idle(&self) -> bool {
         let inner = self.inner();
-        inner.clients == 0 && !inner.keepers.values().any(|keeper| keeper.status.borrow().phase.is_active())
+        inner.clients.is_empty()
+            && !inner.keepers.values().any(|keeper| keeper.status.borrow().phase.is_active())
     }
 
     pub(super) fn clients(&self) -> usize {
-        self.inner().clients
+        self.inner().clients.len()
     }
 
     /// Something runs or is about to.
@@ -179,7 +194,7 @@ impl Stack {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.inner().clients -= 1;
+        self.0.inner().clients.remove(&self.1);
         self.0.changed.notify_one();
     }
 }

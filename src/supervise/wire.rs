@@ -3,6 +3,7 @@
 //! Errors are the operating system's, and `InvalidData` for a frame that is too long, is not JSON or has another version.
 
 use super::protocol::{Frame, LONGEST_FRAME_BYTES, VERSION};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
@@ -58,7 +59,24 @@ impl Wire {
     }
 }
 
+/// Tells whether the other end is still there, without reading.
+#[derive(Debug, Clone)]
+pub struct Line(Arc<UnixStream>);
+
+impl Line {
+    pub fn is_cut(&self) -> bool {
+        let flags = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let mut fds = [PollFd::new(&self.0, flags)];
+        // What cannot be looked at counts as there: it ends by itself.
+        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|_| fds[0].revents().intersects(flags))
+    }
+}
+
 impl Sender {
+    pub fn line(&self) -> Line {
+        Line(self.0.clone())
+    }
+
     pub async fn send<T: Serialize>(&self, body: T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let json = serde_json::to_vec(&Frame { v: VERSION, body })?;
         let length = u32::try_from(json.len()).map_err(|_| invalid("frame too long"))?;
