@@ -14,7 +14,7 @@ use crate::plan::step::short;
 use crate::supervise::protocol::{Notice, What};
 use crate::ui::log::{LogPrinter, LogStyle};
 use jiff::Timestamp;
-use stack_runtime::engine::Engine;
+use stack_runtime::engine::{Engine, Until};
 use stack_runtime::logs::Options;
 use stack_runtime::observed::{ContainerObserved, Exit, Observed, State};
 use stack_schema::project::Project;
@@ -114,7 +114,13 @@ impl Attached<'_> {
     async fn kill(&self) -> Result<()> {
         let scene = self.scene().await?;
         let kill = Intent::Kill { services: self.keys(), signal: "SIGKILL".into(), orphans: false };
-        self.context.carry_out(&scene, &kill).await.map(drop)
+        self.context.carry_out(&scene, &kill).await?;
+        for container in scene.observed.containers.iter().filter(|c| !c.is_one_off()) {
+            if matches!(container.state, State::Running { .. } | State::Paused { .. }) {
+                scene.engine.wait(&self.project.name, &container.id, Until::Exited).await?;
+            }
+        }
+        Ok(())
     }
 
     fn keys(&self) -> Vec<String> {

@@ -8,10 +8,9 @@ use stack_runtime::launch::{
     LauncherOptions,
 };
 use stack_runtime::logs::Entry;
-use stack_runtime::monitor;
 use stack_runtime::observed::Exit;
 use stack_runtime::spec::ContainerSpec;
-use stack_runtime::cgroup;
+use stack_runtime::{cgroup, monitor};
 use std::cell::Cell;
 use std::fs;
 use std::os::fd::AsFd;
