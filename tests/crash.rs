@@ -124,11 +124,28 @@ fn converge(project: &Project<'_>, what: &str) {
         if found.len() == 2 && found.iter().all(|(_, state)| state == "running") {
             break;
         }
-        assert!(Instant::now() < deadline, "{what}: not exactly db and web run: {found:?}");
+        assert!(
+            Instant::now() < deadline,
+            "{what}: not exactly db and web run: {found:?}\n{ran}\n{}",
+            files(project)
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     let ran = project.stack(&["exec", "-T", "web", "sh", "-c", "exit 7"]);
     assert_eq!(ran.status.code(), Some(7), "{what}: {ran}");
+}
+
+/// What is written about the containers, for whoever has to find out.
+fn files(project: &Project<'_>) -> String {
+    let folder = project.world.home.join("stacks").join(&project.name).join("containers");
+    let mut text = String::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        for name in ["supervision.json", "run.json", "exit.json"] {
+            let read = std::fs::read_to_string(entry.path().join(name));
+            text += &format!("{} {name}: {}\n", entry.file_name().display(), read.unwrap_or_default());
+        }
+    }
+    text
 }
 
 /// Name and state of each container of the project, one-offs included.

@@ -219,7 +219,7 @@ fn nothing_is_left_of_a_stack_without_containers() {
     let bed = Bed::new();
     let id = bed.create("web").expect("create");
     remove::stack(&bed.home, "shop").expect("kept");
-    assert_eq!(container_ids(&bed.home, "shop").expect("readable"), [id.clone()]);
+    assert_eq!(container_ids(&bed.home, "shop").expect("readable"), std::slice::from_ref(&id));
     bed.remove(&id, true);
     remove::stack(&bed.home, "shop").expect("removed");
     assert!(!bed.home.containers("shop").exists());

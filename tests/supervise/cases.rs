@@ -390,7 +390,6 @@ impl Random {
             .duration_since(std::time::UNIX_EPOCH)
             .expect("after 1970")
             .as_nanos() as u64;
-        eprintln!("seed {seed}");
         Self(seed | 1)
     }
     /// Marsaglia's xorshift: good enough to hit different moments.

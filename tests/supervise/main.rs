@@ -8,6 +8,7 @@ mod bed;
 mod cases;
 
 use libtest_mimic::{Arguments, Trial};
+use std::io::Write;
 use std::process::{Command, ExitCode};
 
 const INSIDE: &str = "STACK_TEST_INSIDE";
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
 fn outside() -> ExitCode {
     if !nix::unistd::geteuid().is_root() {
         let is_promised = std::env::var_os("STACK_TEST_PRIVILEGED").is_some_and(|value| value == "1");
-        eprintln!("supervise: skipped, these tests need root");
+        let _ = writeln!(std::io::stderr(), "skipped: supervise: needs root");
         return if is_promised { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     }
     let own = std::env::current_exe().expect("the test's own path");
