@@ -7,6 +7,7 @@ mod common;
 use common::{Project, World, eventually, free_port, get};
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 const SERVE: &str = r#"["sh", "-c", "mkdir /w; hostname > /w/index.html; exec httpd -f -p 80 -h /w"]"#;
 
@@ -33,18 +34,19 @@ fn network(world: &World) -> String {
     format!("{}-net", world.root.file_name().unwrap().to_str().unwrap())
 }
 
-/// The host name of whoever answers to `name`, as `service` of the project sees it.
+/// The host name of whoever answers to `name`, as `service` of the project sees it. (A static busybox cannot `wget`:
+/// it wants the C library's modules.)
 fn fetch(project: &Project<'_>, service: &str, name: &str) -> String {
-    let ran = project.stack(&["exec", "-T", service, "wget", "-q", "-T", "10", "-O", "-", &format!("http://{name}/")]);
-    ran.ok().text().to_owned()
-}
-
-fn eventually_fetch(project: &Project<'_>, service: &str, name: &str) -> String {
-    let url = format!("http://{name}/");
-    eventually(&format!("{url} from {service}"), || {
-        let ran = project.stack(&["exec", "-T", service, "wget", "-q", "-T", "5", "-O", "-", &url]);
-        ran.status.success().then(|| ran.text().to_owned())
-    })
+    let script = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 10 {name} 80 | tail -n 1");
+    let answer = || project.stack(&["exec", "-T", service, "sh", "-c", &script]).text().to_owned();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match answer() {
+            text if !text.is_empty() => return text,
+            _ if Instant::now() > deadline => panic!("no answer from {name}"),
+            _ => {}
+        }
+    }
 }
 
 fn id(project: &Project<'_>, service: &str) -> String {
@@ -101,8 +103,8 @@ fn two_stacks_meet_on_a_network_and_part_in_either_order() {
 
 #[track_caller]
 fn meet(owner: &Project<'_>, guest: &Project<'_>) {
-    assert_eq!(eventually_fetch(owner, "web", "cli"), id(guest, "cli"));
-    assert_eq!(eventually_fetch(guest, "cli", "web"), id(owner, "web"));
+    assert_eq!(fetch(owner, "web", "cli"), id(guest, "cli"));
+    assert_eq!(fetch(guest, "cli", "web"), id(owner, "web"));
     assert_eq!(fetch(guest, "cli", &format!("{}-web-1", owner.name)), id(owner, "web"));
     guest.stack(&["exec", "-T", "cli", "ping", "-c", "1", "-W", "10", "web"]).ok();
 }
@@ -121,9 +123,9 @@ fn a_network_without_containers_is_kept_by_those_who_join() {
         // Addresses of three supervisors never clash.
         owner.stack(&["start"]).ok();
         for project in [&one, &two] {
-            assert_eq!(eventually_fetch(project, "cli", "web"), id(&owner, "web"));
+            assert_eq!(fetch(project, "cli", "web"), id(&owner, "web"));
         }
-        assert_eq!(eventually_fetch(&one, "cli", &format!("{}-cli-1", two.name)), id(&two, "cli"));
+        assert_eq!(fetch(&one, "cli", &format!("{}-cli-1", two.name)), id(&two, "cli"));
         assert_eq!(get(port, "/").trim(), id(&one, "cli"));
         one.stack(&["down"]).ok();
         two.stack(&["down"]).ok();
@@ -155,6 +157,42 @@ fn killed_supervisors_leave_the_network_as_it_is() {
         world.assert_no_leak();
         owner.stack(&["down"]).ok();
         assert!(!record(world, &network).exists());
+    });
+}
+
+/// The guest's supervisor alone holds the namespace then.
+#[test]
+fn the_network_survives_everybody_of_its_owner() {
+    World::with_busybox().run(|world| {
+        let network = network(world);
+        let owner = owner(world, "owner", &network);
+        let (one, two) = (guest(world, "one", &network, ""), guest(world, "two", &network, ""));
+        owner.stack(&["create"]).ok();
+        one.stack(&["up", "-d"]).ok();
+        kill_with_launcher(&owner);
+        two.stack(&["up", "-d"]).ok();
+        assert_eq!(fetch(&two, "cli", &format!("{}-cli-1", one.name)), id(&one, "cli"));
+        owner.stack(&["start"]).ok();
+        for guest in [&one, &two] {
+            assert_eq!(fetch(guest, "cli", "web"), id(&owner, "web"));
+        }
+    });
+}
+
+fn kill_with_launcher(project: &Project<'_>) {
+    let pid = supervisor(project).expect("it runs");
+    let is_launcher = |(child, line): &(i32, String)| {
+        let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+        line.contains("__launch") && status.contains(&format!("PPid:\t{pid}\n"))
+    };
+    let launcher = project.world.processes().into_iter().find(is_launcher).expect("a launcher").0;
+    let signal = |pid, signal| kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+    signal(launcher, Signal::STOP);
+    signal(pid, Signal::KILL);
+    signal(launcher, Signal::KILL);
+    eventually("their end", || {
+        let gone = |pid| !project.world.processes().iter().any(|(p, line)| *p == pid && !line.is_empty());
+        (gone(pid) && gone(launcher)).then_some(())
     });
 }
 
