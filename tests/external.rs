@@ -74,7 +74,10 @@ fn two_stacks_meet_on_a_network_and_part_in_either_order() {
     World::with_busybox().run(|world| {
         let network = network(world);
         let (owner, guest) = (owner(world, "owner", &network), guest(world, "guest", &network, ""));
-        guest.stack(&["up", "-d"]).code(1).says(&format!("network {network} declared as external, but could not be found"));
+        guest
+            .stack(&["up", "-d"])
+            .code(1)
+            .says(&format!("network {network} declared as external, but could not be found"));
         owner.stack(&["up", "-d"]).ok();
         guest.stack(&["up", "-d"]).ok();
         meet(&owner, &guest);

@@ -30,7 +30,8 @@ pub(super) fn converge(
     check_externals(project, survey, services)?;
     let mut resources = Resources::default();
     for network in used_networks(project, services).into_iter().filter(|n| is_ours(n)) {
-        converge_network(plan, project, survey, network, after, grace, &mut resources).map_err(|d| vec![d])?;
+        converge_network(plan, project, survey, network, after, grace, &mut resources)
+            .map_err(|d| vec![d])?;
     }
     for volume in used_volumes(project, services).into_iter().filter(|v| !v.external) {
         resources.ready.extend(converge_volume(plan, project, survey, volume, after));
@@ -97,7 +98,8 @@ fn converge_network(
     }
     if !known.guests.is_empty() {
         let (name, guests) = (&known.name, known.guests.join(", "));
-        let why = format!("network {name} changed and cannot be made anew while other projects use it ({guests})");
+        let why =
+            format!("network {name} changed and cannot be made anew while other projects use it ({guests})");
         return Err(Diagnostic::error(why).key(format!("networks.{}", network.key)));
     }
     let gone = clear_network(plan, survey, &spec.name, after, grace, resources);

@@ -228,6 +228,20 @@ mod tests {
     }
 
     #[test]
+    fn what_other_stacks_gave_out_is_taken() {
+        let (mut all, net) = (Addresses::default(), record("n", "10.0.0.0/24", true));
+        all.learn("n", ["10.0.0.2".parse().unwrap(), "10.0.0.3".parse().unwrap()].into());
+        assert_eq!(given(&mut all, &net, None, "a", &[]).unwrap(), "10.0.0.4");
+        assert!(given(&mut all, &net, Some("10.0.0.3"), "b", &[]).is_err());
+        all.learn("n", ["10.0.0.3".parse().unwrap()].into());
+        assert_eq!(given(&mut all, &net, None, "c", &[]).unwrap(), "10.0.0.2");
+        let mut ours = all.of("n");
+        ours.sort();
+        let addresses: Vec<_> = ours.iter().map(|(id, a)| format!("{id} {}", a[0])).collect();
+        assert_eq!(addresses, ["a 10.0.0.4", "c 10.0.0.2"]);
+    }
+
+    #[test]
     fn static_addresses_follow_the_rules() {
         let (mut all, net) = (Addresses::default(), record("n", "10.0.0.0/24", true));
         assert_eq!(given(&mut all, &net, Some("10.0.0.9"), "a", &[]).unwrap(), "10.0.0.9");

@@ -151,7 +151,14 @@ impl StackNetwork {
     ) -> std::io::Result<Attachment> {
         let names = names.into_iter().map(|n| n.to_ascii_lowercase()).collect();
         let supervisor = shared::this_supervisor()?;
-        Ok(Attachment { id: id.into(), project: self.project.clone(), addresses, names, supervisor, namespace })
+        Ok(Attachment {
+            id: id.into(),
+            project: self.project.clone(),
+            addresses,
+            names,
+            supervisor,
+            namespace,
+        })
     }
 
     /// It is on no network any more.

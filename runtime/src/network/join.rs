@@ -35,6 +35,7 @@ impl StackNetwork {
         purpose: Purpose,
     ) -> Result<Connected> {
         let records = self.records(endpoints).await?;
+        refuse_overlap(&records)?;
         let mut warnings = Vec::new();
         let reached = self.reach_all(&records, purpose, &mut warnings).await?;
         let before = read_before(request.dir);
@@ -101,7 +102,8 @@ impl StackNetwork {
         reached: &Reached,
     ) -> Result<Vec<Assigned>> {
         let mut state = self.state.lock().expect("no holder panics");
-        let networks: Vec<_> = joined.iter().map(|(r, _)| r.name()).filter(|n| state.shared.contains(*n)).collect();
+        let networks: Vec<_> =
+            joined.iter().map(|(r, _)| r.name()).filter(|n| state.shared.contains(*n)).collect();
         let _lock = if networks.is_empty() { None } else { Some(self.registry()?) };
         if purpose == Purpose::Start {
             networks.iter().try_for_each(|network| self.learn_others(&mut state, network))?;
@@ -258,7 +260,8 @@ impl StackNetwork {
         table: Arc<ListenTable>,
         reached: Reached,
     ) {
-        let foreign = joined.iter().filter(|(r, _)| self.is_foreign(r)).map(|(r, _)| r.name().to_owned()).collect();
+        let foreign =
+            joined.iter().filter(|(r, _)| self.is_foreign(r)).map(|(r, _)| r.name().to_owned()).collect();
         let endpoints = endpoints.to_vec();
         let joined = Joined { endpoints, table: Some(table), foreign, reached, ..Joined::default() };
         self.state.lock().expect("no holder panics").members.insert(request.id.to_owned(), joined);
@@ -319,6 +322,22 @@ impl StackNetwork {
 /// The record of the previous run; a damaged one is as good as none.
 fn read_before(dir: &Path) -> NetFile {
     home::read_json(&dir.join(NET_FILE)).ok().flatten().unwrap_or_default()
+}
+
+/// Networks of one project never overlap; with those of others they may, and no route could tell them apart.
+fn refuse_overlap(records: &[NetworkRecord]) -> Result<()> {
+    let overlap = |a: &NetworkRecord, b: &NetworkRecord| {
+        a.pools.iter().any(|pool| b.pools.iter().any(|other| pool.subnet.overlaps(&other.subnet)))
+    };
+    for (index, record) in records.iter().enumerate() {
+        if let Some(other) = records[..index].iter().find(|other| overlap(record, other)) {
+            let (one, two) = (other.name(), record.name());
+            let message = format!("failed to join networks {one} and {two}: their subnets overlap");
+            let hint = "Give one of the two another subnet under `ipam.config`.";
+            return Err(EngineError::new(ErrorKind::Conflict, message).hint(hint));
+        }
+    }
+    Ok(())
 }
 
 /// A container's names and addresses, by network.

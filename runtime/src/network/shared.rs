@@ -38,8 +38,12 @@ pub struct Attachment {
 impl Attachment {
     /// See the module.
     fn counts(&self, home: &Home) -> bool {
-        let is_running =
-            || RunRecord::read(&home.container(&self.project, &self.id)).ok().flatten().is_some_and(|r| r.is_alive());
+        let is_running = || {
+            RunRecord::read(&home.container(&self.project, &self.id))
+                .ok()
+                .flatten()
+                .is_some_and(|r| r.is_alive())
+        };
         self.has_supervisor() || is_running()
     }
 
@@ -113,14 +117,17 @@ pub fn guests(home: &Home, network: &str, owner: &str) -> Result<Vec<String>> {
 
 /// Whether another project has a container on any network of this one.
 pub fn has_guests(home: &Home, owner: &str) -> bool {
-    owned(home, owner).iter().any(|network| others(home, network, owner).is_ok_and(|others| !others.is_empty()))
+    owned(home, owner)
+        .iter()
+        .any(|network| others(home, network, owner).is_ok_and(|others| !others.is_empty()))
 }
 
 /// The shared networks that a project made.
 fn owned(home: &Home, owner: &str) -> Vec<String> {
     let entries = fs::read_dir(home.networks()).into_iter().flatten().flatten();
     let names = entries.filter_map(|e| Some(e.file_name().to_str()?.strip_suffix(".d")?.to_owned()));
-    let is_owned = |name: &String| records::read(home, name).is_ok_and(|r| r.is_some_and(|r| r.project == owner));
+    let is_owned =
+        |name: &String| records::read(home, name).is_ok_and(|r| r.is_some_and(|r| r.project == owner));
     names.filter(is_owned).collect()
 }
 

@@ -23,7 +23,8 @@ impl Bed {
         let names = vec![format!("{project}-{id}"), "web".into()];
         let addresses = vec![address.parse().unwrap()];
         let (id, project) = (id.to_owned(), project.to_owned());
-        write(&self.home, "net", &Attachment { id, project, addresses, names, supervisor, namespace: 0 }).unwrap();
+        write(&self.home, "net", &Attachment { id, project, addresses, names, supervisor, namespace: 0 })
+            .unwrap();
     }
 }
 
