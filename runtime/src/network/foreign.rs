@@ -12,10 +12,12 @@
 //! outlives the owner's containers; the owner's supervisor is started where none runs. After a crash of the guest's
 //! supervisor the attachments on disk ([`super::shared`]) keep the owner's.
 
+use super::dns::Member;
+use super::link::{self, LinkPlan};
 use super::ports::Publisher;
 use super::records::{self, NetworkRecord};
 use super::shared::{self, Attachment, Others};
-use super::stack::{StackNetwork, State, failed};
+use super::stack::{Purpose, StackNetwork, State, failed};
 use crate::engine::{EngineError, ErrorKind, Result};
 use crate::home::{self, Lock};
 use crate::sys::netns::{self, Worker};
@@ -100,6 +102,25 @@ impl StackNetwork {
         Ok(foreign)
     }
 
+    /// The namespaces of the stacks that the other networks belong to. A container that runs goes on without.
+    pub(super) async fn reach_all(
+        &self,
+        records: &[NetworkRecord],
+        purpose: Purpose,
+        warnings: &mut Vec<String>,
+    ) -> Result<Reached> {
+        let mut reached = Reached::new();
+        for record in records.iter().filter(|record| self.is_foreign(record)) {
+            match self.reach(record).await {
+                Ok(foreign) => drop(reached.insert(record.name().to_owned(), foreign)),
+                Err(error) if purpose == Purpose::Adopt => warnings.push(error.message),
+                Err(error) => return Err(error),
+            }
+            self.mark_shared(&mut self.state.lock().expect("no holder panics"), record.name());
+        }
+        Ok(reached)
+    }
+
     /// From now on who is attached to the network stands on disk, for the other stacks to see.
     pub fn share(&self, network: &str) -> Result<()> {
         let failed = |e| failed(&format!("share network {network}"), e);
@@ -161,6 +182,14 @@ impl StackNetwork {
         })
     }
 
+    /// For the other stacks on the network to see.
+    pub(super) fn register(&self, id: &str, member: Member, reached: &Reached) -> Result<()> {
+        let namespace = reached.get(&member.network).map_or(0, |foreign| foreign.namespace);
+        let attachment = self.attachment(id, member.addresses, member.names, namespace);
+        let written = attachment.and_then(|a| shared::write(&self.home, &member.network, &a));
+        written.map_err(|e| failed(&format!("register on network {}", member.network), e))
+    }
+
     /// It is on no network any more.
     pub(super) fn withdraw(&self, id: &str) {
         let shared: Vec<String> =
@@ -184,4 +213,26 @@ impl Foreign {
         let links = Arc::new(Worker::start("net-foreign", Arc::new(neighbour.netns))?);
         Ok(Self { links, namespace, _lease: neighbour.lease })
     }
+
+    /// Makes one link to a bridge of another stack.
+    pub(super) async fn plug(&self, plan: LinkPlan, netns: Arc<OwnedFd>) -> Result<()> {
+        let made = self.links.run(move || link::plug(&netns, std::slice::from_ref(&plan)));
+        made.await.map_err(|e| failed("connect the container to another stack's network", e))
+    }
+}
+
+/// Networks of one project never overlap; with those of others they may, and no route could tell them apart.
+pub(super) fn refuse_overlap(records: &[NetworkRecord]) -> Result<()> {
+    let overlap = |a: &NetworkRecord, b: &NetworkRecord| {
+        a.pools.iter().any(|pool| b.pools.iter().any(|other| pool.subnet.overlaps(&other.subnet)))
+    };
+    for (index, record) in records.iter().enumerate() {
+        if let Some(other) = records[..index].iter().find(|other| overlap(record, other)) {
+            let (one, two) = (other.name(), record.name());
+            let message = format!("failed to join networks {one} and {two}: their subnets overlap");
+            let hint = "Give one of the two another subnet under `ipam.config`.";
+            return Err(EngineError::new(ErrorKind::Conflict, message).hint(hint));
+        }
+    }
+    Ok(())
 }

@@ -3,11 +3,10 @@
 use super::address::{Addresses, Assigned, NetFile, gateways, mac};
 use super::dns::{Member, Server, Upstream, server::Sockets};
 use super::files::{self, Resolv};
-use super::foreign::{Foreign, Reached};
+use super::foreign::{Reached, refuse_overlap};
 use super::link::{self, LinkPlan};
 use super::listening::ListenTable;
 use super::records::{self, NetworkRecord};
-use super::shared;
 use super::stack::{
     ConnectRequest, Connected, HOST_GATEWAY, Joined, Purpose, StackNetwork, failed, host_address,
 };
@@ -35,7 +34,9 @@ impl StackNetwork {
         purpose: Purpose,
     ) -> Result<Connected> {
         let records = self.records(endpoints).await?;
-        refuse_overlap(&records)?;
+        if purpose == Purpose::Start {
+            refuse_overlap(&records)?;
+        }
         let mut warnings = Vec::new();
         let reached = self.reach_all(&records, purpose, &mut warnings).await?;
         let before = read_before(request.dir);
@@ -74,25 +75,6 @@ impl StackNetwork {
         Ok(found)
     }
 
-    /// The namespaces of the stacks that the other networks belong to. A container that runs goes on without.
-    async fn reach_all(
-        &self,
-        records: &[NetworkRecord],
-        purpose: Purpose,
-        warnings: &mut Vec<String>,
-    ) -> Result<Reached> {
-        let mut reached = Reached::new();
-        for record in records.iter().filter(|record| self.is_foreign(record)) {
-            match self.reach(record).await {
-                Ok(foreign) => drop(reached.insert(record.name().to_owned(), foreign)),
-                Err(error) if purpose == Purpose::Adopt => warnings.push(error.message),
-                Err(error) => return Err(error),
-            }
-            self.mark_shared(&mut self.state.lock().expect("no holder panics"), record.name());
-        }
-        Ok(reached)
-    }
-
     fn assign(
         &self,
         request: &ConnectRequest<'_>,
@@ -116,14 +98,6 @@ impl StackNetwork {
             Ok(assigned)
         });
         assigned.inspect_err(|_| state.addresses.release(request.id))
-    }
-
-    /// For the other stacks on the network to see.
-    fn register(&self, id: &str, member: Member, reached: &Reached) -> Result<()> {
-        let namespace = reached.get(&member.network).map_or(0, |foreign| foreign.namespace);
-        let attachment = self.attachment(id, member.addresses, member.names, namespace);
-        let written = attachment.and_then(|a| shared::write(&self.home, &member.network, &a));
-        written.map_err(|e| failed(&format!("register on network {}", member.network), e))
     }
 
     async fn bring_up(
@@ -182,7 +156,7 @@ impl StackNetwork {
         let mut own = Vec::new();
         for (plan, endpoint) in plans.iter().zip(endpoints) {
             match reached.get(&endpoint.network) {
-                Some(foreign) => plug_abroad(foreign, plan.clone(), netns.clone()).await?,
+                Some(foreign) => foreign.plug(plan.clone(), netns.clone()).await?,
                 None => own.push(plan.clone()),
             }
         }
@@ -324,22 +298,6 @@ fn read_before(dir: &Path) -> NetFile {
     home::read_json(&dir.join(NET_FILE)).ok().flatten().unwrap_or_default()
 }
 
-/// Networks of one project never overlap; with those of others they may, and no route could tell them apart.
-fn refuse_overlap(records: &[NetworkRecord]) -> Result<()> {
-    let overlap = |a: &NetworkRecord, b: &NetworkRecord| {
-        a.pools.iter().any(|pool| b.pools.iter().any(|other| pool.subnet.overlaps(&other.subnet)))
-    };
-    for (index, record) in records.iter().enumerate() {
-        if let Some(other) = records[..index].iter().find(|other| overlap(record, other)) {
-            let (one, two) = (other.name(), record.name());
-            let message = format!("failed to join networks {one} and {two}: their subnets overlap");
-            let hint = "Give one of the two another subnet under `ipam.config`.";
-            return Err(EngineError::new(ErrorKind::Conflict, message).hint(hint));
-        }
-    }
-    Ok(())
-}
-
 /// A container's names and addresses, by network.
 fn members(
     request: &ConnectRequest<'_>,
@@ -354,12 +312,6 @@ fn members(
         names: own.iter().map(|n| (*n).to_owned()).chain(spec.aliases.iter().cloned()).collect(),
     };
     joined.iter().zip(endpoints).map(member).collect()
-}
-
-/// Makes one link to a bridge of another stack.
-async fn plug_abroad(foreign: &Foreign, plan: LinkPlan, netns: Arc<OwnedFd>) -> Result<()> {
-    let made = foreign.links.run(move || link::plug(&netns, std::slice::from_ref(&plan)));
-    made.await.map_err(|e| failed("connect the container to another stack's network", e))
 }
 
 fn assign_all(
