@@ -454,6 +454,43 @@ fn down_keeps_a_network_that_others_use() {
 }
 
 #[test]
+fn a_network_with_guests_is_kept_as_it_is() {
+    let fake = fake();
+    done(&shop().0, &fake, Intent::Up(up()));
+    let mut observed = fake.observed();
+    observed.networks[0].guests = vec!["tool/cli-1".into()];
+    let plan = converge(&shop().0, &observed, &Intent::Down(Down::default())).expect("a plan");
+    assert!(!plan.to_string().contains("remove network"), "{plan}");
+    assert_eq!(plan.settled, [stack::plan::step::Settled::InUse { network: "shop_default".into() }]);
+    let mut changed = shop().0;
+    changed.networks["default"].internal = true;
+    let findings = converge(&changed, &observed, &Intent::Up(up())).expect_err("in use");
+    assert!(findings[0].message.contains("while other projects use it (tool/cli-1)"), "{findings:?}");
+}
+
+#[test]
+fn down_leaves_the_network_of_another_project() {
+    let fake = fake();
+    done(&shop().0, &fake, Intent::Up(up()));
+    let mut observed = fake.observed();
+    observed.networks[0].labels.insert("com.docker.compose.project".into(), "other".into());
+    let plan = converge(&shop().0, &observed, &Intent::Down(Down::default())).expect("a plan");
+    assert!(!plan.to_string().contains("remove network"), "{plan}");
+}
+
+#[test]
+fn built_in_networks_are_not_joined_by_name() {
+    let mut project = shop().0;
+    project.networks["default"].external = true;
+    project.networks["default"].name = "host".into();
+    let findings = converge(&project, &fake().observed(), &Intent::Up(up())).expect_err("host");
+    assert!(
+        findings[0].hint.as_deref().is_some_and(|hint| hint.contains("network_mode: host")),
+        "{findings:?}"
+    );
+}
+
+#[test]
 fn life_verbs_keep_the_order() {
     let fake = fake();
     done(&shop().0, &fake, Intent::Up(up()));

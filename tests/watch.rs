@@ -123,7 +123,9 @@ fn a_failed_rebuild_keeps_the_old_container_and_the_next_one_replaces_it() {
         let before = project.ps_field("web", "ID");
         let watch = watch(&project);
         project.write("list", "bad");
-        eventually("the failure", || (watch.stdout() + &watch.stderr()).contains("ailed").then_some(()));
+        eventually("the failure", || {
+            (watch.stdout() + &watch.stderr()).contains("Build failed").then_some(())
+        });
         assert_eq!(project.ps_field("web", "ID"), before);
         project.write("list", "good 2");
         eventually("the new container", || {

@@ -16,6 +16,7 @@
 //! | `data/volumes/NAME/{volume.json,_data/}` | volume | container |
 //! | `data/volumes/NAME/.copying` | container's init, while the image's content comes in | the next such init |
 //! | `data/networks/{NAME.json,.lock}` | network create | network, planner |
+//! | `data/networks/NAME.d/ID.json` | supervisors, for containers on a network that several projects use | the others' supervisors, planner |
 //! | `data/stacks/PROJECT/lock` | flock: one changing command per project at a time | - |
 //! | `data/stacks/PROJECT/names/NAME` | create, rename: a link to the id | create |
 //! | `data/stacks/PROJECT/containers/.ID`, `….removed` | being made, being removed; swept | - |

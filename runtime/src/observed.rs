@@ -106,6 +106,9 @@ pub struct NetworkObserved {
     pub subnet: String,
     pub gateway: String,
     pub internal: bool,
+    /// Containers of other projects that are attached now, `PROJECT/NAME`; not part of the record.
+    #[serde(skip)]
+    pub guests: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

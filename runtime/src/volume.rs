@@ -15,7 +15,7 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The directory that is mounted.
 pub fn data_dir(home: &Home, name: &str) -> PathBuf {
@@ -217,6 +217,7 @@ fn named(name: &CStr, error: io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     fn home() -> (tempfile::TempDir, Home) {

@@ -21,7 +21,8 @@ fn main() -> std::process::ExitCode {
             file => request.files.push(cwd.join(file)),
         }
     }
-    request.project_directory = request.files.first().and_then(|file| file.parent()).map_or(cwd.clone(), PathBuf::from);
+    request.project_directory =
+        request.files.first().and_then(|file| file.parent()).map_or(cwd.clone(), PathBuf::from);
     request.environment = Env::process(std::env::vars());
     let dotenv = request.project_directory.join(".env");
     if Disk.is_file(&dotenv) {

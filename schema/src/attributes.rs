@@ -421,7 +421,10 @@ mod tests {
         if std::env::var_os("UPDATE").is_some() {
             std::fs::write(path, wanted).expect("a writable README");
         } else {
-            assert!(text == wanted, "the table in README.md is stale: UPDATE=1 cargo test -p stack-schema --lib readme");
+            assert!(
+                text == wanted,
+                "the table in README.md is stale: UPDATE=1 cargo test -p stack-schema --lib readme"
+            );
         }
     }
 
@@ -429,7 +432,10 @@ mod tests {
     fn needed_members_have_rows() {
         for attribute in all() {
             for member in attribute.needs {
-                assert!(root().find(attribute.path).is_some_and(|shape| shape.member(member).is_some()), "{member}");
+                assert!(
+                    root().find(attribute.path).is_some_and(|shape| shape.member(member).is_some()),
+                    "{member}"
+                );
             }
         }
     }

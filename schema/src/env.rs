@@ -148,7 +148,8 @@ impl Reader<'_> {
             let rest = self.rest();
             let trimmed = rest.trim_start();
             let skipped = rest.len() - trimmed.len();
-            let comment = if trimmed.starts_with('#') { trimmed.find('\n').unwrap_or(trimmed.len()) } else { 0 };
+            let comment =
+                if trimmed.starts_with('#') { trimmed.find('\n').unwrap_or(trimmed.len()) } else { 0 };
             self.at += skipped + comment;
             if comment == 0 {
                 return !self.rest().is_empty();
@@ -192,7 +193,9 @@ impl Reader<'_> {
             return Err(Box::new(Diagnostic::error(message).at(place)));
         }
         if key.is_empty() {
-            return Err(Box::new(Diagnostic::error("a variable name is missing").at(self.place(start, start + end))));
+            return Err(Box::new(
+                Diagnostic::error("a variable name is missing").at(self.place(start, start + end)),
+            ));
         }
         self.at = start + end + separator.map_or(0, char::len_utf8);
         Ok((key, matches!(separator, Some('=' | ':'))))
@@ -237,7 +240,9 @@ impl Reader<'_> {
             value.push(c);
         }
         let end = start + self.rest().lines().next().map_or(0, str::len);
-        Err(Box::new(Diagnostic::error(format!("the quote {quote} is never closed")).at(self.place(start, end))))
+        Err(Box::new(
+            Diagnostic::error(format!("the quote {quote} is never closed")).at(self.place(start, end)),
+        ))
     }
 
     fn expand(&mut self, value: &str, start: usize, end: usize) -> String {
@@ -349,7 +354,8 @@ mod tests {
 
     #[test]
     fn raw_keeps_everything() {
-        let dotenv = parse_raw(&source("A='x' # y \n#no\n  B=$C\nOUT\nGONE\n"), &|n| (n == "OUT").then(|| "o".into()));
+        let dotenv =
+            parse_raw(&source("A='x' # y \n#no\n  B=$C\nOUT\nGONE\n"), &|n| (n == "OUT").then(|| "o".into()));
         let read: Vec<_> = dotenv.variables.iter().map(|(n, v)| (n, v.value.as_str())).collect();
         assert_eq!(read, [("A", "'x' # y "), ("B", "$C"), ("OUT", "o")]);
         assert_eq!(parse_raw(&source("export A=1"), &|_| None).diagnostics.len(), 1);

@@ -67,7 +67,9 @@ fn substitute(text: &str, lookup: &Lookup<'_>, findings: &mut Vec<Finding>, dept
             match (name.is_empty(), lookup(name)) {
                 (true, _) => out.push('$'),
                 (false, Some(value)) => out.push_str(&value),
-                (false, None) => findings.push(Finding::Unset { name: name.into(), reference: reference.into() }),
+                (false, None) => {
+                    findings.push(Finding::Unset { name: name.into(), reference: reference.into() })
+                }
             }
             rest = &rest[reference.len()..];
         }
@@ -156,7 +158,9 @@ pub fn references(text: &str, found: &mut Vec<Reference>) {
             continue;
         }
         let length = braced_length(rest).filter(|_| rest[1..].starts_with('{'));
-        if let Some((length, (name, operator, operand))) = length.and_then(|l| split(&rest[2..l - 1]).map(|s| (l, s))) {
+        if let Some((length, (name, operator, operand))) =
+            length.and_then(|l| split(&rest[2..l - 1]).map(|s| (l, s)))
+        {
             let mut reference = Reference { name: name.into(), ..Reference::default() };
             match operator.trim_start_matches(':') {
                 "-" => reference.default = operand.into(),
@@ -204,7 +208,9 @@ pub fn tree(node: &mut Node, path: &KeyPath, lookup: &Lookup<'_>, diagnostics: &
 impl Finding {
     fn reference(&self) -> &str {
         match self {
-            Finding::Unset { reference, .. } | Finding::Required { reference, .. } | Finding::Invalid { reference } => reference,
+            Finding::Unset { reference, .. }
+            | Finding::Required { reference, .. }
+            | Finding::Invalid { reference } => reference,
         }
     }
 
@@ -212,9 +218,9 @@ impl Finding {
     pub fn diagnose(&self, value: &Place, from: &mut usize, path: &KeyPath) -> Diagnostic {
         let place = narrow(value, self.reference(), from);
         let diagnostic = match self {
-            Finding::Unset { name, .. } => {
-                Diagnostic::warning(format!("the variable `{name}` is not set, an empty string stands in for it"))
-            }
+            Finding::Unset { name, .. } => Diagnostic::warning(format!(
+                "the variable `{name}` is not set, an empty string stands in for it"
+            )),
             Finding::Required { name, message, .. } => {
                 let reason = if message.is_empty() { String::new() } else { format!(": {message}") };
                 Diagnostic::error(format!("the variable `{name}` must have a value{reason}"))
@@ -278,7 +284,11 @@ mod tests {
     fn findings_name_the_reference() {
         assert_eq!(run("x${U}").1, [Finding::Unset { name: "U".into(), reference: "${U}".into() }]);
         assert_eq!(run("$U$U").1.len(), 2);
-        let required = Finding::Required { name: "E".into(), message: "need a".into(), reference: "${E:?need $A}".into() };
+        let required = Finding::Required {
+            name: "E".into(),
+            message: "need a".into(),
+            reference: "${E:?need $A}".into(),
+        };
         assert_eq!(run("${E:?need $A}").1, [required]);
         for bad in ["${", "${}", "${1}", "${A.B}", "${A!}", "a ${A"] {
             assert!(matches!(run(bad).1[..], [Finding::Invalid { .. }]), "{bad}");
@@ -289,7 +299,13 @@ mod tests {
     fn lists_references_with_their_operands() {
         let mut found = Vec::new();
         references("$A ${B:-${C?m}} $$D ${E+x}", &mut found);
-        let names: Vec<_> = found.iter().map(|r| (r.name.as_str(), r.default.as_str(), r.alternate.as_str(), r.required)).collect();
-        assert_eq!(names, [("A", "", "", false), ("B", "${C?m}", "", false), ("C", "", "", true), ("E", "", "x", false)]);
+        let names: Vec<_> = found
+            .iter()
+            .map(|r| (r.name.as_str(), r.default.as_str(), r.alternate.as_str(), r.required))
+            .collect();
+        assert_eq!(
+            names,
+            [("A", "", "", false), ("B", "${C?m}", "", false), ("C", "", "", true), ("E", "", "x", false)]
+        );
     }
 }

@@ -43,7 +43,8 @@ fn valid_files_mean_what_they_mean_to_docker_compose() {
 fn broken_files_give_exactly_these_diagnostics() {
     let cases = read_bundle("broken.txt");
     assert!(cases.len() >= 100);
-    let found: Vec<(Case, String)> = cases.into_iter().map(|case| (case.clone(), diagnostics(&case))).collect();
+    let found: Vec<(Case, String)> =
+        cases.into_iter().map(|case| (case.clone(), diagnostics(&case))).collect();
     if is_update() {
         write_bundle("broken.txt", "expected.txt", &found);
         return;
@@ -61,7 +62,8 @@ fn broken_files_give_exactly_these_diagnostics() {
 /// The file is valid, but no container can be made from it: warnings for `config`, errors for the verbs that make some.
 #[test]
 fn refusals_are_told_apart() {
-    let found: Vec<(Case, String)> = read_bundle("refused.txt").into_iter().map(|case| (case.clone(), diagnostics(&case))).collect();
+    let found: Vec<(Case, String)> =
+        read_bundle("refused.txt").into_iter().map(|case| (case.clone(), diagnostics(&case))).collect();
     if is_update() {
         write_bundle("refused.txt", "expected.txt", &found);
         return;

@@ -12,7 +12,9 @@ fn test_names(directory: &Path, found: &mut HashSet<String>) {
             test_names(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(&path).expect("a source");
-            let names = text.lines().filter_map(|line| line.trim_start().strip_prefix("fn ")?.split('(').next().map(str::to_owned));
+            let names = text.lines().filter_map(|line| {
+                line.trim_start().strip_prefix("fn ")?.split('(').next().map(str::to_owned)
+            });
             found.extend(names);
         }
     }
@@ -22,7 +24,8 @@ fn test_names(directory: &Path, found: &mut HashSet<String>) {
 fn every_name_in_the_map_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let bundles = ["attributes.txt", "rules.txt", "differs.txt", "broken.txt", "refused.txt"];
-    let cases: HashSet<String> = bundles.iter().flat_map(|bundle| support::read_bundle(bundle)).map(|case| case.name).collect();
+    let cases: HashSet<String> =
+        bundles.iter().flat_map(|bundle| support::read_bundle(bundle)).map(|case| case.name).collect();
     let mut tests = HashSet::new();
     test_names(&root.join("src"), &mut tests);
     test_names(&root.join("tests"), &mut tests);

@@ -16,14 +16,22 @@ fn ask(oracle: &Path, case: &Case) -> Option<String> {
         std::fs::write(path, text).expect("a file");
     }
     let mut command = Command::new(oracle);
-    command.arg("2.40").current_dir(&root).env_clear().env("HOME", "/home/u").env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+        .arg("2.40")
+        .current_dir(&root)
+        .env_clear()
+        .env("HOME", "/home/u")
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
     let home = std::env::var("HOME").unwrap_or_default();
     command.env("ORACLE_DIR", std::env::var("ORACLE_DIR").unwrap_or(format!("{home}/.cache/compose-oracle")));
     for file in case.compose_files() {
         command.arg("-f").arg(file);
     }
     let mut parts = case.args.split(|arg| arg == "--");
-    command.args(parts.next().unwrap_or_default()).args(["config", "--format", "json"]).args(parts.next().unwrap_or_default());
+    command
+        .args(parts.next().unwrap_or_default())
+        .args(["config", "--format", "json"])
+        .args(parts.next().unwrap_or_default());
     let output = command.output().expect("the oracle runs");
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let text = text.replace(root.parent().and_then(Path::to_str).expect("UTF-8"), "/case");
@@ -40,7 +48,8 @@ fn expectations_are_docker_composes() {
         let found: Vec<(Case, String)> = read_bundle(bundle)
             .into_iter()
             .map(|case| {
-                let theirs = ask(oracle, &case).unwrap_or_else(|| panic!("docker compose refuses {}", case.name));
+                let theirs =
+                    ask(oracle, &case).unwrap_or_else(|| panic!("docker compose refuses {}", case.name));
                 (case, theirs)
             })
             .collect();

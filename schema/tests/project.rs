@@ -68,20 +68,32 @@ fn the_common_attributes_are_bound() {
     assert_eq!(web.user.as_deref(), Some("1000:1000"));
     assert_eq!((web.ports[0].published.as_str(), web.ports[0].target), ("8080", 80));
     assert_eq!((web.ports[1].host_ip.as_deref(), web.ports[1].protocol.as_str()), (Some("127.0.0.1"), "udp"));
-    assert_eq!(web.volumes.iter().map(|mount| mount.kind).collect::<Vec<_>>(), [MountKind::Bind, MountKind::Volume, MountKind::Volume, MountKind::Tmpfs]);
+    assert_eq!(
+        web.volumes.iter().map(|mount| mount.kind).collect::<Vec<_>>(),
+        [MountKind::Bind, MountKind::Volume, MountKind::Volume, MountKind::Tmpfs]
+    );
     assert_eq!((web.volumes[0].source.as_deref(), web.volumes[0].read_only), (Some("/case/shop/src"), true));
     assert_eq!((web.volumes[3].tmpfs_size, web.volumes[3].tmpfs_mode), (Some(Bytes(1 << 20)), Some(0o700)));
     assert_eq!(web.depends_on["db"].condition, Condition::ServiceHealthy);
     assert_eq!(web.depends_on["init"].condition, Condition::ServiceCompletedSuccessfully);
     assert_eq!(web.networks["default"].aliases, ["www"]);
     assert_eq!((web.scale, web.restart), (3, RestartPolicy::OnFailure(2)));
-    assert_eq!((web.resources.memory, web.resources.cpus, web.resources.pids), (Some(Bytes(64 << 20)), Some(0.5), Some(9)));
+    assert_eq!(
+        (web.resources.memory, web.resources.cpus, web.resources.pids),
+        (Some(Bytes(64 << 20)), Some(0.5), Some(9))
+    );
     assert_eq!((web.develop[0].action, web.develop[1].action), (WatchAction::Sync, WatchAction::Rebuild));
     assert_eq!(web.develop[1].path, Path::new("/case/shop/req.txt"));
-    assert_eq!(web.secrets.iter().map(|grant| grant.target.as_str()).collect::<Vec<_>>(), ["/run/secrets/key", "/run/secrets/other"]);
+    assert_eq!(
+        web.secrets.iter().map(|grant| grant.target.as_str()).collect::<Vec<_>>(),
+        ["/run/secrets/key", "/run/secrets/other"]
+    );
     assert_eq!(web.secrets[1].mode, Some(0o400));
     assert_eq!(web.extra_hosts, [("gw".to_owned(), "host-gateway".to_owned())]);
-    assert_eq!((web.ulimits["nofile"], web.ulimits["core"]), (Ulimit { soft: 7, hard: 7 }, Ulimit { soft: 1, hard: 2 }));
+    assert_eq!(
+        (web.ulimits["nofile"], web.ulimits["core"]),
+        (Ulimit { soft: 7, hard: 7 }, Ulimit { soft: 1, hard: 2 })
+    );
     assert_eq!(web.tmpfs, [("/run".to_owned(), "size=1m".to_owned())]);
     assert_eq!(web.stop_grace_period, Some(Duration::from_secs(90)));
     assert!(web.init && !web.tty);
@@ -89,9 +101,15 @@ fn the_common_attributes_are_bound() {
     assert_eq!((db.scale, db.restart, db.command.clone()), (1, RestartPolicy::UnlessStopped, None));
     let check = db.healthcheck.as_ref().expect("a health check");
     assert_eq!(check.test.as_deref(), Some(&["CMD-SHELL".to_owned(), "pg_isready".into()][..]));
-    assert_eq!((check.interval, check.start_period), (Some(Duration::from_secs(5)), Some(Duration::from_secs(60))));
+    assert_eq!(
+        (check.interval, check.start_period),
+        (Some(Duration::from_secs(5)), Some(Duration::from_secs(60)))
+    );
     assert_eq!(project.services["init"].entrypoint, Some(vec![]));
-    assert_eq!((project.volumes["data"].name.as_str(), project.networks["default"].name.as_str()), ("shop_data", "shop_default"));
+    assert_eq!(
+        (project.volumes["data"].name.as_str(), project.networks["default"].name.as_str()),
+        ("shop_data", "shop_default")
+    );
     assert_eq!(project.secrets["key"].content, FileContent::File("/case/shop/key".into()));
 }
 
@@ -100,34 +118,48 @@ fn places_survive_into_the_project() {
     let project = project(load(SHOP));
     let at = |path: &str| project.places.of(path).map(|place| place.line_column());
     assert_eq!(at("services.web.ports[1]"), Some((8, 24)));
-    assert_eq!(at("services.db"), Some((21, 3)));
-    assert_eq!(at("services.db.image"), Some((22, 12)));
-    assert_eq!(at("services.db.nothing.here"), Some((21, 3)));
+    assert_eq!(at("services.db"), Some((20, 3)));
+    assert_eq!(at("services.db.image"), Some((21, 12)));
+    assert_eq!(at("services.db.nothing.here"), Some((20, 3)));
 }
 
 #[test]
 fn the_fingerprint_is_about_the_container() {
     let print = |text: &str| project(load(text)).services["a"].fingerprint.clone();
     let plain = print("services: {a: {image: x, environment: [A=1, B=2]}}");
-    assert_eq!(plain, print("services: {a: {environment: {B: 2, A: '1'}, image: x, scale: 4, pull_policy: always}}"));
-    assert_eq!(plain, print("services: {a: {image: x, environment: [A=1, B=2], deploy: {replicas: 1}, profiles: []}}"));
+    assert_eq!(
+        plain,
+        print("services: {a: {environment: {B: 2, A: '1'}, image: x, scale: 4, pull_policy: always}}")
+    );
+    assert_eq!(
+        plain,
+        print("services: {a: {image: x, environment: [A=1, B=2], deploy: {replicas: 1}, profiles: []}}")
+    );
     assert_ne!(plain, print("services: {a: {image: x, environment: [A=1, B=3]}}"));
 }
 
 #[test]
 fn unset_variables_warn_once_per_reference() {
     let loaded = load("services: {a: {image: \"x$U\", hostname: \"${U}-${V:-d}\"}}");
-    let warnings: Vec<String> = loaded.diagnostics.iter().map(|d| format!("{} {:?}", d.message, d.place.as_ref().map(|p| p.line_column()))).collect();
-    assert_eq!(warnings, [
-        "the variable `U` is not set, an empty string stands in for it Some((1, 25))",
-        "the variable `U` is not set, an empty string stands in for it Some((1, 41))",
-    ]);
+    let warnings: Vec<String> = loaded
+        .diagnostics
+        .iter()
+        .map(|d| format!("{} {:?}", d.message, d.place.as_ref().map(|p| p.line_column())))
+        .collect();
+    assert_eq!(
+        warnings,
+        [
+            "the variable `U` is not set, an empty string stands in for it Some((1, 25))",
+            "the variable `U` is not set, an empty string stands in for it Some((1, 41))",
+        ]
+    );
     assert!(loaded.diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Warning));
 }
 
 #[test]
 fn without_interpolation_references_stay() {
-    let text = "services: {a: {image: \"x:${U}\", scale: \"${N:-1}\", ports: [\"${P}:80\"], volumes: [\"$D:/d\"]}}";
+    let text =
+        "services: {a: {image: \"x:${U}\", scale: \"${N:-1}\", ports: [\"${P}:80\"], volumes: [\"$D:/d\"]}}";
     let loaded = case(&[("compose.yaml", text)], &["--no-interpolate"]).load();
     let yaml = render::yaml(&loaded);
     for kept in ["image: x:${U}", "scale: ${N:-1}", "${P}:80", "$D"] {

@@ -22,7 +22,8 @@ fn line() -> impl Strategy<Value = String> {
     prop_oneof![
         (word, "[ -~]{0,12}").prop_map(|(k, v)| format!("environment: {{{k}: {}}}", quoted(&v))),
         prop::collection::vec(word, 1..4).prop_map(|words| format!("command: [{}]", words.join(", "))),
-        (1u16..9999, 1u16..9999).prop_map(|(host, port)| format!("ports: [\"{host}:{port}\", \"{port}/udp\"]")),
+        (1u16..9999, 1u16..9999)
+            .prop_map(|(host, port)| format!("ports: [\"{host}:{port}\", \"{port}/udp\"]")),
         word.prop_map(|w| format!("volumes: [\"./{w}:/{w}:ro\", /anon{w}]")),
         (1u32..900).prop_map(|s| format!("stop_grace_period: {s}s")),
         (1u32..900).prop_map(|m| format!("mem_limit: {m}m")),
@@ -141,7 +142,14 @@ fn bombs_are_refused() {
         let below = if level == 0 { "x".into() } else { format!("*l{}", level - 1) };
         ladder.push_str(&format!("x-l{level}: &l{level} {}{below}{}\n", "[".repeat(20), "]".repeat(20)));
     }
-    for text in [laughs, ladder, "[".repeat(20_000), "{a: ".repeat(5_000), format!("a: {}", "- ".repeat(5_000)), "${".repeat(50_000)] {
+    for text in [
+        laughs,
+        ladder,
+        "[".repeat(20_000),
+        "{a: ".repeat(5_000),
+        format!("a: {}", "- ".repeat(5_000)),
+        "${".repeat(50_000),
+    ] {
         let loaded = case(&[("compose.yaml", text)]).load();
         assert!(loaded.project.is_none() && !loaded.diagnostics.is_empty());
     }

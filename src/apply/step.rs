@@ -214,7 +214,10 @@ impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
         let thing = format!("Container {}", target.name());
         self.emit(Event::working(&thing, "Waiting"));
         let ended = match self.wait_once(target.name(), &container, until).await {
-            Ok(()) => return Ok(self.emit(Event::done(&thing, reached(until)))),
+            Ok(()) => {
+                self.emit(Event::done(&thing, reached(until)));
+                return Ok(());
+            }
             Err(failure) => failure,
         };
         self.emit(Event::failed(&thing, ended.summary()));

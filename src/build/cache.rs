@@ -9,9 +9,12 @@ use stack_runtime::home::{self, Home};
 use stack_runtime::image::{Digest, Store};
 use stack_runtime::snapshot;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// `cache/KEY.json`.
@@ -34,6 +37,60 @@ struct DigestRecord {
 #[derive(Debug, Clone)]
 pub(super) struct Cache {
     root: PathBuf,
+    scratch: Arc<Scratch>,
+}
+
+/// Working directories of one build: below `data/build/tmp`, and for secrets below `run/build`, under one name.
+/// The lock tells other builds that it is alive; what a killed build left goes with the next one.
+#[derive(Debug)]
+struct Scratch {
+    tmp: PathBuf,
+    secrets: PathBuf,
+    _lock: File,
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.secrets);
+        let _ = fs::remove_dir_all(&self.tmp);
+    }
+}
+
+impl Scratch {
+    fn new(home: &Home) -> io::Result<Self> {
+        loop {
+            let made =
+                tempfile::Builder::new().prefix("").rand_bytes(16).tempdir_in(home.build().join("tmp"))?;
+            let lock =
+                File::options().create(true).truncate(false).write(true).open(made.path().join("lock"))?;
+            lock.lock()?;
+            let tmp = made.keep();
+            // A sweep may have come in between.
+            if tmp.join("lock").exists() {
+                let secrets = Self::secrets(home, tmp.file_name().expect("it has a random one"));
+                return Ok(Self { tmp, secrets, _lock: lock });
+            }
+        }
+    }
+
+    fn secrets(home: &Home, name: &OsStr) -> PathBuf {
+        home.run.join("build").join(name)
+    }
+
+    /// Removes what killed builds left.
+    fn sweep(home: &Home) {
+        for entry in entries(&home.build().join("tmp")) {
+            let is_abandoned = match File::open(entry.path.join("lock")) {
+                Ok(lock) => lock.try_lock().is_ok(),
+                // Killed before its lock was made.
+                Err(_) => entry.unused_for() > Duration::from_secs(60),
+            };
+            if is_abandoned {
+                let _ = fs::remove_dir_all(Self::secrets(home, entry.path.file_name().unwrap_or_default()));
+                let _ = fs::remove_dir_all(&entry.path);
+            }
+        }
+    }
 }
 
 impl Cache {
@@ -45,13 +102,19 @@ impl Cache {
         }
         // Cache mounts and working directories hold what images hold, setuid programs too.
         fs::set_permissions(&root, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
-        let cache = Self { root };
-        cache.sweep();
-        Ok(cache)
+        Scratch::sweep(home);
+        Ok(Self { root, scratch: Arc::new(Scratch::new(home)?) })
     }
 
+    /// For working directories of this build.
     pub(super) fn tmp(&self) -> PathBuf {
-        self.root.join("tmp")
+        self.scratch.tmp.clone()
+    }
+
+    /// For secrets while a RUN uses them: readable by nobody else, never on a disk where `run` is in memory.
+    pub(super) fn secrets(&self) -> io::Result<PathBuf> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.scratch.secrets)?;
+        Ok(self.scratch.secrets.clone())
     }
 
     pub(super) fn mount(&self, id: &str) -> PathBuf {
@@ -108,14 +171,6 @@ impl Cache {
 
     pub(super) fn write_context<T: Serialize>(&self, key: &Digest, value: &T) {
         let _ = home::replace_json(&self.root.join("contexts").join(format!("{}.json", key.hex())), value);
-    }
-
-    /// Removes what killed builds left.
-    fn sweep(&self) {
-        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-        for entry in entries(&self.tmp()).into_iter().filter(|entry| entry.unused_for() > DAY) {
-            let _ = fs::remove_dir_all(&entry.path);
-        }
     }
 }
 
@@ -303,6 +358,21 @@ mod tests {
         let pruned = prune(&home, &store, true, Duration::ZERO).expect("pruned");
         assert_eq!((pruned.records, pruned.mounts, pruned.bytes), (1, 1, 5));
         assert_eq!(usage(&home, &store).expect("measured"), Usage::default());
+    }
+
+    #[test]
+    fn what_a_killed_build_left_goes_with_the_next_one() {
+        let (_directory, home, _store, cache) = cache();
+        let killed = home.build().join("tmp/killed");
+        fs::create_dir_all(killed.join("run-x")).expect("made");
+        fs::write(killed.join("lock"), "").expect("written");
+        fs::create_dir_all(home.run.join("build/killed")).expect("made");
+        let second = Cache::open(&home).expect("a cache");
+        assert!(!killed.exists() && !home.run.join("build/killed").exists());
+        assert!(cache.tmp().exists() && second.tmp() != cache.tmp());
+        let tmp = second.tmp();
+        drop(second);
+        assert!(!tmp.exists());
     }
 
     #[test]

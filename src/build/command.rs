@@ -6,8 +6,8 @@ use super::key::Key;
 use super::mounts::{self, CacheMount};
 use super::request::Network;
 use super::run::{Ended, HOSTNAME, Order, Runners};
+use super::shared::{Shared, blocking};
 use super::state::{PROXIES, State, Words};
-use super::steps::{Shared, blocking};
 use super::transfer::{self, Source};
 use indexmap::IndexMap;
 use stack_runtime::image::Digest;
@@ -383,8 +383,7 @@ fn secret(
         mounted.env.insert(name.clone(), String::from_utf8_lossy(&bytes).into_owned());
     }
     if let Some(target) = target {
-        std::fs::create_dir_all(&shared.env.home.run).doing(|| "make the run directory")?;
-        let made = tempfile::Builder::new().prefix("build-secret-").tempdir_in(&shared.env.home.run);
+        let made = shared.cache.secrets().and_then(tempfile::tempdir_in);
         let directory = made.doing(|| "make a directory for secrets")?;
         let path = mounts::write_secret(directory.path(), index, &bytes, owner)
             .doing(|| format!("pass the secret `{id}`"))?;

@@ -16,7 +16,7 @@ use std::fmt::Display;
 /// The diagnostic says what and where; `output` is what the command printed last.
 #[derive(Debug, Clone)]
 pub struct BuildFailure {
-    pub diagnostic: Diagnostic,
+    pub diagnostic: Box<Diagnostic>,
     /// `[stage 2/5] RUN make`, empty before the first step.
     pub step: String,
     /// Of a RUN that ended by itself.
@@ -75,13 +75,13 @@ impl std::error::Error for BuildFailure {}
 
 impl From<Diagnostic> for BuildFailure {
     fn from(diagnostic: Diagnostic) -> Self {
-        Self { diagnostic, step: String::new(), exit_code: None, output: Vec::new() }
+        Box::new(diagnostic).into()
     }
 }
 
 impl From<Box<Diagnostic>> for BuildFailure {
     fn from(diagnostic: Box<Diagnostic>) -> Self {
-        (*diagnostic).into()
+        Self { diagnostic, step: String::new(), exit_code: None, output: Vec::new() }
     }
 }
 
@@ -97,7 +97,7 @@ impl From<BuildFailure> for Failure {
         // The shape prints hints last, below the output.
         let hint = diagnostic.hint.take();
         let mut out = Self::new(Kind::Build, "");
-        out.diagnostics = vec![diagnostic];
+        out.diagnostics = vec![*diagnostic];
         out.evidence = failure.output;
         out.hint = hint;
         out

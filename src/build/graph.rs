@@ -54,7 +54,7 @@ impl Graph {
         let prefix = if named { format!("{} ", label(stage, selected.index)) } else { String::new() };
         let total = 1 + stage.instructions.iter().filter(|i| makes_layer(i)).count();
         let mut number = 1;
-        let name = |number: usize, text: &str| format!("[{prefix}{number}/{total}] {text}");
+        let name = |number: usize, text: &str| format!("[{prefix}{number}/{total}] {}", short(text));
         let dependencies = self.end_of(&selected.base).into_iter().collect();
         let shown = !matches!(selected.base, Reference::Stage(_) | Reference::Scratch);
         self.push(
@@ -64,7 +64,7 @@ impl Graph {
         for (index, instruction) in stage.instructions.iter().enumerate() {
             let shown = makes_layer(instruction);
             number += usize::from(shown);
-            let name = if shown { name(number, &instruction.text) } else { instruction.text.clone() };
+            let name = if shown { name(number, &instruction.text) } else { short(&instruction.text) };
             let mut dependencies = vec![self.steps.len() - 1];
             let uses = selected.uses.iter().filter(|(at, _)| *at == index);
             dependencies.extend(uses.filter_map(|(_, reference)| self.end_of(reference)));
@@ -79,7 +79,17 @@ impl Graph {
     }
 }
 
-pub(super) fn makes_layer(instruction: &Instruction) -> bool {
+/// On one line, without the blanks of continuations, at most 200 characters.
+fn short(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let joined = words.join(" ");
+    match joined.char_indices().nth(200) {
+        Some((end, _)) => format!("{}…", &joined[..end]),
+        None => joined,
+    }
+}
+
+fn makes_layer(instruction: &Instruction) -> bool {
     matches!(instruction.kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_))
 }
 

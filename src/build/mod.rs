@@ -26,6 +26,7 @@
 //! | `mounts` | `RUN --mount` |
 //! | `run` | one RUN in a container |
 //! | `inputs` | from a request to Dockerfile, values and stages |
+//! | `shared` | what the steps of a build share |
 //! | `steps` | a build: preparing, executing its steps, writing the image |
 //!
 //! # Cache keys
@@ -44,7 +45,7 @@
 //! | `contexts/KEY.json` | digests of a context's files, by their inode data |
 //! | `mounts/ID/` | cache mounts: `data/` is what is mounted, `lock` serialises `sharing=locked` |
 //! | `locks/KEY` | one build at a time executes a key; the others find its record |
-//! | `tmp/` | working directories of steps; swept when older than a day |
+//! | `tmp/NAME/` | working directories of one build, `lock` held while it lives; its secrets are in `run/build/NAME/` |
 //!
 //! Records appear by rename, and a layer is in the store before its record is: killed at any moment, a build
 //! leaves the old state or the new one.
@@ -63,6 +64,7 @@ mod pick;
 mod place;
 mod request;
 mod run;
+mod shared;
 mod state;
 mod steps;
 mod transfer;

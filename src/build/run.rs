@@ -19,6 +19,7 @@ use stack_runtime::network::BuildNetwork;
 use stack_runtime::observed::Exit;
 use stack_runtime::spec::{ContainerSpec, MountSpec, NetworkMode};
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use tokio::io::AsyncReadExt;
@@ -28,6 +29,7 @@ use tokio::sync::OnceCell;
 /// Lines kept for the failure.
 const LAST_LINES: usize = 20;
 const LINE_BYTES_MAX: usize = 64 << 10;
+const LOOPBACK_HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 pub(super) const HOSTNAME: &str = "buildkitsandbox";
 
 /// Everything a RUN needs, resolved.
@@ -65,6 +67,15 @@ pub(super) struct Runners {
     host: OnceCell<Launcher>,
 }
 
+/// Where a RUN runs.
+struct Place<'a> {
+    launcher: &'a Launcher,
+    resolv_conf: String,
+    hosts: String,
+    /// The host's address (`host-gateway`).
+    gateway: Option<IpAddr>,
+}
+
 struct Shared {
     network: BuildNetwork,
     launcher: Launcher,
@@ -91,43 +102,45 @@ impl Runners {
     async fn launcher(&self, netns: LauncherNetns) -> Result<Launcher> {
         let options = LauncherOptions { netns, program: self.program.clone(), ..LauncherOptions::default() };
         // It waits for the new process to answer.
-        super::steps::blocking(|| Launcher::spawn(options).doing(|| "start the launcher of the build")).await
+        super::shared::blocking(|| Launcher::spawn(options).doing(|| "start the launcher of the build")).await
     }
 
-    /// Launcher, and the texts of `resolv.conf` and `hosts`.
-    async fn of(&self, network: Network, on_note: OnNote<'_>) -> Result<(&Launcher, String, String)> {
+    async fn of(&self, network: Network, on_note: OnNote<'_>) -> Result<Place<'_>> {
         if network == Network::Default {
             let shared = self.shared().await?;
             if let Err(error) = shared.network.ready().await {
                 on_note(format!("the build has no way out: {error}"));
             }
-            return Ok((&shared.launcher, shared.network.resolv_conf.clone(), shared.network.hosts.clone()));
+            return Ok(Place {
+                launcher: &shared.launcher,
+                resolv_conf: shared.network.resolv_conf.clone(),
+                hosts: shared.network.hosts.clone(),
+                gateway: shared.network.host_gateway,
+            });
         }
         let launcher = self.host.get_or_try_init(|| self.launcher(LauncherNetns::Current)).await?;
         let resolv_conf = match network {
             Network::Host => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
             _ => String::new(),
         };
-        Ok((
-            launcher,
-            resolv_conf,
-            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".into(),
-        ))
+        // Without a network of its own the host is at the loopback address.
+        let gateway = (network == Network::Host).then_some(std::net::Ipv4Addr::LOCALHOST.into());
+        Ok(Place { launcher, resolv_conf, hosts: LOOPBACK_HOSTS.into(), gateway })
     }
 
     /// Runs the command to its end. Dropping the future kills it.
     pub(super) async fn run(&self, order: Order, on_line: OnLine<'_>, on_note: OnNote<'_>) -> Result<Ended> {
-        let (launcher, resolv_conf, hosts) = self.of(order.network, on_note).await?;
-        let files = write_files(&order, &resolv_conf, &hosts).doing(|| "write hosts and resolv.conf")?;
+        let place = self.of(order.network, on_note).await?;
+        let files = write_files(&order, &place).doing(|| "write hosts and resolv.conf")?;
         let directory = order.directory.clone();
         let (stdout, stdout_end) = pipe_to_read()?;
         let (stderr, stderr_end) = pipe_to_read()?;
         let stdin: OwnedFd = std::fs::File::open("/dev/null").doing(|| "open /dev/null")?.into();
         let request = request(order, files, [stdin, stdout_end, stderr_end]);
-        let created = launcher.create(request).await.map_err(refused)?;
+        let created = place.launcher.create(request).await.map_err(refused)?;
         let guard = Guard::new(created.pid)?;
         created.warnings.iter().cloned().for_each(on_note);
-        launcher.start(&created).await.map_err(refused)?.into_iter().for_each(on_note);
+        place.launcher.start(&created).await.map_err(refused)?.into_iter().for_each(on_note);
         let last = LastLines::default();
         let out = forward(stdout, |line| on_line(Stream::Stdout, last.keep(line)));
         let err = forward(stderr, |line| on_line(Stream::Stderr, last.keep(line)));
@@ -178,21 +191,28 @@ fn request(order: Order, files: BindFiles, stdio: [OwnedFd; 3]) -> LaunchRequest
     }
 }
 
-fn write_files(order: &Order, resolv_conf: &str, hosts: &str) -> std::io::Result<BindFiles> {
-    let mut hosts = hosts.to_owned();
+fn write_files(order: &Order, place: &Place<'_>) -> std::io::Result<BindFiles> {
+    let path = |name: &str| order.directory.join(name);
+    for (name, text) in [("hosts", hosts(order, place)), ("resolv.conf", place.resolv_conf.clone())] {
+        home::replace(&path(name), text.as_bytes())?;
+        std::fs::set_permissions(path(name), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    }
+    Ok(BindFiles { hosts: Some(path("hosts")), hostname: None, resolv_conf: Some(path("resolv.conf")) })
+}
+
+fn hosts(order: &Order, place: &Place<'_>) -> String {
+    let mut hosts = place.hosts.clone();
     if !hosts.contains(HOSTNAME) {
         hosts.push_str(&format!("127.0.0.1\t{HOSTNAME}\n"));
     }
     for (name, address) in &order.extra_hosts {
-        hosts.push_str(&format!("{address}\t{name}\n"));
+        match (address.as_str(), place.gateway) {
+            ("host-gateway", Some(gateway)) => hosts.push_str(&format!("{gateway}\t{name}\n")),
+            ("host-gateway", None) => {}
+            (address, _) => hosts.push_str(&format!("{address}\t{name}\n")),
+        }
     }
-    let path = |name: &str| order.directory.join(name);
-    home::replace(&path("hosts"), hosts.as_bytes())?;
-    home::replace(&path("resolv.conf"), resolv_conf.as_bytes())?;
-    for name in ["hosts", "resolv.conf"] {
-        std::fs::set_permissions(path(name), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-    }
-    Ok(BindFiles { hosts: Some(path("hosts")), hostname: None, resolv_conf: Some(path("resolv.conf")) })
+    hosts
 }
 
 fn read_exit(directory: &Path) -> Result<Exit> {

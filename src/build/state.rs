@@ -104,6 +104,8 @@ impl State {
     fn take_environment(&mut self) {
         let pairs = self.config.environment().map(|(name, value)| (name.to_owned(), value.to_owned()));
         self.scope = pairs.collect();
+        // RUN has one anyway, and `ENV PATH=/x:$PATH` counts on it.
+        self.scope.entry("PATH".into()).or_insert_with(|| DEFAULT_PATH.into());
     }
 
     /// The triggers of the base, which run once.
@@ -113,9 +115,7 @@ impl State {
 
     /// The environment of a RUN: image and `ARG`s, and a PATH.
     pub(super) fn environment(&self) -> IndexMap<String, String> {
-        let mut environment = self.scope.clone();
-        environment.entry("PATH".into()).or_insert_with(|| DEFAULT_PATH.into());
-        environment
+        self.scope.clone()
     }
 
     pub(super) fn shell(&self) -> Vec<String> {

@@ -1,46 +1,29 @@
 //! A build: preparing it, executing its steps, writing the image.
 
-use super::cache::Cache;
 use super::command;
-use super::context::Context;
 use super::event::BuildEvent;
 use super::failure::{BuildFailure, Doing, Result};
-use super::graph::{Graph, Step};
+use super::graph::Step;
 use super::inputs::{self, NamedContext};
 use super::key::Key;
 use super::request::{BuildEnv, BuildRequest, BuildResult};
 use super::run::Runners;
-use super::state::{Made, Outside, State, Words};
+use super::shared::{Shared, blocking};
+use super::state::{Made, State, Words};
 use super::transfer::{self, Source};
-use super::view::Layers;
 use crate::schedule::{self, AfterFailure, Outcome};
 use stack_runtime::image::{Digest, Image, Platform, Progress, Reference as ImageName, pull};
-use stack_runtime::snapshot::{self, Layer, Working};
+use stack_runtime::snapshot::Layer;
 use stack_schema::diagnostic::Diagnostic;
-use stack_schema::dockerfile::stages::{Reference, Selection};
-use stack_schema::dockerfile::{Dockerfile, Instruction, Kind, parse_trigger};
+use stack_schema::dockerfile::stages::Reference;
+use stack_schema::dockerfile::{Instruction, Kind, parse_trigger};
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::sync::OnceCell;
 
 /// Called from several threads; must not block.
 pub type Events<'a> = &'a (dyn Fn(BuildEvent) + Send + Sync);
-
-/// What all steps share, also those on other threads.
-pub(super) struct Shared {
-    pub(super) env: BuildEnv,
-    pub(super) request: BuildRequest,
-    pub(super) cache: Cache,
-    pub(super) outside: Outside,
-    file: Dockerfile,
-    dockerfile: Option<PathBuf>,
-    selection: Selection,
-    graph: Graph,
-    /// By name; the build context is the empty one.
-    contexts: Mutex<HashMap<String, Arc<Context>>>,
-}
 
 struct Builder<'a> {
     shared: Arc<Shared>,
@@ -62,6 +45,10 @@ pub async fn build(
     request: &BuildRequest,
     events: Events<'_>,
 ) -> std::result::Result<BuildResult, BuildFailure> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(BuildFailure::new("building needs root (rootless mode is not available yet)")
+            .hint("Run it with sudo."));
+    }
     let _lease = env.store.lease().doing(|| "use the image store")?;
     let (env, request) = (env.clone(), request.clone());
     let shared = Arc::new(blocking(move || Shared::new(env, request)).await?);
@@ -82,75 +69,6 @@ pub async fn build(
     match failed {
         Some(failure) => Err(failure),
         None => builder.export().await,
-    }
-}
-
-/// Runs blocking work beside the async runtime.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(e) => Err(BuildFailure::doing("finish a step", e)),
-    }
-}
-
-impl Shared {
-    fn new(env: BuildEnv, request: BuildRequest) -> Result<Self> {
-        let (file, dockerfile) = inputs::read(&request)?;
-        let outside = inputs::outside(&file, &request)?;
-        let selection = inputs::selection(&file, &request, &outside)?;
-        let graph = Graph::new(&file, &selection);
-        let cache = Cache::open(&env.home).doing(|| "open the build cache")?;
-        Ok(Self {
-            env,
-            request,
-            cache,
-            outside,
-            file,
-            dockerfile,
-            selection,
-            graph,
-            contexts: Mutex::default(),
-        })
-    }
-
-    /// Directories of a chain, top first.
-    pub(super) fn lower(&self, chain: &str) -> Result<Vec<PathBuf>> {
-        snapshot::lower_dirs(&self.env.store, chain).doing(|| "find the layers of a stage")
-    }
-
-    pub(super) fn view(&self, chain: &str) -> Result<Layers> {
-        Ok(Layers { lower: self.lower(chain)?, upper: None })
-    }
-
-    pub(super) fn writable(&self, parent: &str, working: &Working) -> Result<Layers> {
-        Ok(Layers { lower: self.lower(parent)?, upper: Some((working.upper.clone(), working.work.clone())) })
-    }
-
-    /// The build context (empty name) or a named directory. Blocks.
-    fn context(&self, name: &str) -> Result<Arc<Context>> {
-        let mut contexts = self.contexts.lock().expect("never poisoned: nothing panics while it is held");
-        if let Some(context) = contexts.get(name) {
-            return Ok(context.clone());
-        }
-        let context = match name {
-            "" => Context::open(&self.request.context, self.dockerfile.as_deref(), &self.cache)?,
-            name => match inputs::named_context(&self.request, name)? {
-                NamedContext::Directory(path) => Context::open(&path, None, &self.cache)?,
-                NamedContext::Image(_) => {
-                    return Err(BuildFailure::new(format!("the context `{name}` is no directory")));
-                }
-            },
-        };
-        let context = Arc::new(context);
-        contexts.insert(name.to_owned(), context.clone());
-        Ok(context)
-    }
-
-    fn save_digests(&self) {
-        let contexts = self.contexts.lock().expect("never poisoned: nothing panics while it is held");
-        contexts.values().for_each(|context| context.digests.save(&self.cache));
     }
 }
 
@@ -228,9 +146,9 @@ impl Builder<'_> {
             Reference::Stage(stage) => {
                 (self.state(self.shared.graph.position(*stage)).child(), Finished::Done)
             }
-            Reference::Image(name) => self.from_image(name, platform.as_ref()).await?,
+            Reference::Image(name) => self.on_image(name, platform.as_ref()).await?,
             Reference::Context(name) => match inputs::named_context(&self.shared.request, name)? {
-                NamedContext::Image(reference) => self.from_image(&reference, platform.as_ref()).await?,
+                NamedContext::Image(reference) => self.on_image(&reference, platform.as_ref()).await?,
                 NamedContext::Directory(_) => {
                     let failure = BuildFailure::new(format!(
                         "the context `{name}` is a directory, and FROM needs an image"
@@ -261,7 +179,7 @@ impl Builder<'_> {
         stack_schema::dockerfile::stages::froms(&instruction.kind).into_iter().map(reference).collect()
     }
 
-    async fn from_image(&self, name: &str, platform: Option<&Platform>) -> Result<(State, Finished)> {
+    async fn on_image(&self, name: &str, platform: Option<&Platform>) -> Result<(State, Finished)> {
         let image = self.image(name, platform).await?;
         Ok((State::from_image(&image), Finished::Cached))
     }

@@ -36,6 +36,12 @@ impl Tree {
         Ok(Self { root: fs::open(path, flags, Mode::empty())? })
     }
 
+    /// The tree that a descriptor (also one only for paths) stands for.
+    pub(super) fn of(directory: impl AsFd) -> io::Result<Self> {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(Self { root: fs::openat(directory, ".", flags, Mode::empty())? })
+    }
+
     fn open_at(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;

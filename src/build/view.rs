@@ -7,8 +7,12 @@
 use super::tree::Tree;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+};
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -71,26 +75,47 @@ impl Mounts {
     }
 
     fn overlay(&self, layers: &Layers) -> io::Result<Tree> {
-        let point = self.point()?;
         let base = common_directory(&layers.lower);
+        let options = options(layers, &base);
+        if options.len() > OPTIONS_BYTES_MAX {
+            long_overlay(layers)
+        } else {
+            self.short_overlay(&base, &options)
+        }
+    }
+
+    fn short_overlay(&self, base: &Path, options: &[u8]) -> io::Result<Tree> {
+        let point = self.point()?;
         // Relative paths keep the options of long chains within a page.
         let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
-        nix::unistd::chdir(&base)?;
-        let options = options(layers, &base);
-        let result = mount(
-            Some("overlay"),
-            &point,
-            Some("overlay"),
-            MsFlags::MS_NODEV,
-            Some(OsStr::from_bytes(&options)),
-        );
+        nix::unistd::chdir(base)?;
+        let options = Some(OsStr::from_bytes(options));
+        let result = mount(Some("overlay"), &point, Some("overlay"), MsFlags::MS_NODEV, options);
         nix::unistd::chdir(&here)?;
-        if options.len() > OPTIONS_BYTES_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many layers to mount at once"));
-        }
         result?;
         Tree::open(&point)
     }
+}
+
+/// Any number of layers, one option each; needs Linux 6.7.
+fn long_overlay(layers: &Layers) -> io::Result<Tree> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let too_old = |e: rustix::io::Errno| match e {
+        rustix::io::Errno::INVAL => {
+            io::Error::new(io::ErrorKind::Unsupported, "so many layers need Linux 6.7 or newer")
+        }
+        e => e.into(),
+    };
+    for lower in &layers.lower {
+        fsconfig_set_string(context.as_fd(), "lowerdir+", lower).map_err(too_old)?;
+    }
+    if let Some((upper, work)) = &layers.upper {
+        fsconfig_set_string(context.as_fd(), "upperdir", upper)?;
+        fsconfig_set_string(context.as_fd(), "workdir", work)?;
+    }
+    fsconfig_create(context.as_fd())?;
+    let made = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV)?;
+    Tree::of(&made)
 }
 
 impl Drop for Mounts {

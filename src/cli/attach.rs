@@ -14,10 +14,11 @@ use crate::plan::step::short;
 use crate::supervise::protocol::{Notice, What};
 use crate::ui::log::{LogPrinter, LogStyle};
 use jiff::Timestamp;
-use stack_runtime::engine::Engine;
+use stack_runtime::engine::{Engine, Until};
 use stack_runtime::logs::Options;
 use stack_runtime::observed::{ContainerObserved, Exit, Observed, State};
 use stack_schema::project::Project;
+use std::collections::HashSet;
 
 /// When an attached `up` is over.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +47,8 @@ struct Show<'a> {
     attached: &'a Attached<'a>,
     follow: Follow,
     printer: LogPrinter,
+    /// Endings that were told: name and time.
+    told: HashSet<(String, String)>,
 }
 
 impl Attached<'_> {
@@ -53,8 +56,12 @@ impl Attached<'_> {
         let engine = self.context.engine();
         let client = engine.client(&self.project.name).await?;
         let mut notices = client.subscribe().await?;
-        let mut show =
-            Show { attached: &self, follow: Follow::new(), printer: LogPrinter::new(self.style.clone()) };
+        let mut show = Show {
+            attached: &self,
+            follow: Follow::new(),
+            printer: LogPrinter::new(self.style.clone()),
+            told: HashSet::new(),
+        };
         let observed = engine.observe(&self.project.name, &[]).await?;
         show.add_all(&observed);
         if let Some(code) = show.ended_before(&observed).await {
@@ -107,7 +114,13 @@ impl Attached<'_> {
     async fn kill(&self) -> Result<()> {
         let scene = self.scene().await?;
         let kill = Intent::Kill { services: self.keys(), signal: "SIGKILL".into(), orphans: false };
-        self.context.carry_out(&scene, &kill).await.map(drop)
+        self.context.carry_out(&scene, &kill).await?;
+        for container in scene.observed.containers.iter().filter(|c| !c.is_one_off()) {
+            if matches!(container.state, State::Running { .. } | State::Paused { .. }) {
+                scene.engine.wait(&self.project.name, &container.id, Until::Exited).await?;
+            }
+        }
+        Ok(())
     }
 
     fn keys(&self) -> Vec<String> {
@@ -188,8 +201,12 @@ impl Show<'_> {
     async fn drain_all(&mut self) {
         let observed = self.attached.context.engine().observe(&self.attached.project.name, &[]).await;
         for container in observed.into_iter().flat_map(|o| o.containers) {
-            let name = short(&self.attached.project.name, &container.name).to_string();
-            self.drain(&name).await;
+            match &container.state {
+                State::Exited { exit } if self.is_shown(&container) => {
+                    self.say_ended(&container.name, exit, false).await;
+                }
+                _ => self.drain(short(&self.attached.project.name, &container.name)).await,
+            }
         }
     }
 
@@ -253,6 +270,9 @@ impl Show<'_> {
     async fn say_ended(&mut self, name: &str, exit: &Exit, restarts: bool) {
         let name = short(&self.attached.project.name, name).to_string();
         self.drain(&name).await;
+        if !self.told.insert((name.clone(), exit.finished_at.clone())) {
+            return;
+        }
         let code = exit.code.map_or_else(|| "unknown".to_string(), |code| code.to_string());
         let restarting = if restarts { " (restarting)" } else { "" };
         let remark = self.printer.remark(&name, &format!("exited with code {code}{restarting}"));

@@ -191,11 +191,11 @@ impl Context {
     /// As [`Context::scene`], and an unknown service.
     pub async fn existing(&self, services: &[String]) -> Result<Scene> {
         let scene = match self.only_name()? {
-            Some(name) => self.from_labels(&name).await?,
+            Some(name) => self.labelled(&name).await?,
             None => match self.whole(services) {
                 Ok(project) => self.observe(project, false).await?,
                 Err(failure) => match self.setting("COMPOSE_PROJECT_NAME") {
-                    Some(name) if self.asked.files.is_empty() => self.from_labels(&name).await?,
+                    Some(name) if self.asked.files.is_empty() => self.labelled(&name).await?,
                     _ => return Err(failure),
                 },
             },
@@ -204,7 +204,7 @@ impl Context {
         Ok(scene)
     }
 
-    async fn from_labels(&self, name: &str) -> Result<Scene> {
+    async fn labelled(&self, name: &str) -> Result<Scene> {
         let engine = self.engine();
         let observed = engine.observe(name, &[]).await?;
         Ok(Scene { project: label::project_of(name, &observed), observed, engine })

@@ -66,7 +66,7 @@ pub(super) fn tell(events: &dyn Sink, parent: &str, progress: &Progress) {
     match progress {
         Progress::Resolved { .. } => {}
         Progress::Layer { digest, phase, done, total } => {
-            let id = human::short_id(&digest.to_string()).to_string();
+            let id = human::short_id(digest.as_ref()).to_string();
             events.emit(Event::part(id, parent, word(*phase), (*done, *total)));
         }
         Progress::Retrying { what, reason, attempt } => {
@@ -181,7 +181,7 @@ fn list(args: &LsArgs, context: &Context, local: &Local) -> Result<()> {
     let images = local.store()?.images().map_err(failed("list images"))?;
     let id = |image: &Image| match args.no_trunc {
         true => image.id.to_string(),
-        false => human::short_id(&image.id.to_string()).to_string(),
+        false => human::short_id(image.id.as_ref()).to_string(),
     };
     let text = match (args.quiet, args.format.as_str()) {
         (true, _) => images.iter().map(|i| id(i) + "\n").collect(),

@@ -124,7 +124,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     let intent = args.intent(context)?;
     let attaches = !(args.detaches() || args.no_start || context.dry_run);
     let session = match args.watch && !context.dry_run {
-        true => Some(super::watch::session(context, &scene.project, &args.shared.services, false)?),
+        true => Some(super::watch::session(context, &scene.project, &args.shared.services, false, false)?),
         false => None,
     };
     let since = Timestamp::now();

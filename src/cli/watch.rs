@@ -4,6 +4,8 @@ use super::Context;
 use crate::failure::{Failure, Result, failed};
 use crate::plan::intent::{Building, Intent, Recreate, Up};
 use crate::watch::{HostDoer, Only, Rules, Session, Verb};
+use stack_runtime::image::Store;
+use stack_runtime::image::prune::{self, Which};
 use stack_schema::project::Project;
 
 #[derive(Debug, clap::Args)]
@@ -29,7 +31,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     context.may_change()?;
     std::fs::create_dir_all(context.home.run_of(&project.name)).map_err(failed("make the run directory"))?;
     let _only = Only::watch(&context.home, &project.name)?;
-    let mut session = session(context, &project, &args.services, args.quiet)?;
+    let mut session = session(context, &project, &args.services, args.quiet, args.prune)?;
     if !args.no_up {
         let intent = Up {
             services: args.services.clone(),
@@ -53,9 +55,10 @@ pub(super) fn session<'a>(
     project: &Project,
     services: &[String],
     quiet: bool,
+    prune: bool,
 ) -> Result<Session<HostDoer<Hands<'a>>>> {
     let rules = Rules::of(project, services)?;
-    let verb = Hands { context, project: project.clone(), quiet };
+    let verb = Hands { context, project: project.clone(), quiet, prune };
     Session::open(rules, HostDoer { engine: context.engine(), project: project.name.clone(), verb })
 }
 
@@ -63,6 +66,7 @@ pub(super) struct Hands<'a> {
     context: &'a Context,
     project: Project,
     quiet: bool,
+    prune: bool,
 }
 
 impl Verb for Hands<'_> {
@@ -70,7 +74,11 @@ impl Verb for Hands<'_> {
         let converged = match intent {
             Intent::Up(up) => {
                 let up = Up { quiet_build: self.quiet, ..up };
-                super::up::converge(self.context, self.project.clone(), up).await.map(drop)
+                let raised = super::up::converge(self.context, self.project.clone(), up).await.map(drop);
+                if raised.is_ok() && self.prune {
+                    self.drop_nameless();
+                }
+                raised
             }
             other => self.carry_out(&other).await,
         };
@@ -88,6 +96,17 @@ impl Verb for Hands<'_> {
 }
 
 impl Hands<'_> {
+    /// The images that the rebuilds before this one made. Another build may be under way: then the next time.
+    fn drop_nameless(&self) {
+        let freed = Store::open(&self.context.home).map(|store| {
+            let in_use = || super::system::in_use(&self.context.home).map_err(std::io::Error::other);
+            prune::prune(&store, in_use, Which::Dangling).map_err(super::image::of_image)
+        });
+        if let Ok(Err(failure)) = freed {
+            tracing::debug!(%failure, "images without a name stay");
+        }
+    }
+
     async fn carry_out(&self, intent: &Intent) -> Result<()> {
         let _lock = self.context.lock(&self.project.name).await?;
         let scene = self.context.observe(self.project.clone(), false).await?;

@@ -54,6 +54,8 @@ fn make(
     }
     let spec = completed(home, id, spec)?;
     let store = Store::open(home)?;
+    // A prune that begins after this sees the record; one before it is waited for, and prepare tells what it took.
+    let _lease = store.lease()?;
     snapshot::prepare(&store, &spec.chain_id, hidden)?.keep();
     let created_at = jiff::Timestamp::now().to_string();
     let record =

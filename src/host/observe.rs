@@ -4,9 +4,9 @@ use super::record::{ContainerDir, container_ids};
 use crate::supervise;
 use stack_runtime::home::Home;
 use stack_runtime::image::Store;
-use stack_runtime::network::records;
+use stack_runtime::network::{records, shared};
 use stack_runtime::observed::{
-    ContainerObserved, Exit, Health, HealthStatus, ImageObserved, Observed, State,
+    ContainerObserved, Exit, Health, HealthStatus, ImageObserved, NetworkObserved, Observed, State,
 };
 use stack_runtime::{monitor, volume};
 use std::io;
@@ -15,11 +15,20 @@ use std::io;
 pub fn observe(home: &Home, project: &str, images: &[String]) -> io::Result<Observed> {
     Ok(Observed {
         containers: containers(home, project)?,
-        networks: records::list(home)?.into_iter().map(|record| record.observed).collect(),
+        networks: networks(home)?,
         volumes: volume::list(home)?,
         images: self::images(home, images)?,
         supervisor_alive: supervise::is_alive(home, project),
     })
+}
+
+fn networks(home: &Home) -> io::Result<Vec<NetworkObserved>> {
+    let records = records::list(home)?.into_iter();
+    let observed = records.map(|record| {
+        let guests = shared::guests(home, record.name(), &record.project).map_err(io::Error::other)?;
+        Ok(NetworkObserved { guests, ..record.observed })
+    });
+    observed.collect()
 }
 
 /// By name.

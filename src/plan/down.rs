@@ -1,13 +1,13 @@
 //! `down`: converge to the empty project. Dependents stop before what they depend on, then everything goes.
 
 use super::intent::{Down, RemoveImages};
-use super::label::{Labelled, image_of};
+use super::label::{self, Labelled, image_of};
 use super::materials::image_id;
 use super::order;
 use super::resources::used_volumes;
 use super::step::{Action, Cause, Plan, Settled, StepId};
 use super::survey::{Survey, existing, is_running, networks_of};
-use stack_runtime::observed::{ContainerObserved, Observed};
+use stack_runtime::observed::{ContainerObserved, NetworkObserved, Observed};
 use stack_schema::diagnostic::Diagnostic;
 use stack_schema::project::{Project, Service, Volume};
 use std::collections::{BTreeMap, BTreeSet};
@@ -102,10 +102,13 @@ fn networks(
 ) -> Vec<StepId> {
     let mut steps = Vec::new();
     for network in project.networks.values().filter(|n| !n.external) {
-        if !observed.networks.iter().any(|n| n.name == network.name) {
-            continue;
-        }
-        if left.iter().any(|c| networks_of(c).contains(&network.name.as_str())) {
+        let is_it = |n: &&NetworkObserved| {
+            // One that another project made is reused, and stays.
+            n.name == network.name && label::of(&n.labels, label::PROJECT) == project.name
+        };
+        let Some(known) = observed.networks.iter().find(is_it) else { continue };
+        let has_left = left.iter().any(|c| networks_of(c).contains(&network.name.as_str()));
+        if has_left || !known.guests.is_empty() {
             plan.settled.push(Settled::InUse { network: network.name.clone() });
             continue;
         }

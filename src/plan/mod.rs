@@ -35,8 +35,13 @@ pub use step::Plan;
 /// Decides.
 ///
 /// # Errors
-/// Findings about the project that make the intent impossible: an unknown service, a missing external network.
+/// Findings about the project that make the intent impossible: an unknown service, a missing external network, and
+/// for an intent that creates containers what the files may say but no engine can do ([`Project::refusals`]).
 pub fn converge(project: &Project, observed: &Observed, intent: &Intent) -> Result<Plan, Vec<Diagnostic>> {
+    let creates = matches!(intent, Intent::Up(_) | Intent::Run(_));
+    if creates && !project.refusals.is_empty() {
+        return Err(project.refusals.clone());
+    }
     match intent {
         Intent::Up(intent) => up::up(project, observed, intent),
         Intent::Run(intent) => up::run(project, observed, intent),

@@ -30,7 +30,8 @@ pub(super) fn converge(
     check_externals(project, survey, services)?;
     let mut resources = Resources::default();
     for network in used_networks(project, services).into_iter().filter(|n| is_ours(n)) {
-        converge_network(plan, project, survey, network, after, grace, &mut resources);
+        converge_network(plan, project, survey, network, after, grace, &mut resources)
+            .map_err(|d| vec![d])?;
     }
     for volume in used_volumes(project, services).into_iter().filter(|v| !v.external) {
         resources.ready.extend(converge_volume(plan, project, survey, volume, after));
@@ -48,21 +49,31 @@ fn check_externals(
     survey: &Survey<'_>,
     services: &[&Service],
 ) -> Result<(), Vec<Diagnostic>> {
-    let built_in = |name: &str| matches!(name, "host" | "none" | "bridge");
-    let has_network = |name: &str| built_in(name) || survey.observed.networks.iter().any(|n| n.name == name);
+    let has_network = |name: &str| survey.observed.networks.iter().any(|n| n.name == name);
     let has_volume = |name: &str| survey.observed.volumes.iter().any(|v| v.name == name);
     let networks =
         used_networks(project, services).into_iter().filter(|n| n.external && !has_network(&n.name));
-    let networks = networks.map(|n| {
-        Diagnostic::error(format!("network {} declared as external, but could not be found", n.name))
-            .key(format!("networks.{}", n.key))
-    });
+    let networks = networks.map(missing_network);
     let volumes = used_volumes(project, services).into_iter().filter(|v| v.external && !has_volume(&v.name));
     let volumes = volumes.map(|v| {
         Diagnostic::error(format!("external volume {:?} not found", v.name)).key(format!("volumes.{}", v.key))
     });
     let findings: Vec<Diagnostic> = networks.chain(volumes).collect();
     if findings.is_empty() { Ok(()) } else { Err(findings) }
+}
+
+fn missing_network(network: &Network) -> Diagnostic {
+    let (name, key) = (&network.name, format!("networks.{}", network.key));
+    if is_built_in(name) {
+        let why = format!("network {name} cannot be joined by name: services would have aliases there");
+        return Diagnostic::error(why).key(key).hint(format!("Set `network_mode: {name}` on the services."));
+    }
+    Diagnostic::error(format!("network {name} declared as external, but could not be found")).key(key)
+}
+
+/// Networks of Docker's that nobody makes.
+fn is_built_in(name: &str) -> bool {
+    matches!(name, "host" | "none" | "bridge")
 }
 
 fn converge_network(
@@ -73,22 +84,29 @@ fn converge_network(
     after: &[StepId],
     grace: Option<Duration>,
     resources: &mut Resources,
-) {
+) -> Result<(), Diagnostic> {
     let spec = network_spec(project, network);
     let Some(known) = survey.observed.networks.iter().find(|n| n.name == spec.name) else {
         resources.ready.push(plan.add(Action::CreateNetwork(spec), Cause::Missing, after));
-        return;
+        return Ok(());
     };
     if is_foreign(plan, project, known)
         || known.fingerprint.is_empty()
         || known.fingerprint == spec.fingerprint
     {
-        return;
+        return Ok(());
+    }
+    if !known.guests.is_empty() {
+        let (name, guests) = (&known.name, known.guests.join(", "));
+        let why =
+            format!("network {name} changed and cannot be made anew while other projects use it ({guests})");
+        return Err(Diagnostic::error(why).key(format!("networks.{}", network.key)));
     }
     let gone = clear_network(plan, survey, &spec.name, after, grace, resources);
     let action = Action::RemoveNetwork { name: spec.name.clone() };
     let removed = plan.add(action, Cause::Changed(vec!["configuration changed".into()]), &gone);
     resources.ready.push(plan.add(Action::CreateNetwork(spec), Cause::Replaced, &[removed]));
+    Ok(())
 }
 
 /// A network can be made anew only when nobody is attached.

@@ -3,17 +3,19 @@
 //! A replacement is four steps, in Compose's order, so that the old container runs until the new one is made:
 //! create under a temporary name, stop the old one, remove it, rename. Anonymous volumes go along.
 
+mod gates;
+
 use super::intent::{Run, Up};
 use super::label::{Labelled, container_name, image_of};
 use super::materials::{self, Materials};
 use super::order;
 use super::resources::{self, Resources, take_down};
-use super::step::{Action, Cause, Creation, Guard, OneOff, Plan, Reached, Settled, StepId, Target};
+use super::step::{Action, Cause, Creation, Guard, OneOff, Plan, Settled, StepId, Target};
 use super::survey::{Survey, anonymous_volumes, existing, final_name, is_running, temporary_name};
 use super::verdict::{Judge, Verdict};
-use stack_runtime::observed::{ContainerObserved, HealthStatus, Observed, State};
+use stack_runtime::observed::{ContainerObserved, Observed};
 use stack_schema::diagnostic::Diagnostic;
-use stack_schema::project::{Condition, Project, Service};
+use stack_schema::project::{Project, Service};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -346,80 +348,6 @@ impl<'a> Rise<'a> {
         self.started.entry(service.key.clone()).or_default().push(step);
     }
 
-    /// What must have happened before a container of the service may start.
-    fn gates(&mut self, service: &Service) -> Vec<StepId> {
-        let mut gates = Vec::new();
-        for (key, dependency) in &service.depends_on {
-            let Some(other) = self.project.services.get(key) else {
-                self.optional_is_absent(&service.key, key);
-                continue;
-            };
-            gates.extend(self.started.get(key).into_iter().flatten().copied());
-            let until = match dependency.condition {
-                Condition::ServiceStarted => continue,
-                Condition::ServiceHealthy => Reached::Healthy,
-                Condition::ServiceCompletedSuccessfully => Reached::Completed,
-            };
-            gates.extend(self.wait(other, until, dependency.required, &service.key));
-        }
-        gates
-    }
-
-    fn optional_is_absent(&mut self, service: &str, key: &str) {
-        let text = format!("optional dependency \"{key}\" of service \"{service}\" is not enabled");
-        if !self.plan.warnings.iter().any(|w| w.message == text) {
-            self.plan.warn(text);
-        }
-    }
-
-    /// One wait per service and condition; none where it holds already.
-    fn wait(&mut self, service: &Service, until: Reached, required: bool, by: &str) -> Option<StepId> {
-        let kind = match until {
-            Reached::Healthy => "healthy",
-            Reached::Completed => "completed",
-            Reached::Up { .. } => "up",
-        };
-        let slot = (service.key.clone(), kind);
-        if let Some(known) = self.waits.get(&slot) {
-            return *known;
-        }
-        let containers = self.targets.get(&service.key).cloned().unwrap_or_default();
-        let started = self.started.get(&service.key).cloned().unwrap_or_default();
-        let is_due = !containers.is_empty() && !(started.is_empty() && self.holds(service, until));
-        let step = is_due.then(|| {
-            let action = Action::Wait { service: service.key.clone(), containers, until, required };
-            self.plan.add(action, Cause::NeededBy(by.to_string()), &started)
-        });
-        self.waits.insert(slot, step);
-        step
-    }
-
-    fn holds(&self, service: &Service, until: Reached) -> bool {
-        let containers = self.survey.containers(&service.key);
-        let healthy = |c: &&ContainerObserved| c.health.status == HealthStatus::Healthy && is_running(c);
-        let up = |c: &&ContainerObserved| {
-            is_running(c) && matches!(c.health.status, HealthStatus::Healthy | HealthStatus::None)
-        };
-        match until {
-            Reached::Healthy => containers.iter().all(|c| healthy(c)),
-            Reached::Completed => containers.iter().any(|c| completed(c)),
-            Reached::Up { may_complete } => {
-                containers.iter().all(|c| up(c) || (may_complete && completed(c)))
-            }
-        }
-    }
-
-    fn wait_for_all(&mut self, services: &[&Service]) {
-        for service in services {
-            let wanted = |s: &&Service| {
-                let dependency = s.depends_on.get(&service.key);
-                dependency.is_some_and(|d| d.condition == Condition::ServiceCompletedSuccessfully)
-            };
-            let may_complete = services.iter().any(wanted);
-            self.wait(service, Reached::Up { may_complete }, true, "--wait");
-        }
-    }
-
     fn orphans(&mut self) {
         let orphans = self.survey.orphans(self.project);
         if orphans.is_empty() || self.up.ignore_orphans {
@@ -436,10 +364,6 @@ impl<'a> Rise<'a> {
             .hint("If you removed or renamed a service in your compose file, run this command with `--remove-orphans`.");
         self.plan.warnings.push(finding);
     }
-}
-
-fn completed(container: &ContainerObserved) -> bool {
-    matches!(&container.state, State::Exited { exit } if exit.code == Some(0))
 }
 
 fn opposite(guard: &Guard) -> Option<Guard> {

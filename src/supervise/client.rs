@@ -75,6 +75,13 @@ impl Client {
     pub async fn ensure_network(&self, name: &str) -> Result<()> {
         self.done(Request::EnsureNetwork { name: name.into() }).await
     }
+    /// The namespace with the bridge of a network of this stack. It is there for as long as the client lives.
+    pub async fn join_network(&self, name: &str) -> Result<OwnedFd> {
+        match self.request(Request::JoinNetwork { name: name.into() }, &[]).await? {
+            (Reply::Done, mut fds) => fds.pop().ok_or_else(|| gone(&self.project)),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
     pub async fn remove_network(&self, name: &str) -> Result<()> {
         self.done(Request::RemoveNetwork { name: name.into() }).await
     }

@@ -56,6 +56,7 @@ async fn silence(receiver: &mut Receiver) {
 async fn answer(stack: &Arc<Stack>, sender: &Sender, request: Request, fds: Vec<OwnedFd>) -> io::Result<()> {
     match request {
         Request::Subscribe => return subscribe(stack, sender).await,
+        Request::JoinNetwork { name } => return join_network(stack, sender, &name).await,
         Request::Exec { id, spec, size } => return exec(stack, sender, &id, spec, size, fds).await,
         _ => {}
     }
@@ -87,7 +88,7 @@ async fn reply(stack: &Arc<Stack>, request: Request) -> Result<Reply> {
         }
         Request::Settle => stack.settled().await,
         Request::Shutdown => shutdown(stack)?,
-        Request::Exec { .. } | Request::Subscribe => {}
+        Request::Exec { .. } | Request::Subscribe | Request::JoinNetwork { .. } => {}
     }
     Ok(Reply::Done)
 }
@@ -104,6 +105,10 @@ fn shutdown(stack: &Stack) -> Result<()> {
         let message = format!("containers of `{}` are running", stack.project);
         return Err(EngineError::new(ErrorKind::Conflict, message).hint("Stop them first."));
     }
+    if stack.has_guests() {
+        let message = format!("containers of other stacks are on a network of `{}`", stack.project);
+        return Err(EngineError::new(ErrorKind::Conflict, message).hint("Take those stacks down first."));
+    }
     if stack.clients() > ASKER {
         let message = format!("another command is busy with `{}`", stack.project);
         return Err(EngineError::new(ErrorKind::Other, message));
@@ -115,6 +120,22 @@ async fn ensure_network(stack: &Stack, name: &str) -> Result<()> {
     let record = records::read(&stack.home, name)?
         .ok_or_else(|| EngineError::new(ErrorKind::NotFound, format!("no such network: {name}")))?;
     stack.network.ensure(&record).await
+}
+
+/// Another stack's supervisor asks; whether the connection is its lease is its own business.
+async fn join_network(stack: &Stack, sender: &Sender, name: &str) -> io::Result<()> {
+    match shared_namespace(stack, name).await {
+        Ok(netns) => sender.send(Reply::Done, &[netns.as_fd()]).await,
+        Err(e) => sender.send(Reply::Failed(e), &[]).await,
+    }
+}
+
+async fn shared_namespace(stack: &Stack, name: &str) -> Result<OwnedFd> {
+    ensure_network(stack, name).await?;
+    stack.network.share(name)?;
+    stack.launcher().netns().map_err(|e| {
+        EngineError::new(ErrorKind::Other, format!("failed to open the namespace of `{}`: {e}", stack.project))
+    })
 }
 
 async fn wait(stack: &Arc<Stack>, id: &str, until: Until) -> Result<Waited> {

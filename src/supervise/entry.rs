@@ -14,18 +14,18 @@ use super::client::{READY, ShortPath, create_in_run, socket_path};
 use super::protocol::What;
 use super::stack::Stack;
 use super::wire::Wire;
-use super::{Client, connection};
+use super::{Client, connection, neighbour};
 use crate::host::process::ProcessMark;
 use crate::host::record;
 use stack_runtime::engine::ErrorKind;
 use stack_runtime::home::{self, Home};
 use stack_runtime::launch::{Launcher, LauncherNetns, LauncherOptions};
 use stack_runtime::monitor::{self, RunRecord};
-use stack_runtime::network::{Host, StackNetwork, UplinkState};
+use stack_runtime::network::{Host, StackNetwork, UplinkState, shared};
 use stack_runtime::sys;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -40,6 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const FIRST_CLIENT: Duration = Duration::from_secs(5);
 const LOCK: &str = "supervisor.lock";
 const PAUSE: Duration = Duration::from_millis(5);
+/// Between two looks whether containers of other stacks still use a network, when nobody is there to tell.
+const GUESTS: Duration = Duration::from_secs(1);
 
 /// Whether a supervisor of the project runs, from its file and `/proc`.
 pub fn is_alive(home: &Home, project: &str) -> bool {
@@ -169,10 +171,12 @@ async fn run(home: &Home, project: &str, lock: File, patience: Duration) -> io::
 
 fn open(home: &Home, project: &str) -> io::Result<Arc<Stack>> {
     let host = Host::here()?;
-    let netns = living_netns(home, project).map_or(LauncherNetns::New, LauncherNetns::Join);
-    let launcher = launcher(project, netns)?;
+    let netns = given_netns().or_else(|| living_netns(home, project));
+    let netns = netns.or_else(|| shared::kept_namespace(home, project));
+    let launcher = launcher(project, netns.map_or(LauncherNetns::New, LauncherNetns::Join))?;
     let network = StackNetwork::open(home, project, launcher.netns()?, host)
-        .map_err(|e| io::Error::other(e.to_string()))?;
+        .map_err(|e| io::Error::other(e.to_string()))?
+        .neighbours(neighbour::of(home));
     Ok(Stack::new(home.clone(), project.into(), launcher, network))
 }
 
@@ -205,6 +209,16 @@ async fn keep_launcher(stack: Arc<Stack>, netns: OwnedFd) -> io::Result<()> {
         tracing::warn!("the launcher was killed; another one is started");
         stack.replace_launcher(launcher(&stack.project, LauncherNetns::Join(netns.try_clone()?))?);
     }
+}
+
+/// A replacement's launcher hands the stack's network namespace on as standard input.
+fn given_netns() -> Option<OwnedFd> {
+    let given = fs::read_link("/proc/self/fd/0").ok()?;
+    given.to_str()?.strip_prefix("net:")?;
+    let netns = io::stdin().as_fd().try_clone_to_owned().ok()?;
+    // Nothing that is started from here may keep it.
+    let _ = nix::unistd::dup2_stdin(File::open("/dev/null").ok()?);
+    Some(netns)
 }
 
 /// The stack's network namespace lives on in the monitors of running containers.
@@ -244,7 +258,8 @@ fn adopt(stack: &Arc<Stack>) {
     }
 }
 
-/// Until nothing runs and nobody is connected. Whoever started us has a moment to come in.
+/// Until nothing runs, nobody is connected and no other stack uses a network of ours. Whoever started us has a moment
+/// to come in.
 async fn serve(stack: &Arc<Stack>, listener: UnixListener, patience: Duration) {
     let mut idle_at = Some(tokio::time::Instant::now() + patience);
     loop {
@@ -254,12 +269,16 @@ async fn serve(stack: &Arc<Stack>, listener: UnixListener, patience: Duration) {
                 idle_at = None;
                 welcome(stack, accepted.map(|(stream, _)| stream));
             }
-            () = stack.changed.notified() => if stack.is_idle() && idle_at.is_none() { break },
-            () = tokio::time::sleep_until(idle_at.unwrap_or_else(tokio::time::Instant::now)), if idle_at.is_some() => {
-                idle_at = None;
-                if stack.is_idle() {
+            () = stack.changed.notified() => if idle_at.is_none() && stack.is_idle() {
+                if !stack.has_guests() {
                     break;
                 }
+                idle_at = Some(tokio::time::Instant::now() + GUESTS);
+            },
+            () = tokio::time::sleep_until(idle_at.unwrap_or_else(tokio::time::Instant::now)), if idle_at.is_some() => {
+                idle_at = None;
+                // Asks once more, as any change does.
+                stack.changed.notify_one();
             }
         }
     }

@@ -11,6 +11,7 @@
 //! | `keeper` | one task per container: orders, monitor, clock |
 //! | `launch`, `stopping`, `probe` | one start; one stop; one run of a health check |
 //! | `connection`, `client` | both ends of a request |
+//! | `neighbour` | the supervisors of stacks whose networks are joined |
 //! | [`protocol`], [`wire`] | what is said to it, and how it travels |
 
 mod client;
@@ -21,6 +22,7 @@ mod keeper;
 mod launch;
 pub mod life;
 pub mod listening;
+mod neighbour;
 mod probe;
 pub mod protocol;
 pub mod restart;

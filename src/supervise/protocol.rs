@@ -11,6 +11,7 @@
 //! | `subscribe` | `notice` … until the connection ends |
 //! | `inspect` | `containers` |
 //! | `wait` | `waited` |
+//! | `join_network` | `done` (+ the stack's network namespace) |
 //! | any other | `done` |
 //!
 //! Every request may be answered by `failed`. A supervisor does not end while a connection is open.
@@ -39,6 +40,10 @@ pub enum Request {
     Ping,
     /// Make the bridge of a network that has a record in `data/networks`.
     EnsureNetwork {
+        name: String,
+    },
+    /// Makes the bridge of a network of this stack, for the containers of another stack; its supervisor asks.
+    JoinNetwork {
         name: String,
     },
     RemoveNetwork {

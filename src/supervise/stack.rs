@@ -8,7 +8,7 @@ use crate::host::record::ContainerDir;
 use stack_runtime::engine::{EngineError, ErrorKind, Result};
 use stack_runtime::home::Home;
 use stack_runtime::launch::Launcher;
-use stack_runtime::network::StackNetwork;
+use stack_runtime::network::{StackNetwork, shared};
 use stack_runtime::observed::Exit;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -103,6 +103,11 @@ impl Stack {
         let inner = self.inner();
         inner.clients.is_empty()
             && !inner.keepers.values().any(|keeper| keeper.status.borrow().phase.is_active())
+    }
+
+    /// Containers of other stacks are on networks of this one.
+    pub(super) fn has_guests(&self) -> bool {
+        shared::has_guests(&self.home, &self.project)
     }
 
     pub(super) fn clients(&self) -> usize {

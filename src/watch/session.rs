@@ -72,7 +72,10 @@ impl<D: Doer> Session<D> {
                     "Rebuilding service(s) {} after changes were detected...",
                     quoted(&services)
                 ));
-                self.doer.rebuild(&services).await?;
+                if let Err(failure) = self.doer.rebuild(&services).await {
+                    self.doer.say(&format!("Build failed. Error: {}", failure.message));
+                    return Err(failure);
+                }
                 self.doer.say(&format!("service(s) {} successfully built", quoted(&services)));
                 Ok(())
             }

@@ -50,7 +50,7 @@ impl Bed {
     fn new() -> Self {
         let directory =
             tempfile::Builder::new().prefix("stack-build-").tempdir().expect("temporary directory");
-        let home = Home { data: directory.path().join("home"), run: directory.path().join("run") };
+        let home = Home { data: directory.path().join("home"), run: directory.path().join("home/run") };
         home.prepare().expect("home");
         let store = Store::open(&home).expect("a store");
         import_busybox(&store, directory.path());
@@ -177,7 +177,9 @@ impl Built {
 }
 
 fn import_busybox(store: &Store, scratch: &Path) {
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter().find(|p| p.exists());
+    let asked = std::env::var_os("STACK_TEST_BUSYBOX").map(PathBuf::from);
+    let places = asked.into_iter().chain(["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from));
+    let busybox = places.into_iter().find(|p| p.exists());
     let rootfs = scratch.join("rootfs");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images/busybox/rootfs.sh");
     let made = Command::new("sh").arg(script).arg(busybox.expect("busybox-static")).arg(&rootfs).status();

@@ -13,6 +13,7 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     ("workdir_belongs_to_the_user", workdir_belongs_to_the_user),
     ("named_contexts", named_contexts),
     ("replacing_what_is_there", replacing_what_is_there),
+    ("a_hundred_layers", a_hundred_layers),
 ];
 
 fn owners_and_modes(bed: &Bed) {
@@ -140,4 +141,16 @@ fn replacing_what_is_there(bed: &Bed) {
     assert_eq!(bed.text(&built, "there/inner"), "inner");
     assert_eq!(bed.top_layer(&built), ["there", "there/inner"]);
     assert!(bed.build("FROM busybox:1\nCOPY dir /bin/busybox").failure().contains("non-directory"));
+}
+
+/// More than fit into one page of mount options.
+fn a_hundred_layers(bed: &Bed) {
+    let mut text = String::from("FROM busybox:1\n");
+    for number in 0..100 {
+        text.push_str(&format!("COPY <<E /n/{number}\n{number}\nE\n"));
+    }
+    text.push_str("RUN ls /n | wc -l > /count\n");
+    let built = bed.build(&text);
+    assert_eq!(bed.text(&built, "count"), "100\n");
+    assert_eq!(built.counts(), (101, 0));
 }

@@ -4,9 +4,12 @@
 //! mount, process, network and ipc namespaces of its own, with `/` mounted shared as on machines with systemd; when
 //! the process ends, so does everything in it.
 
+#![allow(clippy::print_stderr)] // a skip is said where everybody sees it
+
 mod bed;
 mod cases;
 mod copying;
+mod killed;
 mod running;
 
 use libtest_mimic::{Arguments, Trial};
@@ -20,7 +23,7 @@ fn main() -> ExitCode {
     }
     bed::prepare_namespaces();
     let arguments = Arguments::from_args();
-    let cases = [cases::ALL, copying::ALL, running::ALL].concat();
+    let cases = [cases::ALL, copying::ALL, running::ALL, killed::ALL].concat();
     let trials = cases.into_iter().map(|(name, case)| Trial::test(name, move || bed::run(case))).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -146,7 +146,8 @@ fn copy_store(loaded: &Path, home: &Path) {
 /// A static one: from the variable, the cache of tests/run, or the system.
 pub fn busybox() -> Option<PathBuf> {
     let named = std::env::var_os("STACK_TEST_BUSYBOX").map(PathBuf::from);
-    let places = [named, Some(cache().join("stack-tests/busybox")), Some("/bin/busybox".into())];
+    let places =
+        [named, Some(cache().join("stack-tests/busybox-static/bin/busybox")), Some("/bin/busybox".into())];
     places.into_iter().flatten().find(|path| path.is_file() && !is_dynamic(path))
 }
 

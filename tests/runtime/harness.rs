@@ -10,7 +10,7 @@ use stack_runtime::launch::{
 use stack_runtime::logs::Entry;
 use stack_runtime::observed::Exit;
 use stack_runtime::spec::ContainerSpec;
-use stack_runtime::monitor;
+use stack_runtime::{cgroup, monitor};
 use std::cell::Cell;
 use std::fs;
 use std::os::fd::AsFd;
@@ -53,8 +53,9 @@ pub fn privileged(name: &str, test: impl AsyncFnOnce(&Fixture)) {
     runtime.block_on(async {
         let fixture = Fixture::new();
         test(&fixture).await;
-        fixture.launcher.shutdown().await;
-        assert_eq!(cgroups_left(&fixture.group), Vec::<PathBuf>::new(), "control groups are left");
+        let group = fixture.group.clone();
+        drop(fixture);
+        assert_eq!(cgroups_left(&group), Vec::<PathBuf>::new(), "control groups are left");
     });
 }
 
@@ -154,6 +155,24 @@ impl Fixture {
 
     pub fn cgroup(&self, container: &Container) -> String {
         format!("{}/project/{}", self.group, container.id)
+    }
+}
+
+/// A test that fails leaves nothing running: a container dies with its monitor.
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        for entry in fs::read_dir(self.dir.join("containers")).into_iter().flatten().flatten() {
+            let run =
+                monitor::RunRecord::read(&entry.path()).ok().flatten().filter(monitor::RunRecord::is_alive);
+            if let Some(pid) = run.and_then(|run| rustix::process::Pid::from_raw(run.monitor_pid)) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                let _ = cgroup::remove(&format!(
+                    "{}/project/{}",
+                    self.group,
+                    entry.file_name().to_string_lossy()
+                ));
+            }
+        }
     }
 }
 

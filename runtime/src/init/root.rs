@@ -15,6 +15,9 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+/// Features that a layer must not depend on.
+const PLAIN: [&str; 3] = ["index", "redirect_dir", "metacopy"];
+
 /// Under systemd `/` is shared: what we mount would appear on the host. Slave: its later mounts appear here.
 pub(super) fn private_mounts() -> io::Result<()> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
@@ -67,8 +70,11 @@ pub(crate) fn overlay(
         fsconfig_set_string(&context, "upperdir", magic(upper))?;
         fsconfig_set_string(&context, "workdir", magic(work))?;
     }
-    // An index would tie the upper directory to these very lower ones; kernels without it need no switch.
-    let _ = fsconfig_set_string(&context, "index", "off");
+    // An index would tie the upper directory to these very lower ones, and redirects or metadata-only copies would
+    // make it unreadable as a layer; kernels without them need no switch.
+    for feature in PLAIN {
+        let _ = fsconfig_set_string(&context, feature, "off");
+    }
     if volatile && upper.is_some() {
         fsconfig_set_flag(&context, "volatile")?;
     }
@@ -86,7 +92,8 @@ fn overlay_before_6_5(
     let mut data = format!("lowerdir={}", lower.iter().map(magic).collect::<Vec<_>>().join(":"));
     if let Some((upper, work)) = upper {
         data += &format!(",upperdir={},workdir={}", magic(upper), magic(work));
-        data += if volatile { ",index=off,volatile" } else { ",index=off" };
+        data += ",index=off,redirect_dir=off,metacopy=off";
+        data += if volatile { ",volatile" } else { "" };
     }
     let data = std::ffi::CString::new(data)?;
     rustix::mount::mount("overlay", scratch, "overlay", MountFlags::empty(), Some(data.as_c_str()))?;
@@ -129,4 +136,62 @@ pub(super) fn pivot(context: &mut Context<'_>) -> io::Result<()> {
 pub(super) fn make_read_only() -> io::Result<()> {
     let root = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     set_attributes(root, READ_ONLY, 0, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In a mount namespace of this thread alone; visible skip without root.
+    fn in_own_mounts(test: impl FnOnce(&Path) + Send + 'static) {
+        if !rustix::process::geteuid().is_root() {
+            assert!(std::env::var_os("STACK_TEST_PRIVILEGED").is_none(), "this test needs root");
+            eprintln!("SKIPPED: needs root");
+            return;
+        }
+        let thread = std::thread::spawn(|| {
+            crate::sys::process::unshare(libc::CLONE_FS | libc::CLONE_NEWNS).unwrap();
+            private_mounts().unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            for name in ["a", "b", "upper", "work", "scratch"] {
+                std::fs::create_dir(dir.path().join(name)).unwrap();
+                std::fs::write(dir.path().join(name).join(format!("from-{name}")), "").unwrap();
+            }
+            test(dir.path());
+        });
+        thread.join().unwrap();
+    }
+
+    fn names(tree: &OwnedFd) -> Vec<String> {
+        let listed = std::fs::read_dir(format!("/proc/thread-self/fd/{}", tree.as_raw_fd())).unwrap();
+        let mut names: Vec<String> = listed.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn old_kernels_get_the_same_overlay_in_one_string() {
+        in_own_mounts(|dir| {
+            let open_dir = |name: &str| {
+                open(dir.join(name), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap()
+            };
+            let lower = [open_dir("a"), open_dir("b")];
+            let upper = (open_dir("upper"), open_dir("work"));
+            let scratch = dir.join("scratch");
+            let old = overlay_before_6_5(&lower, Some(&upper), false, &scratch).unwrap();
+            assert_eq!(names(&old), ["from-a", "from-b", "from-upper"]);
+            assert!(scratch.join("from-scratch").exists(), "the scratch directory is free again");
+            drop(old);
+            let new = overlay(&[dir.join("a"), dir.join("b")], None, false, &scratch).unwrap();
+            assert_eq!(names(&new), ["from-a", "from-b"]);
+        });
+    }
+
+    #[test]
+    fn a_missing_layer_is_named() {
+        in_own_mounts(|dir| {
+            let error = overlay(&[dir.join("gone")], None, false, &dir.join("scratch")).unwrap_err();
+            assert!(error.to_string().contains("/gone: "), "{error}");
+        });
+    }
 }

@@ -32,7 +32,8 @@ pub enum LauncherNetns {
 pub struct LauncherOptions {
     pub netns: LauncherNetns,
     /// Arguments of the owner's replacement when it dies without shutdown, e.g. `["__supervise", "shop"]`.
-    /// It runs the launcher's own copy of the program. `None`: the launcher just goes.
+    /// It runs the launcher's own copy of the program, with the launcher's network namespace as standard input.
+    /// `None`: the launcher just goes.
     pub respawn: Option<Vec<String>>,
     /// The binary with the hidden `__launch` entry; `None`: the running one.
     pub program: Option<PathBuf>,

@@ -121,9 +121,11 @@ fn fail(reply: &OwnedFd, error: &LaunchError) {
     let _ = packet::send(reply, &reply_bytes, &[]);
 }
 
-/// The owner's replacement, of the very program that runs here, where the owner was.
+/// The owner's replacement, of the very program that runs here, where the owner was. Our network namespace, which
+/// may be in nobody else's hands, is its standard input.
 fn respawn(args: &[String], home: &OwnedFd) -> io::Result<()> {
+    let ours = File::open("/proc/self/ns/net")?;
     move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Network))?;
     process::reset_signals();
-    std::process::Command::new("/proc/self/exe").arg0("stack").args(args).spawn().map(drop)
+    std::process::Command::new("/proc/self/exe").arg0("stack").args(args).stdin(ours).spawn().map(drop)
 }

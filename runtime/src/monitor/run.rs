@@ -78,6 +78,11 @@ fn claim(dir: &Path) -> Result<home::Lock, LaunchError> {
 
 /// A session of its own, a name to be found by, and no signal but SIGKILL to end it.
 pub(crate) fn settle(name: &std::ffi::CStr) {
+    // Whoever reads the owner's output must not wait for us.
+    if let Ok(null) = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty()) {
+        let _ = nix::unistd::dup2_stdout(&null);
+        let _ = nix::unistd::dup2_stderr(&null);
+    }
     let _ = rustix::process::setsid();
     let _ = rustix::thread::set_name(name);
     process::default_signals();

@@ -10,7 +10,7 @@ use crate::engine::{EngineError, ErrorKind, Result};
 use crate::observed::PublishedPort;
 use crate::spec::EndpointSpec;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 /// A container's place on one network.
@@ -45,6 +45,8 @@ pub struct NetFile {
 #[derive(Debug, Default)]
 pub struct Addresses {
     taken: HashMap<String, HashMap<IpAddr, String>>,
+    /// Given out by other stacks.
+    elsewhere: HashMap<String, HashSet<IpAddr>>,
 }
 
 impl Addresses {
@@ -95,8 +97,23 @@ impl Addresses {
         }
     }
 
+    /// What other stacks have on a network; replaces what was known.
+    pub fn learn(&mut self, network: &str, elsewhere: HashSet<IpAddr>) {
+        self.elsewhere.insert(network.to_owned(), elsewhere);
+    }
+
+    /// Our containers on a network and their addresses.
+    pub fn of(&self, network: &str) -> Vec<(String, Vec<IpAddr>)> {
+        let mut users: HashMap<&String, Vec<IpAddr>> = HashMap::new();
+        for (address, user) in self.taken.get(network).into_iter().flatten() {
+            users.entry(user).or_default().push(*address);
+        }
+        users.into_iter().map(|(user, addresses)| (user.clone(), addresses)).collect()
+    }
+
     fn is_taken(&self, network: &str, address: IpAddr) -> bool {
         self.taken.get(network).is_some_and(|users| users.contains_key(&address))
+            || self.elsewhere.get(network).is_some_and(|users| users.contains(&address))
     }
 
     fn fixed(&self, record: &NetworkRecord, text: &str) -> Result<IpAddr> {
@@ -208,6 +225,20 @@ mod tests {
         assert_eq!(given(&mut all, &net, None, "f", &[]).unwrap(), "10.0.0.6");
         let full = given(&mut all, &net, None, "g", &[]).unwrap_err();
         assert!(full.message.contains("no available address"), "{full}");
+    }
+
+    #[test]
+    fn what_other_stacks_gave_out_is_taken() {
+        let (mut all, net) = (Addresses::default(), record("n", "10.0.0.0/24", true));
+        all.learn("n", ["10.0.0.2".parse().unwrap(), "10.0.0.3".parse().unwrap()].into());
+        assert_eq!(given(&mut all, &net, None, "a", &[]).unwrap(), "10.0.0.4");
+        assert!(given(&mut all, &net, Some("10.0.0.3"), "b", &[]).is_err());
+        all.learn("n", ["10.0.0.3".parse().unwrap()].into());
+        assert_eq!(given(&mut all, &net, None, "c", &[]).unwrap(), "10.0.0.2");
+        let mut ours = all.of("n");
+        ours.sort();
+        let addresses: Vec<_> = ours.iter().map(|(id, a)| format!("{id} {}", a[0])).collect();
+        assert_eq!(addresses, ["a 10.0.0.4", "c 10.0.0.2"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::address::{Addresses, Assigned, NetFile, gateways, mac};
 use super::dns::{Member, Server, Upstream, server::Sockets};
 use super::files::{self, Resolv};
+use super::foreign::{Reached, refuse_overlap};
 use super::link::{self, LinkPlan};
 use super::listening::ListenTable;
 use super::records::{self, NetworkRecord};
@@ -33,11 +34,20 @@ impl StackNetwork {
         purpose: Purpose,
     ) -> Result<Connected> {
         let records = self.records(endpoints).await?;
+        if purpose == Purpose::Start {
+            refuse_overlap(&records)?;
+        }
+        let mut warnings = Vec::new();
+        let reached = self.reach_all(&records, purpose, &mut warnings).await?;
         let before = read_before(request.dir);
         let joined: Vec<(&NetworkRecord, &EndpointSpec)> = records.iter().zip(endpoints).collect();
-        let endpoints = self.assign(request.id, &joined, &before, purpose)?;
-        match self.bring_up(request, &joined, endpoints, &before, purpose).await {
-            Ok(connected) => Ok(connected),
+        let endpoints = self.assign(request, &joined, &before, purpose, &reached);
+        let endpoints = endpoints.inspect_err(|_| self.withdraw(request.id))?;
+        match self.bring_up(request, &joined, endpoints, &before, purpose, reached).await {
+            Ok(mut connected) => {
+                connected.warnings.splice(..0, warnings);
+                Ok(connected)
+            }
             Err(error) => {
                 self.disconnect(request.id).await;
                 Err(error)
@@ -45,7 +55,7 @@ impl StackNetwork {
         }
     }
 
-    /// The records of the networks, their bridges made.
+    /// The records of the networks, the bridges of our own made.
     async fn records(&self, endpoints: &[EndpointSpec]) -> Result<Vec<NetworkRecord>> {
         let mut found = Vec::new();
         for endpoint in endpoints {
@@ -57,47 +67,37 @@ impl StackNetwork {
                     EngineError::new(ErrorKind::NotFound, format!("network {name} not found"))
                 })?,
             };
-            self.ensure(&record).await?;
+            if !self.is_foreign(&record) {
+                self.ensure(&record).await?;
+            }
             found.push(record);
         }
         Ok(found)
     }
 
-    /// A network that another project made is, in this stack's namespace, a bridge of its own.
-    fn foreign(&self, record: &NetworkRecord) -> Option<String> {
-        (record.project != self.project).then(|| {
-            let (name, owner) = (record.name(), &record.project);
-            format!("network {name} belongs to project {owner}: containers of the two stacks do not reach each other on it yet")
-        })
-    }
-
     fn assign(
         &self,
-        id: &str,
+        request: &ConnectRequest<'_>,
         joined: &[(&NetworkRecord, &EndpointSpec)],
         before: &NetFile,
         purpose: Purpose,
+        reached: &Reached,
     ) -> Result<Vec<Assigned>> {
         let mut state = self.state.lock().expect("no holder panics");
-        if purpose == Purpose::Adopt {
-            for endpoint in &before.endpoints {
-                endpoint.addresses.iter().for_each(|(a, _)| state.addresses.hold(&endpoint.network, *a, id));
-            }
-            return Ok(before.endpoints.clone());
+        let networks: Vec<_> =
+            joined.iter().map(|(r, _)| r.name()).filter(|n| state.shared.contains(*n)).collect();
+        let _lock = if networks.is_empty() { None } else { Some(self.registry()?) };
+        if purpose == Purpose::Start {
+            networks.iter().try_for_each(|network| self.learn_others(&mut state, network))?;
         }
-        state.addresses.release(id);
-        let mut assigned = Vec::new();
-        for (index, (record, endpoint)) in joined.iter().enumerate() {
-            let result = assign_one(&mut state.addresses, id, index, record, endpoint, before);
-            match result {
-                Ok(one) => assigned.push(one),
-                Err(error) => {
-                    state.addresses.release(id);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(assigned)
+        let assigned = assign_all(&mut state.addresses, request.id, joined, before, purpose);
+        let assigned = assigned.and_then(|assigned| {
+            let members = members(request, joined, &assigned);
+            let shared = members.into_iter().filter(|m| state.shared.contains(&m.network));
+            shared.map(|member| self.register(request.id, member, reached)).collect::<Result<()>>()?;
+            Ok(assigned)
+        });
+        assigned.inspect_err(|_| state.addresses.release(request.id))
     }
 
     async fn bring_up(
@@ -107,20 +107,20 @@ impl StackNetwork {
         endpoints: Vec<Assigned>,
         before: &NetFile,
         purpose: Purpose,
+        reached: Reached,
     ) -> Result<Connected> {
         let netns =
             Arc::new(request.netns.try_clone().map_err(|e| failed("keep the container's namespace", e))?);
-        let mut warnings: Vec<String> =
-            joined.iter().filter_map(|(record, _)| self.foreign(record)).collect();
+        let mut warnings = Vec::new();
         if purpose == Purpose::Start {
-            self.make_links(joined, &endpoints, &netns).await?;
+            self.make_links(joined, &endpoints, &netns, &reached).await?;
             self.write_files(request, &endpoints, &mut warnings).await?;
         }
         let redirect = serves_names(request.spec);
         let (sockets, table) = self.open_inside(&netns, redirect).await?;
-        self.insert(request, &endpoints, table.clone());
+        self.insert(request, joined, &endpoints, table.clone(), reached);
         self.start_resolver(request, joined, netns, sockets, &mut warnings);
-        self.announce(request, joined, &endpoints);
+        self.zone.insert(request.id, &members(request, joined, &endpoints));
         // As in Docker, ports of a container that nobody outside can reach are accepted and not bound.
         let published = if joined.iter().all(|(r, _)| r.observed.internal) {
             Vec::new()
@@ -140,6 +140,7 @@ impl StackNetwork {
         joined: &[(&NetworkRecord, &EndpointSpec)],
         endpoints: &[Assigned],
         netns: &Arc<OwnedFd>,
+        reached: &Reached,
     ) -> Result<()> {
         let plan = |((record, _), e): (&(&NetworkRecord, &EndpointSpec), &Assigned)| LinkPlan {
             host_link: e.host_link.clone(),
@@ -152,10 +153,18 @@ impl StackNetwork {
         let plans: Vec<LinkPlan> = joined.iter().zip(endpoints).map(plan).collect();
         let priorities: Vec<_> = joined.iter().map(|(r, e)| (*r, e.gw_priority)).collect();
         let routes = gateways(&priorities);
+        let mut own = Vec::new();
+        for (plan, endpoint) in plans.iter().zip(endpoints) {
+            match reached.get(&endpoint.network) {
+                Some(foreign) => foreign.plug(plan.clone(), netns.clone()).await?,
+                None => own.push(plan.clone()),
+            }
+        }
         let (home, netns) = (self.links.home().clone(), netns.clone());
-        let made = self
-            .links
-            .run(move || link::attach(&home, &netns, &plans, &routes).inspect_err(|_| undo(&plans)));
+        let made = self.links.run(move || {
+            let made = link::plug(&netns, &own).and_then(|()| link::set_up(&home, &netns, &plans, &routes));
+            made.inspect_err(|_| undo(&own))
+        });
         made.await.map_err(|e| failed("connect the container", e))
     }
 
@@ -217,8 +226,18 @@ impl StackNetwork {
         opened.await.map_err(|e| failed("enter the container's network", e))
     }
 
-    fn insert(&self, request: &ConnectRequest<'_>, endpoints: &[Assigned], table: Arc<ListenTable>) {
-        let joined = Joined { endpoints: endpoints.to_vec(), table: Some(table), ..Joined::default() };
+    fn insert(
+        &self,
+        request: &ConnectRequest<'_>,
+        joined: &[(&NetworkRecord, &EndpointSpec)],
+        endpoints: &[Assigned],
+        table: Arc<ListenTable>,
+        reached: Reached,
+    ) {
+        let foreign =
+            joined.iter().filter(|(r, _)| self.is_foreign(r)).map(|(r, _)| r.name().to_owned()).collect();
+        let endpoints = endpoints.to_vec();
+        let joined = Joined { endpoints, table: Some(table), foreign, reached, ..Joined::default() };
         self.state.lock().expect("no holder panics").members.insert(request.id.to_owned(), joined);
     }
 
@@ -250,26 +269,6 @@ impl StackNetwork {
         }
     }
 
-    fn announce(
-        &self,
-        request: &ConnectRequest<'_>,
-        joined: &[(&NetworkRecord, &EndpointSpec)],
-        endpoints: &[Assigned],
-    ) {
-        let own = [
-            request.spec.name.as_str(),
-            files::short_id(request.id),
-            files::hostname(request.spec, request.id),
-        ];
-        let member = |((_, spec), assigned): (&(&NetworkRecord, &EndpointSpec), &Assigned)| Member {
-            network: assigned.network.clone(),
-            addresses: assigned.addresses.iter().map(|(a, _)| *a).collect(),
-            names: own.iter().map(|n| (*n).to_owned()).chain(spec.aliases.iter().cloned()).collect(),
-        };
-        let members: Vec<Member> = joined.iter().zip(endpoints).map(member).collect();
-        self.zone.insert(request.id, &members);
-    }
-
     async fn publish_all(
         &self,
         request: &ConnectRequest<'_>,
@@ -297,6 +296,42 @@ impl StackNetwork {
 /// The record of the previous run; a damaged one is as good as none.
 fn read_before(dir: &Path) -> NetFile {
     home::read_json(&dir.join(NET_FILE)).ok().flatten().unwrap_or_default()
+}
+
+/// A container's names and addresses, by network.
+fn members(
+    request: &ConnectRequest<'_>,
+    joined: &[(&NetworkRecord, &EndpointSpec)],
+    endpoints: &[Assigned],
+) -> Vec<Member> {
+    let own =
+        [request.spec.name.as_str(), files::short_id(request.id), files::hostname(request.spec, request.id)];
+    let member = |((_, spec), assigned): (&(&NetworkRecord, &EndpointSpec), &Assigned)| Member {
+        network: assigned.network.clone(),
+        addresses: assigned.addresses.iter().map(|(a, _)| *a).collect(),
+        names: own.iter().map(|n| (*n).to_owned()).chain(spec.aliases.iter().cloned()).collect(),
+    };
+    joined.iter().zip(endpoints).map(member).collect()
+}
+
+fn assign_all(
+    addresses: &mut Addresses,
+    id: &str,
+    joined: &[(&NetworkRecord, &EndpointSpec)],
+    before: &NetFile,
+    purpose: Purpose,
+) -> Result<Vec<Assigned>> {
+    if purpose == Purpose::Adopt {
+        for endpoint in &before.endpoints {
+            endpoint.addresses.iter().for_each(|(a, _)| addresses.hold(&endpoint.network, *a, id));
+        }
+        return Ok(before.endpoints.clone());
+    }
+    addresses.release(id);
+    let one = |(index, (record, endpoint)): (usize, &(&NetworkRecord, &EndpointSpec))| {
+        assign_one(addresses, id, index, record, endpoint, before)
+    };
+    joined.iter().enumerate().map(one).collect()
 }
 
 fn assign_one(

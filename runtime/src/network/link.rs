@@ -64,16 +64,26 @@ pub fn remove(name: &str) -> io::Result<()> {
     batch.send()
 }
 
-/// Gives a container its interfaces, addresses and default routes; loopback comes up too.
-/// `home` is the calling thread's namespace.
-pub fn attach(home: &OwnedFd, netns: &OwnedFd, links: &[LinkPlan], gateways: &[IpAddr]) -> io::Result<()> {
+/// Makes the links of a container to bridges in the calling thread's namespace.
+pub fn plug(netns: &OwnedFd, links: &[LinkPlan]) -> io::Result<()> {
     let mut batch = Batch::default();
     for link in links {
         let bridge = if_nametoindex(link.bridge.as_str())?;
         batch.add_link(format!("add interface {}", link.interface), veth(link, bridge, netns));
     }
-    batch.send()?;
+    batch.send()
+}
+
+/// Gives a container's interfaces their addresses and default routes; loopback comes up too.
+/// `home` is the calling thread's namespace.
+pub fn set_up(home: &OwnedFd, netns: &OwnedFd, links: &[LinkPlan], gateways: &[IpAddr]) -> io::Result<()> {
     visit(netns, home, || inside(links, gateways))
+}
+
+/// [`plug`], then [`set_up`].
+pub fn attach(home: &OwnedFd, netns: &OwnedFd, links: &[LinkPlan], gateways: &[IpAddr]) -> io::Result<()> {
+    plug(netns, links)?;
+    set_up(home, netns, links, gateways)
 }
 
 /// Only loopback.

@@ -20,6 +20,7 @@
 //! | [`files`] | a container's `hosts`, `hostname` and `resolv.conf` |
 //! | [`dns`] | names of containers, everything else forwarded |
 //! | [`StackNetwork`] | all of it for one running stack |
+//! | [`foreign`], [`shared`] | networks that another project made, and who is on them |
 //! | [`ports`] | published ports: check, hold, forward |
 //! | [`firewall`] | isolation and masquerade in the stack's namespace |
 //! | [`uplink`] | the `pasta` process of a stack |
@@ -31,6 +32,7 @@ pub mod cidr;
 pub mod dns;
 pub mod files;
 pub mod firewall;
+pub mod foreign;
 mod join;
 pub mod link;
 pub mod listening;
@@ -38,10 +40,12 @@ mod netlink;
 mod pasta;
 pub mod ports;
 pub mod records;
+pub mod shared;
 mod stack;
 pub mod uplink;
 
 pub use build::BuildNetwork;
+pub use foreign::{Neighbour, Neighbours};
 pub use records::{NetworkRecord, create_record, list, remove_record};
 pub use stack::{ConnectRequest, Connected, Host, StackNetwork};
 pub use uplink::UplinkState;

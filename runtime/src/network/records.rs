@@ -10,6 +10,7 @@
 //! only a project that needs more networks than there are pools is told "exhausted".
 
 use super::cidr::Cidr;
+use super::shared;
 use crate::engine::{EngineError, ErrorKind, Result};
 use crate::home::{self, Home};
 use crate::observed::NetworkObserved;
@@ -67,7 +68,7 @@ impl NetworkRecord {
 /// own; `Other` for addresses that make no sense or when the pools are used up.
 pub fn create_record(home: &Home, project: &str, spec: &NetworkSpec) -> Result<NetworkRecord> {
     let path = record_path(home, &spec.name)?;
-    let _lock = home::lock(&home.networks().join(".lock")).map_err(|e| failed("create", &spec.name, e))?;
+    let _lock = home::lock(&lock_path(home)).map_err(|e| failed("create", &spec.name, e))?;
     if let Some(found) = home::read_json::<NetworkRecord>(&path).map_err(|e| failed("read", &spec.name, e))? {
         return owned_by(found, project);
     }
@@ -78,13 +79,32 @@ pub fn create_record(home: &Home, project: &str, spec: &NetworkSpec) -> Result<N
 }
 
 /// Removes the record; a missing one is fine.
+///
+/// # Errors
+/// `Conflict` while containers of other projects are on it.
 pub fn remove_record(home: &Home, name: &str) -> Result<()> {
     let path = record_path(home, name)?;
-    let _lock = home::lock(&home.networks().join(".lock")).map_err(|e| failed("remove", name, e))?;
+    let _lock = home::lock(&lock_path(home)).map_err(|e| failed("remove", name, e))?;
+    if let Some(record) = read(home, name)? {
+        let guests = shared::guests(home, name, &record.project)?;
+        if !guests.is_empty() {
+            return Err(in_use(name, &guests));
+        }
+    }
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed("remove", name, e)),
-        _ => Ok(()),
+        _ => shared::unshare(home, name).map_err(|e| failed("remove", name, e)),
     }
+}
+
+pub(super) fn in_use(name: &str, users: &[String]) -> EngineError {
+    let message = format!("network {name} has active endpoints ({})", users.join(", "));
+    EngineError::new(ErrorKind::Conflict, message)
+}
+
+/// Held while a record is made or removed, and while an address of a shared network is given out.
+pub(super) fn lock_path(home: &Home) -> PathBuf {
+    home.networks().join(".lock")
 }
 
 /// The record of that name.
@@ -131,7 +151,7 @@ fn record_path(home: &Home, name: &str) -> Result<PathBuf> {
     Ok(home.networks().join(format!("{name}.json")))
 }
 
-fn failed(verb: &str, name: &str, error: impl std::fmt::Display) -> EngineError {
+pub(super) fn failed(verb: &str, name: &str, error: impl std::fmt::Display) -> EngineError {
     EngineError::new(ErrorKind::Other, format!("failed to {verb} network {name}: {error}"))
 }
 
@@ -175,6 +195,7 @@ fn observed(spec: &NetworkSpec, pool: &PoolRecord) -> NetworkObserved {
         subnet: pool.subnet.to_string(),
         gateway: pool.gateway.to_string(),
         internal: spec.internal,
+        guests: Vec::new(),
     }
 }
 

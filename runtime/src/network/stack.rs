@@ -4,17 +4,19 @@ use super::address::{Addresses, Assigned, mac};
 use super::dns::{Server, Zone};
 use super::files::{self, Resolv};
 use super::firewall;
+use super::foreign::{Abroad, Reached};
 use super::link;
 use super::listening::ListenTable;
 use super::ports::{Publisher, Publishing};
 use super::records::{self, NetworkRecord};
+use super::shared;
 use super::uplink::{Uplink, UplinkState};
 use crate::engine::{EngineError, ErrorKind, Result};
 use crate::home::Home;
 use crate::observed::PublishedPort;
 use crate::spec::{ContainerSpec, EndpointSpec, NetworkMode, PortSpec};
 use crate::sys::netns::Worker;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -77,12 +79,15 @@ pub struct StackNetwork {
     pub(super) state: Mutex<State>,
     /// Makes the bridges one after the other.
     pub(super) bridges: tokio::sync::Mutex<HashMap<String, NetworkRecord>>,
+    pub(super) abroad: Abroad,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) addresses: Addresses,
     pub(super) members: HashMap<String, Joined>,
+    /// Networks that several projects use.
+    pub(super) shared: HashSet<String>,
 }
 
 /// A connected container. Dropping it ends its resolver and its ports.
@@ -92,6 +97,10 @@ pub(super) struct Joined {
     pub(super) table: Option<Arc<ListenTable>>,
     pub(super) resolver: Option<Server>,
     pub(super) publishing: Vec<Publishing>,
+    /// Networks of other projects that it is on.
+    pub(super) foreign: HashSet<String>,
+    /// Those whose namespace could be entered: all, but after a crash of everybody who held one.
+    pub(super) reached: Reached,
 }
 
 impl Joined {
@@ -134,10 +143,11 @@ impl StackNetwork {
             uplink: Uplink::new(home.run_of(project), links, outside),
             state: Mutex::default(),
             bridges: tokio::sync::Mutex::default(),
+            abroad: Abroad::default(),
         })
     }
 
-    /// The bridge of a network, if it is not there yet. A network with a way out starts the uplink.
+    /// The bridge of a network of this project, if it is not there yet. A network with a way out starts the uplink.
     pub async fn ensure(&self, record: &NetworkRecord) -> Result<()> {
         let mut bridges = self.bridges.lock().await;
         if bridges.contains_key(record.name()) {
@@ -157,6 +167,9 @@ impl StackNetwork {
         let made = made.await;
         made.map_err(|e| failed(&format!("make network {}", record.name()), e))?;
         bridges.insert(record.name().to_owned(), record.clone());
+        if shared::is_shared(&self.home, record.name()) {
+            self.mark_shared(&mut self.state.lock().expect("no holder panics"), record.name());
+        }
         if !record.observed.internal {
             self.uplink.start();
         }
@@ -195,6 +208,7 @@ impl StackNetwork {
     /// The container ended: its names, ports and addresses are free when this returns. Unknown ids are fine.
     pub async fn disconnect(&self, id: &str) {
         self.zone.remove(id);
+        self.withdraw(id);
         let left = self.state.lock().expect("no holder panics").members.remove(id);
         if let Some(joined) = left {
             joined.close().await;
@@ -204,8 +218,8 @@ impl StackNetwork {
 
     /// Publishes further ports of a connected container.
     pub async fn publish(&self, id: &str, ports: &[PortSpec]) -> Result<Vec<PublishedPort>> {
-        let (target, table) = self.target(id)?;
-        let publishing = self.publisher.publish(ports, target, table).await?;
+        let (publisher, target, table) = self.target(id)?;
+        let publishing = publisher.publish(ports, target, table).await?;
         let published = publishing.ports().to_vec();
         if let Some(joined) = self.state.lock().expect("no holder panics").members.get_mut(id) {
             joined.publishing.push(publishing);
@@ -231,11 +245,12 @@ impl StackNetwork {
     /// Removes a bridge; refused while a running container is on it.
     pub async fn remove_network(&self, name: &str) -> Result<()> {
         let mut bridges = self.bridges.lock().await;
-        let users = self.users(name);
+        let mut users = self.users(name);
+        users.extend(shared::guests(&self.home, name, &self.project)?);
         if !users.is_empty() {
-            let message = format!("network {name} has active endpoints ({})", users.join(", "));
-            return Err(EngineError::new(ErrorKind::Conflict, message));
+            return Err(records::in_use(name, &users));
         }
+        self.unmark_shared(name);
         let known = match bridges.remove(name) {
             Some(record) => Some(record),
             None => records::read(&self.home, name)?,
@@ -255,6 +270,7 @@ impl StackNetwork {
         let members = std::mem::take(&mut self.state.lock().expect("no holder panics").members);
         for (id, joined) in members {
             self.zone.remove(&id);
+            self.withdraw(&id);
             joined.close().await;
         }
         self.uplink.stop().await;
@@ -273,11 +289,19 @@ impl StackNetwork {
         users
     }
 
-    /// Where a container is reached from the stack's namespace, and what listens in it.
-    fn target(&self, id: &str) -> Result<(IpAddr, Arc<ListenTable>)> {
+    /// From where a container is reached at which address, and what listens in it. A network of this stack first.
+    fn target(&self, id: &str) -> Result<(Publisher, IpAddr, Arc<ListenTable>)> {
         let state = self.state.lock().expect("no holder panics");
         let joined = state.members.get(id);
-        let found = joined.and_then(|j| Some((j.endpoints.first()?.first()?, j.table.clone()?)));
+        let found = joined.and_then(|joined| {
+            let is_foreign = |e: &&Assigned| joined.foreign.contains(&e.network);
+            let own = joined.endpoints.iter().find(|e| !is_foreign(e));
+            let abroad = || joined.endpoints.iter().find(|e| joined.reached.contains_key(&e.network));
+            let endpoint = own.or_else(abroad)?;
+            let foreign = joined.reached.get(&endpoint.network);
+            let publisher = foreign.map_or_else(|| self.publisher.clone(), |f| self.publisher_by(f));
+            Some((publisher, endpoint.first()?, joined.table.clone()?))
+        });
         found.ok_or_else(|| {
             EngineError::new(
                 ErrorKind::NotFound,

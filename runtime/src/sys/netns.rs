@@ -27,6 +27,11 @@ pub fn create() -> io::Result<OwnedFd> {
     thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread ended early")))
 }
 
+/// The number of a namespace, its own for as long as it lives.
+pub fn inode(namespace: &OwnedFd) -> io::Result<u64> {
+    Ok(nix::sys::stat::fstat(namespace)?.st_ino)
+}
+
 /// A thread that lives in one namespace and visits others for single jobs, one at a time.
 /// It ends when the value is dropped and its queue is empty.
 #[derive(Debug)]

@@ -4,7 +4,8 @@ use super::form::*;
 use super::*;
 
 pub(super) const BUILD: &[Attribute] = &[
-    row("services.*.build", STR | MAP, "How the image is built; a string is the context.").short(Short::Build),
+    row("services.*.build", STR | MAP, "How the image is built; a string is the context.")
+        .short(Short::Build),
     row("services.*.build.context", STR, "The directory that is sent to the build.").kind(PathKind::Context),
     row("services.*.build.dockerfile", STR, "Relative to the context; `Dockerfile` unless written."),
     row("services.*.build.dockerfile_inline", STR, "The Dockerfile's text."),
@@ -14,7 +15,10 @@ pub(super) const BUILD: &[Attribute] = &[
     row("services.*.build.args.*", SCALAR | NULL, "One value."),
     row("services.*.build.provenance", STR | BOOL, "Provenance attestation.").cast(Cast::Text).not_yet(),
     row("services.*.build.sbom", STR | BOOL, "SBOM attestation.").cast(Cast::Text).not_yet(),
-    row("services.*.build.ssh", MAP | LIST, "SSH agents and keys for RUN.").short(Short::Ssh).unique(Unique::Key).not_yet(),
+    row("services.*.build.ssh", MAP | LIST, "SSH agents and keys for RUN.")
+        .short(Short::Ssh)
+        .unique(Unique::Key)
+        .not_yet(),
     row("services.*.build.ssh.*", SCALAR | NULL, "A socket or key."),
     labels("services.*.build.labels", "Labels of the image."),
     row("services.*.build.labels.*", SCALAR | NULL, "One label."),
@@ -23,16 +27,27 @@ pub(super) const BUILD: &[Attribute] = &[
     row("services.*.build.cache_to", LIST, "Where layers are exported to.").not_yet(),
     row("services.*.build.cache_to[]", STR, "A target."),
     boolean("services.*.build.no_cache", "Take nothing from the cache."),
-    row("services.*.build.no_cache_filter", STR | LIST, "Stages that take nothing from the cache.").short(Short::OneOrMore).not_yet(),
+    row("services.*.build.no_cache_filter", STR | LIST, "Stages that take nothing from the cache.")
+        .short(Short::OneOrMore)
+        .not_yet(),
     row("services.*.build.no_cache_filter[]", STR, "A stage."),
-    key_values("services.*.build.additional_contexts", "Named contexts: a directory, `docker-image://…`, `service:…`."),
+    key_values(
+        "services.*.build.additional_contexts",
+        "Named contexts: a directory, `docker-image://…`, `service:…`.",
+    ),
     row("services.*.build.additional_contexts.*", SCALAR | NULL, "A context.").kind(PathKind::Context),
     boolean("services.*.build.pull", "Resolve base images again."),
-    row("services.*.build.extra_hosts", MAP | LIST, "Entries of /etc/hosts during RUN.").short(Short::Hosts).unique(Unique::Value).like("services.*.extra_hosts"),
+    row("services.*.build.extra_hosts", MAP | LIST, "Entries of /etc/hosts during RUN.")
+        .short(Short::Hosts)
+        .unique(Unique::Value)
+        .like("services.*.extra_hosts"),
     row("services.*.build.isolation", STR, "For another platform.").inert(),
     row("services.*.build.network", STR, "`default`, `none` or `host`."),
     row("services.*.build.target", STR, "The stage to stop at."),
-    row("services.*.build.secrets", LIST, "Secrets for RUN --mount.").short(Short::Grant).unique(Unique::Target("/run/secrets/")).like("services.*.secrets"),
+    row("services.*.build.secrets", LIST, "Secrets for RUN --mount.")
+        .short(Short::Grant)
+        .unique(Unique::Target("/run/secrets/"))
+        .like("services.*.secrets"),
     bytes("services.*.build.shm_size", "Size of /dev/shm during RUN."),
     strings("services.*.build.tags", "Further tags."),
     row("services.*.build.tags[]", STR, "A tag."),

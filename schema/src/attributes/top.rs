@@ -10,7 +10,11 @@ pub(super) const PROJECT: &[Attribute] = &[
     row("include[]", STR | MAP, "A path, or a path with its own base and environment."),
     row("include[].path", STR | LIST, "One file, or files that override each other."),
     row("include[].path[]", STR, "A file."),
-    row("include[].env_file", STR | LIST, "Env files for interpolation in place of the included project's `.env`."),
+    row(
+        "include[].env_file",
+        STR | LIST,
+        "Env files for interpolation in place of the included project's `.env`.",
+    ),
     row("include[].env_file[]", STR, "An env file."),
     row("include[].project_directory", STR, "The base of relative paths in the included files."),
     row("services", MAP, "The services by key.").names(),
@@ -34,7 +38,9 @@ pub(super) const RESOURCES: &[Attribute] = &[
     row("networks.*.ipam.config[].aux_addresses.*", STR, "An address."),
     row("networks.*.ipam.options", MAP, "Options of the address driver.").inert(),
     row("networks.*.ipam.options.*", STR, "One option."),
-    row("networks.*.external", BOOL | STR | MAP, "The network must exist already.").cast(Cast::Bool).short(Short::External),
+    row("networks.*.external", BOOL | STR | MAP, "The network must exist already.")
+        .cast(Cast::Bool)
+        .short(Short::External),
     row("networks.*.external.name", STR, "Old spelling of the network's `name`."),
     boolean("networks.*.internal", "No way out of the network."),
     boolean("networks.*.attachable", "For Swarm.").inert(),
@@ -48,7 +54,9 @@ pub(super) const RESOURCES: &[Attribute] = &[
     row("volumes.*.driver", STR, "`local` unless written."),
     row("volumes.*.driver_opts", MAP, "Options of the driver: `type`, `o`, `device`.").short(Short::Strings),
     row("volumes.*.driver_opts.*", FLOAT | STR, "One option.").cast(Cast::Text),
-    row("volumes.*.external", BOOL | STR | MAP, "The volume must exist already.").cast(Cast::Bool).short(Short::External),
+    row("volumes.*.external", BOOL | STR | MAP, "The volume must exist already.")
+        .cast(Cast::Bool)
+        .short(Short::External),
     row("volumes.*.external.name", STR, "Old spelling of the volume's `name`."),
     labels("volumes.*.labels", "Labels of the volume."),
     row("volumes.*.labels.*", SCALAR | NULL, "One label."),
@@ -57,7 +65,9 @@ pub(super) const RESOURCES: &[Attribute] = &[
     row("secrets.*.name", STR, "The name for a lookup."),
     row("secrets.*.file", STR, "The file that holds it.").kind(PathKind::Local),
     row("secrets.*.environment", STR, "The variable that holds it."),
-    row("secrets.*.external", BOOL | STR | MAP, "Kept elsewhere; refused when a service uses it.").cast(Cast::Bool).short(Short::External),
+    row("secrets.*.external", BOOL | STR | MAP, "Kept elsewhere; refused when a service uses it.")
+        .cast(Cast::Bool)
+        .short(Short::External),
     row("secrets.*.external.name", STR, "Old spelling of the secret's `name`."),
     labels("secrets.*.labels", "Labels of the secret.").inert(),
     row("secrets.*.labels.*", SCALAR | NULL, "One label."),
@@ -71,7 +81,9 @@ pub(super) const RESOURCES: &[Attribute] = &[
     row("configs.*.file", STR, "The file that holds it.").kind(PathKind::Local),
     row("configs.*.environment", STR, "The variable that holds it."),
     row("configs.*.content", STR, "The text itself."),
-    row("configs.*.external", BOOL | STR | MAP, "Kept elsewhere; refused when a service uses it.").cast(Cast::Bool).short(Short::External),
+    row("configs.*.external", BOOL | STR | MAP, "Kept elsewhere; refused when a service uses it.")
+        .cast(Cast::Bool)
+        .short(Short::External),
     row("configs.*.external.name", STR, "Old spelling of the config's `name`."),
     labels("configs.*.labels", "Labels of the config.").inert(),
     row("configs.*.labels.*", SCALAR | NULL, "One label."),

@@ -13,16 +13,24 @@ use std::time::Duration;
 
 impl Session<'_> {
     pub(super) fn bind(&self, tree: &Node, disabled: NodeMap, name: String) -> Project {
-        let services: IndexMap<String, Service> =
-            members(tree.get("services")).map(|(key, node)| (key.to_owned(), self.service(key, node))).collect();
+        let services: IndexMap<String, Service> = members(tree.get("services"))
+            .map(|(key, node)| (key.to_owned(), self.service(key, node)))
+            .collect();
         let mut project = Project {
             name,
             directory: self.request.project_directory.clone(),
             files: self.request.files.clone(),
             env_files: self.env_files_of_environment(),
-            disabled: disabled.iter().map(|(key, entry)| (key.to_owned(), self.service(key, &entry.node))).collect(),
-            networks: members(tree.get("networks")).map(|(key, node)| (key.to_owned(), network(key, node))).collect(),
-            volumes: members(tree.get("volumes")).map(|(key, node)| (key.to_owned(), volume(key, node))).collect(),
+            disabled: disabled
+                .iter()
+                .map(|(key, entry)| (key.to_owned(), self.service(key, &entry.node)))
+                .collect(),
+            networks: members(tree.get("networks"))
+                .map(|(key, node)| (key.to_owned(), network(key, node)))
+                .collect(),
+            volumes: members(tree.get("volumes"))
+                .map(|(key, node)| (key.to_owned(), volume(key, node)))
+                .collect(),
             secrets: self.file_objects(tree, "secrets"),
             configs: self.file_objects(tree, "configs"),
             profiles: self.request.profiles.clone(),
@@ -38,7 +46,9 @@ impl Session<'_> {
         let mut files: Vec<PathBuf> = Vec::new();
         for (_, variable) in self.request.environment.iter() {
             let Origin::File(place) = &variable.origin else { continue };
-            files.extend(place.source.path.iter().filter(|path| !files.contains(path)).cloned().collect::<Vec<_>>());
+            files.extend(
+                place.source.path.iter().filter(|path| !files.contains(path)).cloned().collect::<Vec<_>>(),
+            );
         }
         files
     }
@@ -46,7 +56,10 @@ impl Session<'_> {
     fn file_objects(&self, tree: &Node, section: &str) -> IndexMap<String, FileObject> {
         let object = |(key, node): (&str, &Node)| {
             let content = self.content(section, key, node);
-            (key.to_owned(), FileObject { key: key.to_owned(), name: text(node, "name").unwrap_or_default(), content })
+            (
+                key.to_owned(),
+                FileObject { key: key.to_owned(), name: text(node, "name").unwrap_or_default(), content },
+            )
         };
         members(tree.get(section)).map(object).collect()
     }
@@ -86,7 +99,9 @@ impl Session<'_> {
             labels: strings(node.get("labels")),
             annotations: strings(node.get("annotations")),
             profiles: list(node, "profiles"),
-            depends_on: members(node.get("depends_on")).map(|(name, node)| (name.to_owned(), dependency(node))).collect(),
+            depends_on: members(node.get("depends_on"))
+                .map(|(name, node)| (name.to_owned(), dependency(node)))
+                .collect(),
             healthcheck: node.get("healthcheck").map(healthcheck),
             restart: restart(node),
             stop_signal: text(node, "stop_signal"),
@@ -106,7 +121,9 @@ impl Session<'_> {
             configs: items(node, "configs").filter_map(|grant| self::grant(grant, "/")).collect(),
             scale: scale(node),
             resources: resources(node),
-            ulimits: members(node.get("ulimits")).filter_map(|(name, node)| Some((name.to_owned(), ulimit(node)?))).collect(),
+            ulimits: members(node.get("ulimits"))
+                .filter_map(|(name, node)| Some((name.to_owned(), ulimit(node)?)))
+                .collect(),
             sysctls: strings(node.get("sysctls")),
             shm_size: bytes(node, "shm_size"),
             cap_add: list(node, "cap_add"),
@@ -126,7 +143,10 @@ impl Session<'_> {
             oom_score_adj: int(node, "oom_score_adj").map(|score| score as i32),
             logging: node.get("logging").map(logging),
             attach: node.get("attach").and_then(Node::as_bool).unwrap_or(true),
-            develop: node.get("develop").map(|develop| items(develop, "watch").filter_map(watch_rule).collect()).unwrap_or_default(),
+            develop: node
+                .get("develop")
+                .map(|develop| items(develop, "watch").filter_map(watch_rule).collect())
+                .unwrap_or_default(),
             fingerprint: fingerprint(node),
         }
     }
@@ -358,7 +378,8 @@ fn scale(node: &Node) -> u32 {
 fn resources(node: &Node) -> Resources {
     let none = Node::map(node.place.clone());
     let deployed = node.get("deploy").and_then(|deploy| deploy.get("resources")).unwrap_or(&none);
-    let (limits, reservations) = (deployed.get("limits").unwrap_or(&none), deployed.get("reservations").unwrap_or(&none));
+    let (limits, reservations) =
+        (deployed.get("limits").unwrap_or(&none), deployed.get("reservations").unwrap_or(&none));
     Resources {
         memory: bytes(node, "mem_limit").or_else(|| bytes(limits, "memory")),
         memory_reservation: bytes(node, "mem_reservation").or_else(|| bytes(reservations, "memory")),
@@ -385,7 +406,10 @@ fn device(node: &Node) -> Option<String> {
 }
 
 fn logging(node: &Node) -> Logging {
-    Logging { driver: text(node, "driver").unwrap_or_else(|| "json-file".into()), options: strings(node.get("options")) }
+    Logging {
+        driver: text(node, "driver").unwrap_or_else(|| "json-file".into()),
+        options: strings(node.get("options")),
+    }
 }
 
 fn watch_rule(node: &Node) -> Option<WatchRule> {

@@ -91,7 +91,8 @@ impl Canonical<'_> {
         for (name, entry) in node.as_map().into_iter().flat_map(Map::iter) {
             if name.ends_with([' ', '\t']) {
                 let message = format!("the variable name `{name}` ends with white space");
-                let diagnostic = Diagnostic::error(message).at(entry.key.clone()).key(path.key(name).to_string());
+                let diagnostic =
+                    Diagnostic::error(message).at(entry.key.clone()).key(path.key(name).to_string());
                 self.diagnostics.push(diagnostic.hint("Write `NAME=value` without spaces around `=`."));
             }
         }
@@ -104,7 +105,9 @@ impl Canonical<'_> {
                 if let Some(dropped) = words.dropped {
                     let message = format!("no shell runs this command, so `{dropped}` is dropped");
                     let hint = "Write it as `[\"sh\", \"-c\", \"…\"]` if a shell is meant.";
-                    self.diagnostics.push(Diagnostic::warning(message).at(node.place.clone()).key(path.to_string()).hint(hint));
+                    self.diagnostics.push(
+                        Diagnostic::warning(message).at(node.place.clone()).key(path.to_string()).hint(hint),
+                    );
                 }
                 let place = &node.place;
                 let items = words.words.into_iter().map(|word| Node::str(word, place.clone())).collect();
@@ -116,7 +119,12 @@ impl Canonical<'_> {
     }
 
     /// Replaces each item by what it stands for.
-    fn list(&mut self, node: &mut Node, path: &KeyPath, read: impl Fn(&Node) -> Result<Vec<Node>, ShortError>) {
+    fn list(
+        &mut self,
+        node: &mut Node,
+        path: &KeyPath,
+        read: impl Fn(&Node) -> Result<Vec<Node>, ShortError>,
+    ) {
         let Value::Seq(items) = &mut node.value else { return };
         let mut long = Vec::with_capacity(items.len());
         for (index, item) in std::mem::take(items).into_iter().enumerate() {
@@ -139,10 +147,16 @@ impl Canonical<'_> {
             Value::Map(map) => {
                 for (host, entry) in map.iter() {
                     if host.contains([':', '=']) || host.is_empty() {
-                        self.report(&ShortError(format!("`{host}` is no host name")), &entry.key, &path.key(host));
+                        self.report(
+                            &ShortError(format!("`{host}` is no host name")),
+                            &entry.key,
+                            &path.key(host),
+                        );
                     }
                     let addresses = entry.node.as_seq().unwrap_or(std::slice::from_ref(&entry.node));
-                    for address in addresses.iter().filter_map(|node| node.as_str().map(|text| (text, &node.place))) {
+                    for address in
+                        addresses.iter().filter_map(|node| node.as_str().map(|text| (text, &node.place)))
+                    {
                         hosts.push(Node::str(format!("{host}={}", bare(address.0)), address.1.clone()));
                     }
                 }
@@ -152,12 +166,15 @@ impl Canonical<'_> {
                     let Some(text) = item.as_str() else { continue };
                     match text.split_once('=').or_else(|| text.split_once(':')) {
                         Some((host, addresses)) if !host.is_empty() => {
-                            let one = |address: &str| Node::str(format!("{host}={}", bare(address.trim())), item.place.clone());
+                            let one = |address: &str| {
+                                Node::str(format!("{host}={}", bare(address.trim())), item.place.clone())
+                            };
                             hosts.extend(addresses.split(',').map(one));
                         }
                         _ if self.lenient => hosts.push(item.clone()),
                         _ => {
-                            let error = ShortError(format!("`{text}` names no address; write `host=address`"));
+                            let error =
+                                ShortError(format!("`{text}` names no address; write `host=address`"));
                             self.report(&error, &item.place, &path.index(index));
                         }
                     }
@@ -192,7 +209,9 @@ fn wrap(node: &mut Node, key: &str) {
 fn names(node: &mut Node, value: impl Fn(&Node) -> Node) {
     let Value::Seq(items) = &node.value else { return };
     let named = items.iter().filter_map(|item| Some((item.as_str()?.to_owned(), item)));
-    node.value = Value::Map(named.map(|(name, item)| (name, Entry { key: item.place.clone(), node: value(item) })).collect());
+    node.value = Value::Map(
+        named.map(|(name, item)| (name, Entry { key: item.place.clone(), node: value(item) })).collect(),
+    );
 }
 
 fn key_values(node: &mut Node, null_is_empty: bool) {
@@ -202,7 +221,9 @@ fn key_values(node: &mut Node, null_is_empty: bool) {
         for (_, entry) in map.iter_mut() {
             match entry.node.scalar_text() {
                 Some(text) => entry.node.value = Value::Str(text),
-                None if null_is_empty && entry.node.tag != Tag::Reset => entry.node.value = Value::Str(String::new()),
+                None if null_is_empty && entry.node.tag != Tag::Reset => {
+                    entry.node.value = Value::Str(String::new())
+                }
                 None => {}
             }
         }
@@ -342,21 +363,28 @@ fn device(item: &Node) -> Result<Node, ShortError> {
 /// A mapping or list becomes a list of `id` or `id=path`.
 fn ssh(node: &mut Node) {
     if let Value::Map(map) = &node.value {
-        let item = |(id, entry): (&str, &Entry)| match entry.node.scalar_text().filter(|path| !path.is_empty()) {
-            Some(path) => Node::str(format!("{id}={path}"), entry.key.clone()),
-            None => Node::str(id, entry.key.clone()),
-        };
+        let item =
+            |(id, entry): (&str, &Entry)| match entry.node.scalar_text().filter(|path| !path.is_empty()) {
+                Some(path) => Node::str(format!("{id}={path}"), entry.key.clone()),
+                None => Node::str(id, entry.key.clone()),
+            };
         node.value = Value::Seq(map.iter().map(item).collect());
     }
 }
 
 /// `external: {name: x}` becomes `external: true` and the resource's own `name`.
 fn external(map: &mut Map, shape: &Shape) {
-    let is_resource = shape.members.get("external").and_then(|below| below.attribute).is_some_and(|a| a.short == Short::External);
+    let is_resource = shape
+        .members
+        .get("external")
+        .and_then(|below| below.attribute)
+        .is_some_and(|a| a.short == Short::External);
     if !is_resource {
         return;
     }
-    let Some(external) = map.get_mut("external").filter(|external| external.as_map().is_some()) else { return };
+    let Some(external) = map.get_mut("external").filter(|external| external.as_map().is_some()) else {
+        return;
+    };
     let place = external.place.clone();
     let name = external.get("name").cloned();
     external.value = Value::Bool(true);

@@ -40,7 +40,9 @@ impl Session<'_> {
             return;
         }
         for key in &selection.services {
-            let Some(service) = tree.get_mut("services").and_then(|services| services.get_mut(key)) else { continue };
+            let Some(service) = tree.get_mut("services").and_then(|services| services.get_mut(key)) else {
+                continue;
+            };
             let mut service = std::mem::replace(service, Node::new(Value::Null, service.place.clone()));
             self.env_files(&mut service, key);
             self.label_files(&mut service);
@@ -93,7 +95,8 @@ impl Session<'_> {
             found.map(str::to_owned)
         };
         let is_raw = item.get("format").and_then(Node::as_str) == Some("raw");
-        let dotenv = if is_raw { env::parse_raw(&source, &lookup) } else { env::parse_dotenv(&source, &lookup) };
+        let dotenv =
+            if is_raw { env::parse_raw(&source, &lookup) } else { env::parse_dotenv(&source, &lookup) };
         self.diagnostics.extend(dotenv.diagnostics);
         read.overlay(dotenv.variables);
     }

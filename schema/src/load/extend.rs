@@ -17,11 +17,22 @@ struct Link {
     place: Place,
 }
 
+/// What an `extends` asks for.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    name: &'a str,
+    place: &'a Place,
+    environment: &'a Env,
+}
+
 impl Session<'_> {
     pub(super) fn extend(&mut self, document: &mut Node, source: &Arc<Source>, environment: &Env) {
         let Some(services) = document.get("services").and_then(Node::as_map) else { return };
-        let extending: Vec<String> =
-            services.iter().filter(|(_, entry)| entry.node.get("extends").is_some()).map(|(key, _)| key.to_owned()).collect();
+        let extending: Vec<String> = services
+            .iter()
+            .filter(|(_, entry)| entry.node.get("extends").is_some())
+            .map(|(key, _)| key.to_owned())
+            .collect();
         for key in extending {
             let mut chain = Vec::new();
             if let Some(service) = self.resolved(document, source, &key, environment, &mut chain)
@@ -33,9 +44,18 @@ impl Session<'_> {
     }
 
     /// The service `key` of a document with everything it extends.
-    fn resolved(&mut self, document: &Node, source: &Arc<Source>, key: &str, environment: &Env, chain: &mut Vec<Link>) -> Option<Node> {
+    fn resolved(
+        &mut self,
+        document: &Node,
+        source: &Arc<Source>,
+        key: &str,
+        environment: &Env,
+        chain: &mut Vec<Link>,
+    ) -> Option<Node> {
         let mut service = document.get("services")?.get(key)?.clone();
-        let Some(extends) = service.as_map_mut().and_then(|map| map.remove("extends")) else { return Some(service) };
+        let Some(extends) = service.as_map_mut().and_then(|map| map.remove("extends")) else {
+            return Some(service);
+        };
         if extends.node.tag == Tag::Reset {
             return Some(service);
         }
@@ -50,9 +70,14 @@ impl Session<'_> {
             return None;
         }
         chain.push(Link { file, service: key.to_owned(), place: named.place.clone() });
-        let base = match extends.node.get("file").and_then(|file| Some((file.as_str()?.to_owned(), file.place.clone()))) {
-            None => self.from_document(document, source, name, &named.place, environment, chain),
-            Some((file, place)) => self.from_file(&file, &place, source, name, &named.place, environment, chain),
+        let wanted = Wanted { name, place: &named.place, environment };
+        let base = match extends
+            .node
+            .get("file")
+            .and_then(|file| Some((file.as_str()?.to_owned(), file.place.clone())))
+        {
+            None => self.base_in_document(document, source, &wanted, chain),
+            Some((file, place)) => self.base_in_file(&file, &place, source, &wanted, chain),
         };
         chain.pop();
         let mut whole = base?;
@@ -61,7 +86,14 @@ impl Session<'_> {
         Some(whole)
     }
 
-    fn from_document(&mut self, document: &Node, source: &Arc<Source>, name: &str, place: &Place, environment: &Env, chain: &mut Vec<Link>) -> Option<Node> {
+    fn base_in_document(
+        &mut self,
+        document: &Node,
+        source: &Arc<Source>,
+        wanted: &Wanted<'_>,
+        chain: &mut Vec<Link>,
+    ) -> Option<Node> {
+        let Wanted { name, place, environment } = *wanted;
         if document.get("services").and_then(|services| services.get(name)).is_none() {
             let diagnostic = self.missing(document, name, place, source).key(key_of(chain));
             self.report(diagnostic);
@@ -70,11 +102,23 @@ impl Session<'_> {
         self.resolved(document, source, name, environment, chain)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the two places and the chain belong to one step of the walk")]
-    fn from_file(&mut self, file: &str, file_place: &Place, from: &Arc<Source>, name: &str, place: &Place, environment: &Env, chain: &mut Vec<Link>) -> Option<Node> {
+    fn base_in_file(
+        &mut self,
+        file: &str,
+        file_place: &Place,
+        from: &Source,
+        wanted: &Wanted<'_>,
+        chain: &mut Vec<Link>,
+    ) -> Option<Node> {
+        let Wanted { name, environment, .. } = *wanted;
         if paths::is_remote(file) || file.starts_with("oci:") {
             let message = format!("extending a service of `{file}` from elsewhere is not supported yet");
-            self.report(Diagnostic::error(message).at(file_place.clone()).key(key_of(chain)).hint("Copy the file beside this one."));
+            self.report(
+                Diagnostic::error(message)
+                    .at(file_place.clone())
+                    .key(key_of(chain))
+                    .hint("Copy the file beside this one."),
+            );
             return None;
         }
         let project_directory = self.request.project_directory.clone();
@@ -85,7 +129,7 @@ impl Session<'_> {
         let path = PathBuf::from(paths::join(file, &base));
         let source = self.read(&path, Some(file_place))?;
         let document = self.extended_document(&source, name, environment)?;
-        let mut service = self.from_document(&document, &source, name, place, environment, chain)?;
+        let mut service = self.base_in_document(&document, &source, wanted, chain)?;
         let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
         if !self.request.no_path_resolution {
             paths::resolve(&mut service, service_shape(), &directory, environment);
@@ -106,14 +150,21 @@ impl Session<'_> {
                 index <= before || diagnostic.key_path.starts_with(&prefix) || diagnostic.key_path.is_empty()
             });
             let mut whole = merged.take().unwrap_or_else(|| Node::map(document.place.clone()));
-            merge::merge_extending(&mut whole, document, attributes::root(), &KeyPath::root(), &mut self.diagnostics);
+            merge::merge_extending(
+                &mut whole,
+                document,
+                attributes::root(),
+                &KeyPath::root(),
+                &mut self.diagnostics,
+            );
             merged = Some(whole);
         }
         merged
     }
 
     fn missing(&self, document: &Node, name: &str, place: &Place, source: &Source) -> Diagnostic {
-        let diagnostic = Diagnostic::error(format!("`{}` has no service `{name}` to extend", source.name)).at(place.clone());
+        let diagnostic = Diagnostic::error(format!("`{}` has no service `{name}` to extend", source.name))
+            .at(place.clone());
         let services = document.get("services").and_then(Node::as_map);
         match super::fit::nearest(name, services.iter().flat_map(|services| services.keys())) {
             Some(near) => diagnostic.hint(format!("Did you mean `{near}`?")),
@@ -135,6 +186,10 @@ fn key_of(chain: &[Link]) -> String {
 
 fn circular(key: &str, place: &Place, chain: &[Link]) -> Diagnostic {
     let names: Vec<&str> = chain.iter().map(|link| link.service.as_str()).chain([key]).collect();
-    let diagnostic = Diagnostic::error(format!("{CIRCLE}: {}", names.join(" → "))).at(place.clone()).key(key_of(chain));
-    chain.iter().filter(|link| link.place != *place).fold(diagnostic, |d, link| d.related(link.place.clone(), "extended here"))
+    let diagnostic =
+        Diagnostic::error(format!("{CIRCLE}: {}", names.join(" → "))).at(place.clone()).key(key_of(chain));
+    chain
+        .iter()
+        .filter(|link| link.place != *place)
+        .fold(diagnostic, |d, link| d.related(link.place.clone(), "extended here"))
 }

@@ -18,7 +18,8 @@ impl Fit<'_> {
         self.node(document, attributes::root(), &KeyPath::root());
         if let Some(version) = document.as_map().and_then(|map| map.entry("version")) {
             let message = "the attribute `version` is obsolete and has no effect";
-            self.diagnostics.push(Diagnostic::warning(message).at(version.key.clone()).key("version").hint("Remove it."));
+            self.diagnostics
+                .push(Diagnostic::warning(message).at(version.key.clone()).key("version").hint("Remove it."));
         }
     }
 
@@ -93,7 +94,8 @@ impl Fit<'_> {
     /// The key of a resource or service.
     fn key(&mut self, key: &str, entry: &Entry, shape: &Shape, path: &KeyPath) {
         let has_names = shape.attribute.is_some_and(|attribute| attribute.names);
-        let fits = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+        let fits =
+            !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
         if has_names && !fits {
             let message = format!("`{key}` cannot be a key of `{}`", shown(path));
             let diagnostic = Diagnostic::error(message).at(entry.key.clone()).key(path.key(key).to_string());
@@ -103,13 +105,15 @@ impl Fit<'_> {
 
     fn items(&mut self, node: &mut Node, shape: &Shape, path: &KeyPath) {
         let Value::Seq(items) = &mut node.value else { return };
-        let text_only = shape.item.is_none() && shape.attribute.is_some_and(|attribute| attribute.short != Short::None);
+        let text_only =
+            shape.item.is_none() && shape.attribute.is_some_and(|attribute| attribute.short != Short::None);
         for (index, item) in items.iter_mut().enumerate() {
             let path = path.index(index);
             match &shape.item {
                 Some(below) => self.node(item, below, &path),
                 None if text_only && item.as_str().is_none() && item.tag != Tag::Reset => {
-                    let message = format!("`{}` must be a string, this is {}", shown(&path), item.kind_name());
+                    let message =
+                        format!("`{}` must be a string, this is {}", shown(&path), item.kind_name());
                     let diagnostic = Diagnostic::error(message).at(item.place.clone()).key(path.to_string());
                     self.drop_with(item, diagnostic);
                 }
@@ -128,7 +132,10 @@ impl Fit<'_> {
         if let Some(text) = node.as_str().filter(|text| is_plain(node, text) && scalar::is_timestamp(text)) {
             let message = format!("`{}` is a date, which no attribute takes", shown(path));
             let hint = format!("Write it in quotes: \"{text}\".");
-            self.drop_with(node, Diagnostic::error(message).at(node.place.clone()).key(path.to_string()).hint(hint));
+            self.drop_with(
+                node,
+                Diagnostic::error(message).at(node.place.clone()).key(path.to_string()).hint(hint),
+            );
             return;
         }
         match cast(&node.value, attribute) {
@@ -137,7 +144,8 @@ impl Fit<'_> {
                     && !matches!(text, "true" | "false")
                 {
                     let message = format!("`{text}` as a boolean is not YAML 1.2");
-                    let diagnostic = Diagnostic::warning(message).at(node.place.clone()).key(path.to_string());
+                    let diagnostic =
+                        Diagnostic::warning(message).at(node.place.clone()).key(path.to_string());
                     self.diagnostics.push(diagnostic.hint(format!("Write `{is}`.")));
                 }
                 node.value = value;
@@ -158,9 +166,12 @@ impl Fit<'_> {
             && !attribute.one_of.contains(&text)
         {
             let near = nearest(text, attribute.one_of.iter().copied());
-            let allowed = attribute.one_of.iter().map(|one| format!("`{one}`")).collect::<Vec<_>>().join(", ");
-            let hint = near.map_or_else(|| format!("It is one of {allowed}."), |near| format!("Did you mean `{near}`?"));
-            self.diagnostics.push(at(Diagnostic::error(format!("`{text}` is no value of `{}`", shown(path)))).hint(hint));
+            let allowed =
+                attribute.one_of.iter().map(|one| format!("`{one}`")).collect::<Vec<_>>().join(", ");
+            let hint = near
+                .map_or_else(|| format!("It is one of {allowed}."), |near| format!("Did you mean `{near}`?"));
+            self.diagnostics
+                .push(at(Diagnostic::error(format!("`{text}` is no value of `{}`", shown(path)))).hint(hint));
         }
         let number = match node.value {
             Value::Int(number) => Some(number as f64),
@@ -170,7 +181,8 @@ impl Fit<'_> {
         if let (Some(number), Some((low, high))) = (number, attribute.range)
             && !(low as f64..=high as f64).contains(&number)
         {
-            self.diagnostics.push(at(Diagnostic::error(format!("`{}` must be from {low} to {high}", shown(path)))));
+            self.diagnostics
+                .push(at(Diagnostic::error(format!("`{}` must be from {low} to {high}", shown(path)))));
         }
     }
 }
@@ -202,7 +214,8 @@ fn expected(forms: u8) -> String {
         (form::INT, if has_float { "a number" } else { "a whole number" }),
         (form::BOOL, "true or false"),
     ];
-    let accepted: Vec<&str> = names.iter().filter(|(bit, _)| forms & bit != 0).map(|(_, name)| *name).collect();
+    let accepted: Vec<&str> =
+        names.iter().filter(|(bit, _)| forms & bit != 0).map(|(_, name)| *name).collect();
     match accepted.split_last() {
         None => "null".into(),
         Some((only, [])) => (*only).to_owned(),
@@ -226,16 +239,18 @@ pub(super) fn cast(value: &Value, attribute: &Attribute) -> Result<Value, String
         }
         (Cast::Float, Value::Int(number)) => Ok(single(*number as f64)),
         (Cast::Float, Value::Float(number)) => Ok(single(*number)),
-        (Cast::Bytes, Value::Str(text)) => {
-            short::parse_bytes(text).map(|bytes| Value::Str(bytes.0.to_string())).map_err(|error| error.to_string())
-        }
+        (Cast::Bytes, Value::Str(text)) => short::parse_bytes(text)
+            .map(|bytes| Value::Str(bytes.0.to_string()))
+            .map_err(|error| error.to_string()),
         (Cast::Bytes, Value::Int(number)) => Ok(Value::Str(number.to_string())),
         (Cast::Bytes, Value::Float(number)) => Ok(Value::Str((*number as i64).to_string())),
         (Cast::Duration, Value::Str(text)) => {
             let written = |duration| Value::Str(short::format_duration(duration));
             short::parse_duration(text).map(written).map_err(|error| error.to_string())
         }
-        (Cast::Octal, Value::Str(text)) => short::parse_mode(text).map(octal).map_err(|error| error.to_string()),
+        (Cast::Octal, Value::Str(text)) => {
+            short::parse_mode(text).map(octal).map_err(|error| error.to_string())
+        }
         (Cast::Octal, Value::Int(number)) if (0..=0o7777).contains(number) => Ok(octal(*number as u32)),
         (Cast::Octal, _) => Err("it is no file mode".into()),
         (Cast::Count, Value::Str(text)) if text == "all" => Ok(Value::Int(-1)),
@@ -255,7 +270,11 @@ fn octal(mode: u32) -> Value {
 /// A number in single precision, as docker compose holds it.
 fn single(number: f64) -> Value {
     let shortest: f64 = (number as f32).to_string().parse().unwrap_or(number);
-    if shortest.fract() == 0.0 && shortest.abs() < 1e15 { Value::Int(shortest as i64) } else { Value::Float(shortest) }
+    if shortest.fract() == 0.0 && shortest.abs() < 1e15 {
+        Value::Int(shortest as i64)
+    } else {
+        Value::Float(shortest)
+    }
 }
 
 fn boolean(text: &str) -> Result<Value, String> {
@@ -279,7 +298,9 @@ fn unknown_key(key: &str, entry: &Entry, shape: &Shape, path: &KeyPath) -> Diagn
     }
     let service = attributes::root().find("services.*").filter(|service| service.members.contains_key(key));
     match service {
-        Some(_) if path.steps().is_empty() => diagnostic.hint(format!("`{key}` belongs to a service: indent it below one.")),
+        Some(_) if path.steps().is_empty() => {
+            diagnostic.hint(format!("`{key}` belongs to a service: indent it below one."))
+        }
         _ => diagnostic,
     }
 }

@@ -44,7 +44,12 @@ impl Session<'_> {
         let (first, place) = inclusion.paths.first()?;
         if paths::is_remote(first) || first.starts_with("oci:") {
             let message = format!("including `{first}` from elsewhere is not supported yet");
-            self.report(Diagnostic::error(message).at(place.clone()).key("include").hint("Copy the file beside this one."));
+            self.report(
+                Diagnostic::error(message)
+                    .at(place.clone())
+                    .key("include")
+                    .hint("Copy the file beside this one."),
+            );
             return None;
         }
         let first_path = PathBuf::from(paths::join(first, base));
@@ -52,7 +57,8 @@ impl Session<'_> {
             Some(directory) => {
                 let directory = PathBuf::from(paths::join(directory, base));
                 // What is no directory is taken for a file in the directory that is meant.
-                let parent = directory.parent().filter(|_| !self.files.is_dir(&directory)).map(Path::to_owned);
+                let parent =
+                    directory.parent().filter(|_| !self.files.is_dir(&directory)).map(Path::to_owned);
                 parent.unwrap_or(directory)
             }
             None => first_path.parent().unwrap_or(base).to_owned(),
@@ -62,8 +68,11 @@ impl Session<'_> {
             return None;
         }
         let environment = self.included_environment(inclusion, base, &directory, environment);
-        let inputs: Vec<Arc<Source>> =
-            inclusion.paths.iter().filter_map(|(path, place)| self.read(Path::new(&paths::join(path, base)), Some(place))).collect();
+        let inputs: Vec<Arc<Source>> = inclusion
+            .paths
+            .iter()
+            .filter_map(|(path, place)| self.read(Path::new(&paths::join(path, base)), Some(place)))
+            .collect();
         self.including.push((first_path, inclusion.place.clone()));
         let tree = self.model(&inputs, &directory, &environment);
         self.including.pop();
@@ -72,22 +81,36 @@ impl Session<'_> {
 
     fn cycle(&self, path: &Path, place: &Place) -> Option<Diagnostic> {
         let roots = self.request.files.iter().map(PathBuf::as_path);
-        let is_known = roots.chain(self.including.iter().map(|(path, _)| path.as_path())).any(|known| known == path);
+        let is_known =
+            roots.chain(self.including.iter().map(|(path, _)| path.as_path())).any(|known| known == path);
         if !is_known && self.including.len() < MAX_DEPTH {
             return None;
         }
-        let message = if is_known { "this file includes itself in the end" } else { "files are included too deeply" };
+        let message =
+            if is_known { "this file includes itself in the end" } else { "files are included too deeply" };
         let diagnostic = Diagnostic::error(message).at(place.clone()).key("include");
-        Some(self.including.iter().fold(diagnostic, |d, (_, place)| d.related(place.clone(), "included from here")))
+        Some(
+            self.including
+                .iter()
+                .fold(diagnostic, |d, (_, place)| d.related(place.clone(), "included from here")),
+        )
     }
 
     /// The variables of the including project over those of the included one's own env files.
-    fn included_environment(&mut self, inclusion: &Inclusion, base: &Path, directory: &Path, outer: &Env) -> Env {
+    fn included_environment(
+        &mut self,
+        inclusion: &Inclusion,
+        base: &Path,
+        directory: &Path,
+        outer: &Env,
+    ) -> Env {
         let mut environment = outer.clone();
         let files = match &inclusion.env_files {
             Some(files) => {
                 let named = files.iter().filter(|(path, _)| path != "/dev/null");
-                named.map(|(path, place)| (PathBuf::from(paths::join(path, base)), Some(place.clone()))).collect()
+                named
+                    .map(|(path, place)| (PathBuf::from(paths::join(path, base)), Some(place.clone())))
+                    .collect()
             }
             None => {
                 let default = directory.join(".env");
@@ -110,7 +133,12 @@ impl Session<'_> {
 impl Inclusion {
     fn read(item: &Node) -> Self {
         if item.as_str().is_some() {
-            return Self { place: item.place.clone(), paths: texts(item), env_files: None, project_directory: None };
+            return Self {
+                place: item.place.clone(),
+                paths: texts(item),
+                env_files: None,
+                project_directory: None,
+            };
         }
         Self {
             place: item.place.clone(),

@@ -6,12 +6,24 @@ use crate::keypath::KeyPath;
 use crate::yaml::{Entry, Map, Node, Tag, Value};
 
 /// Merges `over` into `base`. What is tagged `!reset` in `over` is gone afterwards.
-pub(super) fn merge(base: &mut Node, over: Node, shape: &Shape, path: &KeyPath, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn merge(
+    base: &mut Node,
+    over: Node,
+    shape: &Shape,
+    path: &KeyPath,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
     Merger { keep_resets: false, diagnostics }.node(base, over, shape, path);
 }
 
 /// The same for `extends`: what is tagged `!reset` in `over` stays, tagged, so that it also resets what earlier files say.
-pub(super) fn merge_extending(base: &mut Node, over: Node, shape: &Shape, path: &KeyPath, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn merge_extending(
+    base: &mut Node,
+    over: Node,
+    shape: &Shape,
+    path: &KeyPath,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
     Merger { keep_resets: true, diagnostics }.node(base, over, shape, path);
 }
 
@@ -23,7 +35,9 @@ struct Merger<'d> {
 impl Merger<'_> {
     fn node(&mut self, base: &mut Node, mut over: Node, shape: &Shape, path: &KeyPath) {
         let rule = shape.attribute.map_or(Merge::Default, |attribute| attribute.merge);
-        let replaces = rule == Merge::Replace || over.tag == Tag::Override || (rule == Merge::SameDriver && !same_driver(base, &over));
+        let replaces = rule == Merge::Replace
+            || over.tag == Tag::Override
+            || (rule == Merge::SameDriver && !same_driver(base, &over));
         if replaces {
             self.settle(&mut over);
             *base = over;
@@ -41,7 +55,11 @@ impl Merger<'_> {
             (Value::Seq(mine), Value::Seq(theirs)) if rule == Merge::Pools => *mine = pools(mine, theirs),
             (Value::Seq(mine), Value::Seq(theirs)) => mine.extend(theirs),
             (Value::Map(_) | Value::Seq(_), value) => {
-                let message = format!("`{path}` is {} and cannot override {}", Node::new(value, place.clone()).kind_name(), base.kind_name());
+                let message = format!(
+                    "`{path}` is {} and cannot override {}",
+                    Node::new(value, place.clone()).kind_name(),
+                    base.kind_name()
+                );
                 let diagnostic = Diagnostic::error(message).at(place).key(path.to_string());
                 self.diagnostics.push(diagnostic.related(base.place.clone(), "what it would override"));
             }
@@ -50,7 +68,9 @@ impl Merger<'_> {
     }
 
     fn members(&mut self, mine: &mut Map, theirs: Map, shape: &Shape, path: &KeyPath) {
-        let is_set = shape.attribute.is_some_and(|attribute| matches!(attribute.short, Short::KeyValue | Short::Labels));
+        let is_set = shape
+            .attribute
+            .is_some_and(|attribute| matches!(attribute.short, Short::KeyValue | Short::Labels));
         let nothing = Shape::default();
         for (key, mut entry) in theirs {
             if entry.node.tag == Tag::Reset {
@@ -101,7 +121,9 @@ fn same_driver(base: &Node, over: &Node) -> bool {
 
 /// Pools of the later file; each begins with the members of the earlier pool of the same subnet.
 fn pools(mine: &[Node], theirs: Vec<Node>) -> Vec<Node> {
-    let find = |pool: &Node| mine.iter().find(|base| base.get("subnet") == pool.get("subnet") && pool.get("subnet").is_some());
+    let find = |pool: &Node| {
+        mine.iter().find(|base| base.get("subnet") == pool.get("subnet") && pool.get("subnet").is_some())
+    };
     theirs
         .into_iter()
         .map(|pool| match (find(&pool), pool.value) {

@@ -123,7 +123,12 @@ pub fn load(request: &LoadRequest, files: &dyn Files) -> Loaded {
     let mut diagnostics = session.diagnostics;
     sort(&mut diagnostics);
     let failed = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
-    Loaded { project: project.filter(|_| !failed), tree: tree.filter(|_| !failed), diagnostics, verbatim: request.no_interpolate }
+    Loaded {
+        project: project.filter(|_| !failed),
+        tree: tree.filter(|_| !failed),
+        diagnostics,
+        verbatim: request.no_interpolate,
+    }
 }
 
 /// By source in the order of first mention, then by position; a repeated finding is kept once.
@@ -201,13 +206,19 @@ impl<'a> Session<'a> {
             normalise::normalise(&mut tree, &name, &mut self.diagnostics);
         }
         if let Some(map) = tree.as_map_mut().filter(|map| map.get("services").is_none_or(Node::is_null)) {
-            let place = map.get("name").map_or_else(|| Place { source: inputs[0].clone(), start: 0, end: 0 }, |n| n.place.clone());
+            let place = map
+                .get("name")
+                .map_or_else(|| Place { source: inputs[0].clone(), start: 0, end: 0 }, |n| n.place.clone());
             map.set("services", Node::map(place));
         }
         let selection = select::select(&mut tree, self.request, &mut self.diagnostics);
         if !self.request.no_consistency && !self.request.no_interpolate {
             self.refusals = consistent::check(&tree, &selection, broken, &mut self.diagnostics);
-            self.diagnostics.extend(self.refusals.iter().map(|refusal| Diagnostic { severity: Severity::Warning, ..refusal.clone() }));
+            self.diagnostics.extend(
+                self.refusals
+                    .iter()
+                    .map(|refusal| Diagnostic { severity: Severity::Warning, ..refusal.clone() }),
+            );
         }
         if self.failed() {
             return None;
@@ -226,7 +237,10 @@ impl<'a> Session<'a> {
         if paths.is_empty() {
             self.report(Diagnostic::error("no Compose file was given"));
         }
-        paths.iter().filter_map(|path| if path.as_os_str() == "-" { self.stdin() } else { self.read(path, None) }).collect()
+        paths
+            .iter()
+            .filter_map(|path| if path.as_os_str() == "-" { self.stdin() } else { self.read(path, None) })
+            .collect()
     }
 
     fn stdin(&mut self) -> Option<Arc<Source>> {
@@ -264,7 +278,10 @@ pub fn read_source(files: &dyn Files, path: &Path, display_base: &Path) -> Resul
         _ => format!("the file `{name}` cannot be read: {error}"),
     })?;
     let text = String::from_utf8(bytes).map_err(|error| {
-        format!("the file `{name}` is not UTF-8: the byte at offset {} is wrong", error.utf8_error().valid_up_to())
+        format!(
+            "the file `{name}` is not UTF-8: the byte at offset {} is wrong",
+            error.utf8_error().valid_up_to()
+        )
     })?;
     Ok(Arc::new(Source { name, path: Some(path.to_owned()), text }))
 }

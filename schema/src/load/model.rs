@@ -43,7 +43,13 @@ impl Session<'_> {
                 self.extend(&mut document, source, environment);
                 let place = document.place.clone();
                 let mut whole = merged.take().unwrap_or_else(|| Node::map(place));
-                merge::merge(&mut whole, document, attributes::root(), &KeyPath::root(), &mut self.diagnostics);
+                merge::merge(
+                    &mut whole,
+                    document,
+                    attributes::root(),
+                    &KeyPath::root(),
+                    &mut self.diagnostics,
+                );
                 merged = Some(whole);
             }
         }

@@ -16,7 +16,10 @@ pub fn is_project_name(name: &str) -> bool {
 /// Lower case, without what a project name cannot hold.
 pub fn normalise_name(name: &str) -> String {
     let lower = name.to_lowercase();
-    let kept: String = lower.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-')).collect();
+    let kept: String = lower
+        .chars()
+        .filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-'))
+        .collect();
     kept.trim_start_matches(['_', '-']).to_owned()
 }
 
@@ -28,7 +31,10 @@ impl Session<'_> {
                 return Some(name);
             }
             let diagnostic = Diagnostic::error(format!("`{name}` cannot be a project name"));
-            self.report(diagnostic.hint("It begins with a lower-case letter or digit and goes on with these, `-` and `_`."));
+            self.report(
+                diagnostic
+                    .hint("It begins with a lower-case letter or digit and goes on with these, `-` and `_`."),
+            );
             return None;
         }
         let base = self.request.project_directory.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -53,7 +59,10 @@ impl Session<'_> {
         for source in inputs {
             let documents = yaml::parse(source, yaml::Limits::default(), &mut self.diagnostics);
             for document in &documents {
-                if let Some(name) = document.get("name").filter(|name| name.scalar_text().is_some_and(|text| !text.is_empty())) {
+                if let Some(name) = document
+                    .get("name")
+                    .filter(|name| name.scalar_text().is_some_and(|text| !text.is_empty()))
+                {
                     found = Some(name.clone());
                 }
             }
@@ -78,6 +87,11 @@ mod tests {
         assert_eq!(normalise_name("_Foo.Bar-1"), "foobar-1");
         assert_eq!(normalise_name("..."), "");
         assert!(is_project_name("a_b-1") && is_project_name("1"));
-        assert!(!is_project_name("Foo") && !is_project_name("-a") && !is_project_name("") && !is_project_name("a.b"));
+        assert!(
+            !is_project_name("Foo")
+                && !is_project_name("-a")
+                && !is_project_name("")
+                && !is_project_name("a.b")
+        );
     }
 }

@@ -71,7 +71,9 @@ fn each_item(map: &mut Map, key: &str, mut fill: impl FnMut(&mut Map, &Place)) {
 
 fn service_defaults(service: &mut Map) {
     let string = |text: &str| Value::Str(text.to_owned());
-    if let Some(policy) = service.get_mut("pull_policy").filter(|policy| policy.as_str() == Some("if_not_present")) {
+    if let Some(policy) =
+        service.get_mut("pull_policy").filter(|policy| policy.as_str() == Some("if_not_present"))
+    {
         policy.value = string("missing");
     }
     each_item(service, "ports", |port, place| {
@@ -93,7 +95,10 @@ fn service_defaults(service: &mut Map) {
     each_item(service, "gpus", device_count);
     build_defaults(service);
     depends_on_defaults(service);
-    let reservations = service.get_mut("deploy").and_then(|n| n.get_mut("resources")).and_then(|n| n.get_mut("reservations"));
+    let reservations = service
+        .get_mut("deploy")
+        .and_then(|n| n.get_mut("resources"))
+        .and_then(|n| n.get_mut("reservations"));
     if let Some(reservations) = reservations.and_then(Node::as_map_mut) {
         each_item(reservations, "devices", device_count);
     }
@@ -117,7 +122,9 @@ fn build_defaults(service: &mut Map) {
 }
 
 fn depends_on_defaults(service: &mut Map) {
-    for (_, entry) in service.get_mut("depends_on").and_then(Node::as_map_mut).into_iter().flat_map(Map::iter_mut) {
+    for (_, entry) in
+        service.get_mut("depends_on").and_then(Node::as_map_mut).into_iter().flat_map(Map::iter_mut)
+    {
         let place = entry.node.place.clone();
         if let Some(dependency) = entry.node.as_map_mut() {
             default(dependency, "required", Value::Bool(true), &place);
@@ -135,7 +142,9 @@ fn implied_dependencies(service: &mut Map) {
     }
     for mode in ["network_mode", "ipc", "pid", "uts", "cgroup"] {
         let node = service.get(mode);
-        if let Some((node, name)) = node.and_then(|node| Some((node, node.as_str()?.strip_prefix("service:")?))) {
+        if let Some((node, name)) =
+            node.and_then(|node| Some((node, node.as_str()?.strip_prefix("service:")?)))
+        {
             implied.push((name.to_owned(), node.place.clone(), true));
         }
     }
@@ -163,7 +172,8 @@ fn depend(service: &mut Map, name: String, place: &Place, restart: bool) {
         dependency.set("restart", Node::new(Value::Bool(true), place.clone()));
     }
     dependency.set("required", Node::new(Value::Bool(true), place.clone()));
-    dependencies.insert(name, Entry { key: place.clone(), node: Node::new(Value::Map(dependency), place.clone()) });
+    dependencies
+        .insert(name, Entry { key: place.clone(), node: Node::new(Value::Map(dependency), place.clone()) });
 }
 
 /// `<project>_<key>` unless named; an external resource has its key as name.
@@ -177,7 +187,8 @@ fn resource_names(tree: &mut Node, section: &str, project: &str, diagnostics: &m
         let is_external = entry.node.get("external").and_then(Node::as_bool).unwrap_or(false);
         let Some(resource) = entry.node.as_map_mut() else { continue };
         if section == "volumes" && is_external {
-            let others = resource.iter().find(|(k, _)| !matches!(*k, "name" | "external") && !k.starts_with("x-"));
+            let others =
+                resource.iter().find(|(k, _)| !matches!(*k, "name" | "external") && !k.starts_with("x-"));
             if let Some((other, entry)) = others {
                 let message = format!("the external volume `{key}` cannot have the attribute `{other}`");
                 let path = format!("volumes.{key}.{other}");

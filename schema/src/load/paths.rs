@@ -39,7 +39,9 @@ pub(super) fn resolve(node: &mut Node, shape: &Shape, base: &Path, environment: 
 /// The source of a mount is a path only when the mount is a bind.
 fn bind_source(node: &mut Node, base: &Path, environment: &Env) {
     let is_bind = node.get("type").and_then(Node::as_str) == Some("bind") && node.get("target").is_some();
-    if let Some(Value::Str(source)) = node.get_mut("source").filter(|_| is_bind).map(|source| &mut source.value) {
+    if let Some(Value::Str(source)) =
+        node.get_mut("source").filter(|_| is_bind).map(|source| &mut source.value)
+    {
         *source = mount_source(source, base, environment);
     }
 }
@@ -47,7 +49,8 @@ fn bind_source(node: &mut Node, base: &Path, environment: &Env) {
 /// A volume that is a bind by its driver's options.
 fn local_device(node: &mut Node, shape: &Shape, base: &Path, environment: &Env) {
     let is_volume = shape.attribute.is_some_and(|attribute| attribute.path == "volumes.*");
-    let option = |name: &str| node.get("driver_opts").and_then(|options| options.get(name)).and_then(Node::as_str);
+    let option =
+        |name: &str| node.get("driver_opts").and_then(|options| options.get(name)).and_then(Node::as_str);
     let is_bind = option("o") == Some("bind") && node.get("driver").and_then(Node::as_str) == Some("local");
     if !is_volume || !is_bind {
         return;
@@ -60,7 +63,10 @@ fn local_device(node: &mut Node, shape: &Shape, base: &Path, environment: &Env) 
 
 /// Whether a build context is something else than a directory here.
 pub(super) fn is_remote(text: &str) -> bool {
-    text.contains("://") || text.starts_with("service:") || text.starts_with("git@") || text.starts_with("github.com/")
+    text.contains("://")
+        || text.starts_with("service:")
+        || text.starts_with("git@")
+        || text.starts_with("github.com/")
 }
 
 fn home(text: &str, environment: &Env) -> Option<String> {

@@ -58,7 +58,9 @@ pub fn to_json(node: &Node) -> serde_json::Value {
         Value::Float(number) => serde_json::Number::from_f64(*number).map_or(Json::Null, Json::Number),
         Value::Str(text) => Json::String(text.clone()),
         Value::Seq(items) => Json::Array(items.iter().map(to_json).collect()),
-        Value::Map(map) => Json::Object(map.iter().map(|(key, entry)| (key.to_owned(), to_json(&entry.node))).collect()),
+        Value::Map(map) => {
+            Json::Object(map.iter().map(|(key, entry)| (key.to_owned(), to_json(&entry.node))).collect())
+        }
     }
 }
 
@@ -74,7 +76,9 @@ fn order(node: &mut Node, shape: &Shape) {
                     None => sort(&mut entry.node),
                 }
             }
-            let rank = |key: &str| if is_user_keyed { 0 } else { shape.members.get_index_of(key).unwrap_or(usize::MAX) };
+            let rank = |key: &str| {
+                if is_user_keyed { 0 } else { shape.members.get_index_of(key).unwrap_or(usize::MAX) }
+            };
             let mut entries: Vec<_> = std::mem::take(map).into_iter().collect();
             entries.sort_by(|(a, _), (b, _)| rank(a).cmp(&rank(b)).then_with(|| a.cmp(b)));
             *map = entries.into_iter().collect();
@@ -84,7 +88,9 @@ fn order(node: &mut Node, shape: &Shape) {
             let below = shape.item.as_deref().unwrap_or(&nothing);
             items.iter_mut().for_each(|item| order(item, below));
             if shape.attribute.is_some_and(|attribute| attribute.short == Short::Hosts) {
-                items.sort_by_key(|item| item.as_str().and_then(|text| text.split('=').next()).map(str::to_owned));
+                items.sort_by_key(|item| {
+                    item.as_str().and_then(|text| text.split('=').next()).map(str::to_owned)
+                });
             }
         }
         _ => {}
@@ -153,7 +159,13 @@ fn json_members(tree: &mut Node) {
     each_service(tree, |service| {
         ensure(service, "command", Value::Null);
         ensure(service, "entrypoint", Value::Null);
-        for rule in service.get_mut("develop").and_then(|develop| develop.get_mut("watch")).and_then(Node::as_seq_mut).into_iter().flatten() {
+        for rule in service
+            .get_mut("develop")
+            .and_then(|develop| develop.get_mut("watch"))
+            .and_then(Node::as_seq_mut)
+            .into_iter()
+            .flatten()
+        {
             ensure(rule, "exec", Value::Map(Map::default()));
             rule.get_mut("exec").into_iter().for_each(|exec| ensure(exec, "command", Value::Null));
         }
@@ -162,6 +174,8 @@ fn json_members(tree: &mut Node) {
         }
     });
     if let Some(networks) = tree.get_mut("networks").and_then(Node::as_map_mut) {
-        networks.iter_mut().for_each(|(_, entry)| ensure(&mut entry.node, "ipam", Value::Map(Map::default())));
+        networks
+            .iter_mut()
+            .for_each(|(_, entry)| ensure(&mut entry.node, "ipam", Value::Map(Map::default())));
     }
 }

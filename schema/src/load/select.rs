@@ -28,7 +28,10 @@ pub(super) fn select(tree: &mut Node, request: &LoadRequest, diagnostics: &mut V
     }
     let is_enabled = |service: &Node| {
         let mut own = profiles(service).peekable();
-        request.no_interpolate || own.peek().is_none() || active.contains("*") || own.any(|profile| active.contains(profile))
+        request.no_interpolate
+            || own.peek().is_none()
+            || active.contains("*")
+            || own.any(|profile| active.contains(profile))
     };
     let enabled: Vec<String> =
         services.iter().filter(|(_, entry)| is_enabled(&entry.node)).map(|(key, _)| key.to_owned()).collect();
@@ -58,7 +61,8 @@ fn closure<'t>(services: &'t Map, enabled: &'t [String], named: &'t [String]) ->
     let mut open: Vec<&str> = named.iter().map(String::as_str).collect();
     while let Some(key) = open.pop() {
         if chosen.insert(key) {
-            let dependencies = services.get(key).and_then(|service| service.get("depends_on")).and_then(Node::as_map);
+            let dependencies =
+                services.get(key).and_then(|service| service.get("depends_on")).and_then(Node::as_map);
             open.extend(dependencies.iter().flat_map(|dependencies| dependencies.keys()));
         }
     }
@@ -69,7 +73,9 @@ fn closure<'t>(services: &'t Map, enabled: &'t [String], named: &'t [String]) ->
 pub(super) fn split(tree: &mut Node, selection: &Selection, keep_resources: bool) -> Map {
     let mut disabled = Map::default();
     if let Some(services) = tree.get_mut("services").and_then(Node::as_map_mut) {
-        let keys: Vec<String> = services.keys().filter(|key| !selection.services.iter().any(|s| s == key)).map(str::to_owned).collect();
+        let kept: HashSet<&str> = selection.services.iter().map(String::as_str).collect();
+        let keys: Vec<String> =
+            services.keys().filter(|key| !kept.contains(key)).map(str::to_owned).collect();
         for key in keys {
             if let Some(entry) = services.remove(&key) {
                 disabled.insert(key, entry);
@@ -128,7 +134,9 @@ pub(super) fn references(service: &Node) -> Vec<Reference> {
 fn sources(owner: &Node, section: &'static str, path: &KeyPath, found: &mut Vec<Reference>) {
     for (index, item) in owner.get(section).and_then(Node::as_seq).unwrap_or_default().iter().enumerate() {
         let is_used = section != "volumes" || item.get("type").and_then(Node::as_str) == Some("volume");
-        let source = item.get("source").filter(|source| is_used && source.as_str().is_some_and(|text| !text.is_empty()));
+        let source = item
+            .get("source")
+            .filter(|source| is_used && source.as_str().is_some_and(|text| !text.is_empty()));
         if let Some((source, key)) = source.and_then(|source| Some((source, source.as_str()?))) {
             let path = path.key(section).index(index);
             found.push(Reference { section, key: key.to_owned(), place: source.place.clone(), path });

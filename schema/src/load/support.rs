@@ -23,7 +23,8 @@ fn node(node: &Node, shape: &Shape, path: &KeyPath, diagnostics: &mut Vec<Diagno
                 match below.attribute.map(|attribute| attribute.support) {
                     Some(Support::NotYet) => {
                         let message = format!("`{path}` is accepted but not honoured yet");
-                        diagnostics.push(Diagnostic::warning(message).at(entry.key.clone()).key(path.to_string()));
+                        diagnostics
+                            .push(Diagnostic::warning(message).at(entry.key.clone()).key(path.to_string()));
                     }
                     _ => self::node(&entry.node, below, &path, diagnostics),
                 }
@@ -42,15 +43,23 @@ fn node(node: &Node, shape: &Shape, path: &KeyPath, diagnostics: &mut Vec<Diagno
 /// What depends on the value and not only on the attribute.
 fn service(key: &str, service: &Node, diagnostics: &mut Vec<Diagnostic>) {
     let policy = service.get("pull_policy").filter(|policy| {
-        policy.as_str().is_some_and(|text| matches!(text, "daily" | "weekly" | "refresh") || text.starts_with("every_"))
+        policy
+            .as_str()
+            .is_some_and(|text| matches!(text, "daily" | "weekly" | "refresh") || text.starts_with("every_"))
     });
     if let Some(policy) = policy {
-        let message = format!("the pull policy `{}` is accepted but works as `missing`", policy.as_str().unwrap_or_default());
+        let message = format!(
+            "the pull policy `{}` is accepted but works as `missing`",
+            policy.as_str().unwrap_or_default()
+        );
         let path = format!("services.{key}.pull_policy");
         diagnostics.push(Diagnostic::warning(message).at(policy.place.clone()).key(path));
     }
-    if let (Some("host"), Some(ports)) = (service.get("network_mode").and_then(Node::as_str), service.get("ports")) {
+    if let (Some("host"), Some(ports)) =
+        (service.get("network_mode").and_then(Node::as_str), service.get("ports"))
+    {
         let message = format!("service `{key}` shares this machine's network, so its `ports` have no effect");
-        diagnostics.push(Diagnostic::warning(message).at(ports.place.clone()).key(format!("services.{key}.ports")));
+        diagnostics
+            .push(Diagnostic::warning(message).at(ports.place.clone()).key(format!("services.{key}.ports")));
     }
 }

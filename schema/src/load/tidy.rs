@@ -20,7 +20,11 @@ fn node(node: &mut Node, shape: &Shape) {
             if !is_user_keyed {
                 // `services: {}` says that there are none.
                 let is_root = shape.members.contains_key("services");
-                map.retain(|key, entry| key.starts_with("x-") || (is_root && key == "services") || !is_silent(&entry.node, shape.members.get(key)));
+                map.retain(|key, entry| {
+                    key.starts_with("x-")
+                        || (is_root && key == "services")
+                        || !is_silent(&entry.node, shape.members.get(key))
+                });
             }
         }
         Value::Seq(items) => {

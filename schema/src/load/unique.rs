@@ -45,7 +45,8 @@ fn distinct(items: Vec<Node>, rule: Unique, path: &KeyPath, diagnostics: &mut Ve
             }
             Some(first) if rule == Unique::Strict => {
                 let message = format!("`{identity}` is listed twice");
-                let diagnostic = Diagnostic::error(message).at(item.place.clone()).key(path.index(index).to_string());
+                let diagnostic =
+                    Diagnostic::error(message).at(item.place.clone()).key(path.index(index).to_string());
                 diagnostics.push(diagnostic.related(kept[*first].place.clone(), "first listed here"));
             }
             Some(first) => kept[*first] = item,
@@ -63,9 +64,12 @@ fn identity(item: &Node, rule: Unique) -> Option<String> {
         Unique::Key => item.as_str().map(|text| text.split('=').next().unwrap_or(text).to_owned()),
         Unique::Member(name) => member(name),
         Unique::Port => {
-            let parts = ["host_ip", "published", "target", "protocol"].map(|name| member(name).unwrap_or_default());
+            let parts =
+                ["host_ip", "published", "target", "protocol"].map(|name| member(name).unwrap_or_default());
             Some(parts.join("|"))
         }
-        Unique::Target(prefix) => member("target").or_else(|| member("source").map(|source| format!("{prefix}{source}"))),
+        Unique::Target(prefix) => {
+            member("target").or_else(|| member("source").map(|source| format!("{prefix}{source}")))
+        }
     }
 }

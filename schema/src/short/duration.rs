@@ -17,7 +17,9 @@ const UNITS: [(&str, f64); 9] = [
 
 /// A duration: numbers with units, added up. The largest is about 292 years.
 pub fn parse_duration(text: &str) -> Result<Duration, ShortError> {
-    let bad = || ShortError(format!("`{text}` is no duration; write a number with a unit, such as `90s` or `1m30s`"));
+    let bad = || {
+        ShortError(format!("`{text}` is no duration; write a number with a unit, such as `90s` or `1m30s`"))
+    };
     if text.starts_with('-') {
         return error(format!("the duration `{text}` is negative"));
     }

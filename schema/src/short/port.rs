@@ -24,16 +24,22 @@ pub fn parse_port(text: &str) -> Result<Vec<PortSpec>, ShortError> {
     if container.is_empty() {
         return error("the container's port is missing");
     }
-    let (ip, host) = match front.map(|front| front.rsplit_once(':').map_or((None, front), |(ip, h)| (Some(ip), h))) {
-        None => (None, ""),
-        Some((ip, host)) => (ip, host),
-    };
+    let (ip, host) =
+        match front.map(|front| front.rsplit_once(':').map_or((None, front), |(ip, h)| (Some(ip), h))) {
+            None => (None, ""),
+            Some((ip, host)) => (ip, host),
+        };
     let host_ip = ip.filter(|ip| !ip.is_empty()).map(host_address).transpose()?;
     let targets = range(container)?;
     let published = if host.is_empty() { None } else { Some(range(host)?) };
     let mut ports = spread(targets, published, host)?
         .into_iter()
-        .map(|(target, published)| PortSpec { host_ip: host_ip.clone(), published, target, protocol: protocol.clone() })
+        .map(|(target, published)| PortSpec {
+            host_ip: host_ip.clone(),
+            published,
+            target,
+            protocol: protocol.clone(),
+        })
         .collect::<Vec<_>>();
     ports.sort_by_key(|port| port.target.to_string());
     Ok(ports)
@@ -92,7 +98,9 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> Vec<String> {
-        let show = |p: PortSpec| format!("{}|{}|{}|{}", p.host_ip.unwrap_or_default(), p.published, p.target, p.protocol);
+        let show = |p: PortSpec| {
+            format!("{}|{}|{}|{}", p.host_ip.unwrap_or_default(), p.published, p.target, p.protocol)
+        };
         parse_port(text).expect(text).into_iter().map(show).collect()
     }
 

@@ -9,7 +9,8 @@ pub fn parse_bytes(text: &str) -> Result<Bytes, ShortError> {
     if let Ok(number) = text.parse::<i64>() {
         return Ok(Bytes(number));
     }
-    let bad = || ShortError(format!("`{text}` is no size; write a number with a unit, such as `64m` or `1.5g`"));
+    let bad =
+        || ShortError(format!("`{text}` is no size; write a number with a unit, such as `64m` or `1.5g`"));
     let end = text.rfind(|c: char| c.is_ascii_digit() || c == '.').ok_or_else(bad)? + 1;
     let number: f64 = text[..end].parse().map_err(|_| bad())?;
     if number < 0.0 {

@@ -39,7 +39,9 @@ pub fn parse_volume(text: &str) -> Result<VolumeSpec, ShortError> {
 /// Splits at colons, except the one of a drive letter.
 fn split(text: &str) -> Vec<&str> {
     let mut parts: Vec<&str> = text.split(':').collect();
-    let is_drive = |head: &str, tail: &str| head.len() == 1 && head.as_bytes()[0].is_ascii_alphabetic() && tail.starts_with('\\');
+    let is_drive = |head: &str, tail: &str| {
+        head.len() == 1 && head.as_bytes()[0].is_ascii_alphabetic() && tail.starts_with('\\')
+    };
     if parts.len() > 1 && is_drive(parts[0], parts[1]) {
         parts[1] = &text[..parts[0].len() + 1 + parts[1].len()];
         parts.remove(0);
@@ -93,7 +95,11 @@ mod tests {
 
     fn shown(text: &str) -> String {
         let spec = parse_volume(text).expect(text);
-        let flags = [(spec.read_only, "ro"), (spec.nocopy, "nocopy")].iter().filter(|f| f.0).map(|f| f.1).collect::<String>();
+        let flags = [(spec.read_only, "ro"), (spec.nocopy, "nocopy")]
+            .iter()
+            .filter(|f| f.0)
+            .map(|f| f.1)
+            .collect::<String>();
         let options = spec.selinux.or(spec.propagation).unwrap_or_default();
         format!("{}|{}|{flags}{options}", spec.source.unwrap_or_default(), spec.target)
     }
@@ -111,12 +117,16 @@ mod tests {
         ] {
             assert_eq!(shown(text), spec, "{text}");
         }
-        assert!(parse_volume("a:/b:ro:x").is_err() && parse_volume("").is_err() && parse_volume("a::ro").is_err());
+        assert!(
+            parse_volume("a:/b:ro:x").is_err() && parse_volume("").is_err() && parse_volume("a::ro").is_err()
+        );
     }
 
     #[test]
     fn cleans_paths() {
-        for (path, clean) in [("/a/./b//c/", "/a/b/c"), ("/../a", "/a"), ("a/..", "."), ("../a/../b", "../b"), ("/", "/")] {
+        for (path, clean) in
+            [("/a/./b//c/", "/a/b/c"), ("/../a", "/a"), ("a/..", "."), ("../a/../b", "../b"), ("/", "/")]
+        {
             assert_eq!(clean_path(path), clean);
         }
     }

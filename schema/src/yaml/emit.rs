@@ -134,13 +134,18 @@ fn is_taken(value: &str) -> bool {
         return true;
     }
     let lower = value.to_ascii_lowercase();
-    if matches!(lower.as_str(), "y" | "n" | "yes" | "no" | "on" | "off" | "true" | "false" | "null" | "~" | "=" | "<<") {
+    if matches!(
+        lower.as_str(),
+        "y" | "n" | "yes" | "no" | "on" | "off" | "true" | "false" | "null" | "~" | "=" | "<<"
+    ) {
         return true;
     }
     // Numbers with colons, dates and whatever else begins like a number and has nothing but a number's characters.
     value.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'))
         && value.chars().any(|c| c.is_ascii_digit())
-        && value.chars().all(|c| c.is_ascii_hexdigit() || matches!(c, '+' | '-' | '.' | ':' | '_' | 'x' | 'o' | 'T' | 'Z' | ' '))
+        && value.chars().all(|c| {
+            c.is_ascii_hexdigit() || matches!(c, '+' | '-' | '.' | ':' | '_' | 'x' | 'o' | 'T' | 'Z' | ' ')
+        })
         && !value.contains("::")
         && value.chars().filter(|c| *c == '.').count() < 3
 }
@@ -148,7 +153,8 @@ fn is_taken(value: &str) -> bool {
 fn needs_quotes(value: &str) -> bool {
     value.is_empty()
         || value.starts_with([
-            '-', '?', ':', ',', '[', ']', '{', '}', '#', '&', '*', '!', '|', '>', '\'', '"', '%', '@', '`', ' ',
+            '-', '?', ':', ',', '[', ']', '{', '}', '#', '&', '*', '!', '|', '>', '\'', '"', '%', '@', '`',
+            ' ',
         ]) && !is_safe_dash(value)
         || value.ends_with([' ', ':'])
         || value.contains(": ")

@@ -168,7 +168,8 @@ impl<'t, 'd> Composer<'t, 'd> {
         };
         let node = Node { value, place: place.clone(), tag: merge_tag(tag.as_deref()) };
         if anchor != 0 {
-            let anchored = Anchored { node: node.clone(), size: 1 + self.nodes - before, height: height(&node) };
+            let anchored =
+                Anchored { node: node.clone(), size: 1 + self.nodes - before, height: height(&node) };
             self.anchors.insert(anchor, Anchor { node: Some(anchored), place });
         }
         Ok(node)
@@ -191,7 +192,9 @@ impl<'t, 'd> Composer<'t, 'd> {
         self.aliased += anchored.size;
         self.nodes += anchored.size;
         if self.depth + anchored.height > MAX_DEPTH {
-            return Err(Box::new(Diagnostic::error(format!("more than {MAX_DEPTH} levels of nesting")).at(place)));
+            return Err(Box::new(
+                Diagnostic::error(format!("more than {MAX_DEPTH} levels of nesting")).at(place),
+            ));
         }
         if self.aliased > self.limits.aliased_nodes {
             let message = format!("aliases repeat more than {} values", self.limits.aliased_nodes);
@@ -222,7 +225,8 @@ impl<'t, 'd> Composer<'t, 'd> {
                 (Event::MappingEnd, _) => break,
                 event => event,
             };
-            let is_merge = matches!(&event.0, Event::Scalar(text, ScalarStyle::Plain, _, None) if text == "<<");
+            let is_merge =
+                matches!(&event.0, Event::Scalar(text, ScalarStyle::Plain, _, None) if text == "<<");
             let key = self.node(event)?;
             let event = self.next()?;
             let node = self.node(event)?;
@@ -264,7 +268,12 @@ impl<'t, 'd> Composer<'t, 'd> {
     fn merge_source(&mut self, key: Place, node: Node, merged: &mut Option<(Place, Vec<Map>)>) {
         if let Some((first, _)) = merged {
             let diagnostic = Diagnostic::error("the key `<<` is written twice");
-            self.diagnostics.push(diagnostic.at(key).related(first.clone(), "first written here").hint("List both after one `<<`: `<<: [*a, *b]`."));
+            self.diagnostics.push(
+                diagnostic
+                    .at(key)
+                    .related(first.clone(), "first written here")
+                    .hint("List both after one `<<`: `<<: [*a, *b]`."),
+            );
             return;
         }
         let place = node.place.clone();
@@ -283,7 +292,8 @@ impl<'t, 'd> Composer<'t, 'd> {
     }
 
     fn bad_merge(&mut self, place: &Place) -> Vec<Map> {
-        self.diagnostics.push(Diagnostic::error("`<<` takes a mapping or a list of mappings").at(place.clone()));
+        self.diagnostics
+            .push(Diagnostic::error("`<<` takes a mapping or a list of mappings").at(place.clone()));
         Vec::new()
     }
 }

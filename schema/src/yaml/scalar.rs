@@ -17,7 +17,10 @@ pub fn resolve(text: &str) -> Value {
     if !text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) {
         return Value::Str(text.to_owned());
     }
-    integer(text).map(Value::Int).or_else(|| float(text).map(Value::Float)).unwrap_or_else(|| Value::Str(text.to_owned()))
+    integer(text)
+        .map(Value::Int)
+        .or_else(|| float(text).map(Value::Float))
+        .unwrap_or_else(|| Value::Str(text.to_owned()))
 }
 
 /// A plain scalar that docker compose's reader takes for a point in time, which no attribute accepts: `2001-12-14`.
@@ -28,14 +31,17 @@ pub fn is_timestamp(text: &str) -> bool {
     };
     let parts: Vec<&str> = date.split('-').collect();
     let within = |part: &str, longest: usize, most: u32| {
-        part.len() <= longest && part.chars().all(|c| c.is_ascii_digit()) && part.parse::<u32>().is_ok_and(|n| (1..=most).contains(&n))
+        part.len() <= longest
+            && part.chars().all(|c| c.is_ascii_digit())
+            && part.parse::<u32>().is_ok_and(|n| (1..=most).contains(&n))
     };
     let [year, month, day] = parts[..] else { return false };
     year.len() == 4
         && within(year, 4, 9999)
         && within(month, 2, 12)
         && within(day, 2, 31)
-        && time.is_none_or(|time| time.split(':').count() == 3 && time.starts_with(|c: char| c.is_ascii_digit()))
+        && time
+            .is_none_or(|time| time.split(':').count() == 3 && time.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 fn integer(text: &str) -> Option<i64> {
@@ -54,7 +60,8 @@ fn integer(text: &str) -> Option<i64> {
 }
 
 fn radix(digits: &str) -> (u32, &str) {
-    let prefixed = |lower: &str, upper: &str| digits.strip_prefix(lower).or_else(|| digits.strip_prefix(upper));
+    let prefixed =
+        |lower: &str, upper: &str| digits.strip_prefix(lower).or_else(|| digits.strip_prefix(upper));
     if let Some(rest) = prefixed("0b", "0B") {
         (2, rest)
     } else if let Some(rest) = prefixed("0o", "0O") {
@@ -83,7 +90,11 @@ fn float(text: &str) -> Option<f64> {
         let digits = e.strip_prefix(['-', '+']).unwrap_or(e);
         !digits.is_empty() && is_digits(digits)
     });
-    if has_digits && is_digits(whole) && is_digits(fraction) && exponent_fits { plain.parse().ok() } else { None }
+    if has_digits && is_digits(whole) && is_digits(fraction) && exponent_fits {
+        plain.parse().ok()
+    } else {
+        None
+    }
 }
 
 /// A float as Go prints it: shortest digits, an exponent below 1e-4 and from 1e21.
@@ -141,7 +152,9 @@ mod tests {
 
     #[test]
     fn prints_floats_like_go() {
-        for (number, text) in [(1.1, "1.1"), (3.0, "3"), (1e21, "1e+21"), (1e-7, "1e-07"), (123456789.0, "123456789")] {
+        for (number, text) in
+            [(1.1, "1.1"), (3.0, "3"), (1e21, "1e+21"), (1e-7, "1e-07"), (123456789.0, "123456789")]
+        {
             assert_eq!(format_float(number), text);
         }
     }

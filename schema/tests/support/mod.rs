@@ -47,7 +47,11 @@ pub(crate) fn read_bundle(name: &str) -> Vec<Case> {
                 case.files.entry(section.clone()).or_default();
             }
         } else if let Some(case) = cases.last_mut() {
-            let slot = if section.starts_with("expected") { &mut case.expected } else { case.files.entry(section.clone()).or_default() };
+            let slot = if section.starts_with("expected") {
+                &mut case.expected
+            } else {
+                case.files.entry(section.clone()).or_default()
+            };
             slot.push_str(line);
         }
     }
@@ -77,7 +81,8 @@ impl Memory {
     pub(crate) fn new(root: &Path, files: &BTreeMap<String, String>) -> Self {
         let files: BTreeMap<PathBuf, Vec<u8>> =
             files.iter().map(|(path, text)| (root.join(path), text.clone().into_bytes())).collect();
-        let directories = files.keys().flat_map(|path| path.ancestors().skip(1).map(Path::to_owned)).collect();
+        let directories =
+            files.keys().flat_map(|path| path.ancestors().skip(1).map(Path::to_owned)).collect();
         Self { files, directories }
     }
 }
@@ -101,7 +106,12 @@ impl Case {
 
     /// The Compose files of the case, by relative path.
     pub(crate) fn compose_files(&self) -> Vec<&str> {
-        let numbered: Vec<&str> = self.files.keys().filter(|f| f.starts_with("compose.") && *f != "compose.yaml").map(String::as_str).collect();
+        let numbered: Vec<&str> = self
+            .files
+            .keys()
+            .filter(|f| f.starts_with("compose.") && *f != "compose.yaml")
+            .map(String::as_str)
+            .collect();
         if numbered.is_empty() { vec!["compose.yaml"] } else { numbered }
     }
 

@@ -1,5 +1,6 @@
 //! Who is called what, on which network.
 
+use crate::network::shared::Others;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::RwLock;
@@ -35,6 +36,8 @@ struct Tables {
     owners: HashMap<(String, IpAddr), String>,
     /// By container: its networks in order.
     joined: HashMap<String, Vec<String>>,
+    /// By network: the containers of other stacks on it.
+    others: HashMap<String, Others>,
 }
 
 impl Zone {
@@ -50,6 +53,28 @@ impl Zone {
     /// The container disappears.
     pub fn remove(&self, id: &str) {
         self.tables.write().expect("no holder panics").remove(id);
+    }
+
+    /// Other stacks are on the network too.
+    pub(in crate::network) fn share(&self, network: &str, others: Others) {
+        self.tables.write().expect("no holder panics").others.insert(network.to_owned(), others);
+    }
+
+    pub(in crate::network) fn unshare(&self, network: &str) {
+        self.tables.write().expect("no holder panics").others.remove(network);
+    }
+
+    /// The names of a container on a network; its own name first.
+    pub(in crate::network) fn names_of(&self, id: &str, network: &str) -> Vec<String> {
+        let tables = self.tables.read().expect("no holder panics");
+        let all = tables.names.get(network).into_iter().flatten();
+        let own = all.filter(|(_, entries)| entries.iter().any(|(owner, _)| owner == id));
+        let mut names: Vec<String> = own.map(|(name, _)| name.clone()).collect();
+        let is_own = |((n, _), owner): (&(String, IpAddr), &String), name: &String| {
+            n == network && owner.eq_ignore_ascii_case(name)
+        };
+        names.sort_by_key(|name| !tables.owners.iter().any(|entry| is_own(entry, name)));
+        names
     }
 
     /// Looks a name up for a container: the first of its networks that knows it answers.
@@ -70,7 +95,8 @@ impl Zone {
         let tables = self.tables.read().expect("no holder panics");
         let networks = tables.joined.get(asking)?;
         networks.iter().find_map(|network| {
-            let name = tables.owners.get(&(network.clone(), address))?;
+            let own = tables.owners.get(&(network.clone(), address)).cloned();
+            let name = own.or_else(|| tables.others.get(network)?.name(address))?;
             Some(format!("{name}.{network}"))
         })
     }
@@ -113,10 +139,15 @@ impl Tables {
 
     /// The addresses of a plain name, or of a name that ends in this network's.
     fn on(&self, network: &str, name: &str) -> Option<Vec<IpAddr>> {
-        let names = self.names.get(network)?;
         let suffix = format!(".{}", network.to_ascii_lowercase());
-        let entries = names.get(name).or_else(|| names.get(name.strip_suffix(&suffix)?))?;
-        Some(entries.iter().map(|(_, address)| *address).collect())
+        self.called(network, name).or_else(|| self.called(network, name.strip_suffix(&suffix)?))
+    }
+
+    fn called(&self, network: &str, name: &str) -> Option<Vec<IpAddr>> {
+        let own = self.names.get(network).and_then(|names| names.get(name)).into_iter().flatten();
+        let mut addresses: Vec<IpAddr> = own.map(|(_, address)| *address).collect();
+        addresses.extend(self.others.get(network).into_iter().flat_map(|others| others.addresses(name)));
+        (!addresses.is_empty()).then_some(addresses)
     }
 }
 

@@ -1,0 +1,99 @@
+//! What the steps of a build share: request, Dockerfile, graph, cache and contexts.
+
+use super::cache::Cache;
+use super::context::Context;
+use super::failure::{BuildFailure, Doing, Result};
+use super::graph::Graph;
+use super::inputs::{self, NamedContext};
+use super::request::{BuildEnv, BuildRequest};
+use super::state::Outside;
+use super::view::Layers;
+use stack_runtime::snapshot::{self, Working};
+use stack_schema::dockerfile::Dockerfile;
+use stack_schema::dockerfile::stages::Selection;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+/// What all steps share, also those on other threads.
+pub(super) struct Shared {
+    pub(super) env: BuildEnv,
+    pub(super) request: BuildRequest,
+    pub(super) cache: Cache,
+    pub(super) outside: Outside,
+    pub(super) file: Dockerfile,
+    dockerfile: Option<PathBuf>,
+    pub(super) selection: Selection,
+    pub(super) graph: Graph,
+    /// By name; the build context is the empty one.
+    contexts: Mutex<HashMap<String, Arc<Context>>>,
+}
+
+/// Runs blocking work beside the async runtime.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(e) => Err(BuildFailure::doing("finish a step", e)),
+    }
+}
+
+impl Shared {
+    pub(super) fn new(env: BuildEnv, request: BuildRequest) -> Result<Self> {
+        let (file, dockerfile) = inputs::read(&request)?;
+        let outside = inputs::outside(&file, &request)?;
+        let selection = inputs::selection(&file, &request, &outside)?;
+        let graph = Graph::new(&file, &selection);
+        let cache = Cache::open(&env.home).doing(|| "open the build cache")?;
+        Ok(Self {
+            env,
+            request,
+            cache,
+            outside,
+            file,
+            dockerfile,
+            selection,
+            graph,
+            contexts: Mutex::default(),
+        })
+    }
+
+    /// Directories of a chain, top first.
+    pub(super) fn lower(&self, chain: &str) -> Result<Vec<PathBuf>> {
+        snapshot::lower_dirs(&self.env.store, chain).doing(|| "find the layers of a stage")
+    }
+
+    pub(super) fn view(&self, chain: &str) -> Result<Layers> {
+        Ok(Layers { lower: self.lower(chain)?, upper: None })
+    }
+
+    pub(super) fn writable(&self, parent: &str, working: &Working) -> Result<Layers> {
+        Ok(Layers { lower: self.lower(parent)?, upper: Some((working.upper.clone(), working.work.clone())) })
+    }
+
+    /// The build context (empty name) or a named directory. Blocks.
+    pub(super) fn context(&self, name: &str) -> Result<Arc<Context>> {
+        let mut contexts = self.contexts.lock().expect("never poisoned: nothing panics while it is held");
+        if let Some(context) = contexts.get(name) {
+            return Ok(context.clone());
+        }
+        let context = match name {
+            "" => Context::open(&self.request.context, self.dockerfile.as_deref(), &self.cache)?,
+            name => match inputs::named_context(&self.request, name)? {
+                NamedContext::Directory(path) => Context::open(&path, None, &self.cache)?,
+                NamedContext::Image(_) => {
+                    return Err(BuildFailure::new(format!("the context `{name}` is no directory")));
+                }
+            },
+        };
+        let context = Arc::new(context);
+        contexts.insert(name.to_owned(), context.clone());
+        Ok(context)
+    }
+
+    pub(super) fn save_digests(&self) {
+        let contexts = self.contexts.lock().expect("never poisoned: nothing panics while it is held");
+        contexts.values().for_each(|context| context.digests.save(&self.cache));
+    }
+}

@@ -1,0 +1,207 @@
+//! The face without a kernel behind it: what is typed, what is printed where, how it ends.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// A directory with a file, and the program run in it.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn with(compose: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("compose.yaml"), compose).unwrap();
+        Self(directory)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn stack(&self, args: &[&str]) -> Ran {
+        self.stack_with(&[], args)
+    }
+
+    fn stack_with(&self, env: &[(&str, &str)], args: &[&str]) -> Ran {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stack"));
+        command.args(args).current_dir(self.path()).env_clear().stdin(std::process::Stdio::null());
+        command.env("STACK_HOME", self.path().join("home")).env("HOME", self.path());
+        Ran(command.envs(env.iter().copied()).output().unwrap())
+    }
+}
+
+struct Ran(Output);
+
+impl Ran {
+    fn code(&self) -> i32 {
+        self.0.status.code().unwrap_or(-1)
+    }
+    fn out(&self) -> String {
+        String::from_utf8_lossy(&self.0.stdout).into_owned()
+    }
+    fn err(&self) -> String {
+        String::from_utf8_lossy(&self.0.stderr).into_owned()
+    }
+    #[track_caller]
+    fn fails_with(&self, text: &str) {
+        assert_eq!(self.code(), 1, "{}", self.err());
+        assert_eq!(self.out(), "", "failures are no data");
+        assert!(self.err().contains(text), "`{text}` is missing from {}", self.err());
+    }
+}
+
+const SHOP: &str = "
+name: shop
+services:
+  db:
+    image: db:1
+    volumes: [data:/data]
+    healthcheck: {test: [CMD, 'true']}
+  api:
+    build: .
+    depends_on: {db: {condition: service_healthy}}
+    ports: ['8080:80']
+  debug:
+    image: busybox
+    profiles: [debug]
+volumes:
+  data: {}
+";
+
+#[test]
+fn version_and_help_need_no_project() {
+    let place = Place::with("no: [yaml");
+    let number = env!("CARGO_PKG_VERSION");
+    assert_eq!(place.stack(&["version"]).out(), format!("stack version {number}\n"));
+    assert_eq!(place.stack(&["version", "--short"]).out(), format!("{number}\n"));
+    assert_eq!(place.stack(&["version", "-f", "json"]).out(), format!("{{\"version\":\"{number}\"}}\n"));
+    assert!(place.stack(&["--help"]).out().contains("Usage: stack"));
+    assert_eq!(place.stack(&["--version"]).code(), 0);
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_one() {
+    let place = Place::with(SHOP);
+    for args in [&["upp"][..], &["up", "--nope"], &[]] {
+        assert_eq!(place.stack(args).code(), 1, "{args:?}");
+    }
+    place.stack(&["up", "--build", "--no-build"]).fails_with("--build and --no-build are incompatible");
+    place.stack(&["up", "-d", "--watch"]).fails_with("--detach cannot be combined with");
+    place.stack(&["up", "--wait", "--abort-on-container-exit"]).fails_with("--wait cannot be combined with");
+    place.stack(&["up", "--force-recreate", "--no-recreate"]).fails_with("are incompatible");
+    place
+        .stack(&["up", "--scale", "api"])
+        .fails_with("invalid --scale option \"api\". Should be SERVICE=NUM");
+    place.stack(&["up", "--pull", "policy"]).fails_with("invalid --pull option \"policy\"");
+    place.stack(&["--progress", "foo", "ps"]).fails_with("unsupported --progress value \"foo\"");
+    place
+        .stack(&["run", "-P", "-p", "1:1", "api"])
+        .fails_with("--service-ports and --publish are incompatible");
+}
+
+#[test]
+fn config_lists_parts() {
+    let place = Place::with(SHOP);
+    assert_eq!(place.stack(&["config", "--services"]).out(), "db\napi\n");
+    assert_eq!(place.stack(&["--profile", "debug", "config", "--services"]).out(), "db\napi\ndebug\n");
+    assert_eq!(place.stack(&["config", "--volumes"]).out(), "data\n");
+    assert_eq!(place.stack(&["config", "--images"]).out(), "db:1\nshop-api\n");
+    assert_eq!(place.stack(&["config", "--profiles"]).out(), "debug\n");
+    assert_eq!(place.stack(&["config", "-q"]).out(), "");
+    assert!(place.stack(&["config", "--hash", "db"]).out().starts_with("db "));
+    assert!(place.stack(&["config", "--format", "json"]).out().starts_with("{\n"));
+    let written = place.path().join("out.yaml");
+    assert_eq!(place.stack(&["config", "-o", "out.yaml"]).code(), 0);
+    assert!(std::fs::read_to_string(written).unwrap().starts_with("name: shop\n"));
+}
+
+#[test]
+fn files_come_from_flags_the_environment_and_standard_input() {
+    let place = Place::with(SHOP);
+    std::fs::write(place.path().join("other.yaml"), "services: {other: {image: x}}").unwrap();
+    assert_eq!(place.stack(&["-f", "other.yaml", "config", "--services"]).out(), "other\n");
+    let both = place.stack_with(&[("COMPOSE_FILE", "compose.yaml:other.yaml")], &["config", "--services"]);
+    assert_eq!(both.out(), "db\napi\nother\n");
+    place.stack(&["-f", "missing.yaml", "config"]).fails_with("missing.yaml");
+}
+
+#[test]
+fn a_finding_has_its_place() {
+    let place = Place::with("services:\n  web:\n    imgae: nginx\n");
+    let ran = place.stack(&["config"]);
+    ran.fails_with("compose.yaml:3:5");
+    assert!(ran.err().contains("image"), "a suggestion: {}", ran.err());
+}
+
+#[test]
+fn unknown_services_are_named() {
+    let place = Place::with(SHOP);
+    for args in
+        [&["up", "x"][..], &["stop", "x"], &["logs", "x"], &["ps", "x"], &["run", "x"], &["build", "x"]]
+    {
+        place.stack(args).fails_with("no such service: x");
+    }
+    place.stack(&["exec", "x", "true"]).fails_with("service \"x\" is not running");
+}
+
+#[test]
+fn nothing_to_do_is_a_success() {
+    let place = Place::with(SHOP);
+    for args in [&["down"][..], &["stop"], &["ps"], &["logs"], &["kill"], &["rm", "-f"], &["ls"], &["images"]]
+    {
+        let ran = place.stack(args);
+        assert_eq!(ran.code(), 0, "{args:?}: {}", ran.err());
+    }
+    assert!(place.stack(&["rm", "-f"]).err().contains("No stopped containers"));
+    let down = place.stack(&["-p", "nothing", "down"]);
+    assert!(down.err().contains("No resource found to remove for project \"nothing\"."), "{}", down.err());
+    place.stack(&["start"]).fails_with("has no container to start");
+}
+
+#[test]
+fn only_a_name_needs_no_file() {
+    let place = Place::with("this is: [no compose file");
+    assert_eq!(place.stack(&["-p", "shop", "ps"]).code(), 0);
+    assert_eq!(place.stack(&["-p", "shop", "down"]).code(), 0);
+    place.stack(&["-p", "Shop", "ps"]).fails_with("invalid project name \"Shop\"");
+    assert_eq!(place.stack(&["ps"]).code(), 1);
+}
+
+#[test]
+fn a_dry_run_shows_the_plan_and_changes_nothing() {
+    let place = Place::with(SHOP);
+    let ran = place.stack(&["up", "-d", "--dry-run"]);
+    let expected = "\
+pull db:1 (missing)
+build api as shop-api (missing)
+create network shop_default (missing)
+create volume shop_data (missing)
+create db-1 (missing)
+start db-1 (created)
+create api-1 (missing)
+wait for db healthy (api depends on it)
+start api-1 (created)
+";
+    assert_eq!(ran.out(), expected, "{}", ran.err());
+    assert!(!place.path().join("home/stacks").exists());
+}
+
+#[test]
+fn failures_are_json_where_progress_is() {
+    let place = Place::with(SHOP);
+    let ran = place.stack(&["--progress", "json", "up", "x"]);
+    let line: serde_json::Value = serde_json::from_str(ran.err().lines().last().unwrap()).unwrap();
+    assert_eq!(line["error"], true);
+    assert!(line["message"].as_str().unwrap().contains("no such service: x"));
+}
+
+#[test]
+fn a_reader_that_went_away_is_no_crash() {
+    let place = Place::with(SHOP);
+    let program = env!("CARGO_BIN_EXE_stack");
+    let script = format!("{program} config | head -n 1");
+    let output = Command::new("sh").args(["-c", &script]).current_dir(place.path()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "name: shop\n");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
