@@ -152,7 +152,9 @@ impl Wanted {
         if let Err(reason) = self.possible() {
             return skip(&reason);
         }
-        let ended = std::thread::spawn(move || self.enter_and_run(test)).join();
+        let name = std::thread::current().name().unwrap_or("a test").to_owned();
+        let thread = std::thread::Builder::new().name(name).spawn(move || self.enter_and_run(test));
+        let ended = thread.expect("a thread").join();
         if let Err(panic) = ended {
             std::panic::resume_unwind(panic);
         }
