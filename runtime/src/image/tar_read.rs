@@ -113,8 +113,8 @@ impl<R: Read> Reader<R> {
                 .unwrap_or_default(),
             kind: kind.unwrap_or(Kind::File),
             mode: header.mode().map_err(|_| invalid("an entry's mode is not a number"))? & 0o7777,
-            uid: id(header.uid())?,
-            gid: id(header.gid())?,
+            uid: id(field(&header.as_old().uid, header.uid()))?,
+            gid: id(field(&header.as_old().gid, header.gid()))?,
             size,
             mtime: (header.mtime().ok().and_then(|m| i64::try_from(m).ok()).unwrap_or(0), 0),
             device: device(header),
@@ -238,6 +238,11 @@ fn kind(header: &tar::Header) -> Option<Kind> {
         b'6' => Kind::Fifo,
         _ => return None,
     })
+}
+
+/// A field left blank means 0, as GNU tar and Go read it.
+fn field(bytes: &[u8], value: io::Result<u64>) -> io::Result<u64> {
+    if bytes.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(0) } else { value }
 }
 
 fn id(value: io::Result<u64>) -> io::Result<u32> {

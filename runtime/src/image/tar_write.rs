@@ -285,6 +285,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_blank_owner_is_root() {
+        let mut header = tar::Header::new_gnu();
+        header.set_path("file").unwrap();
+        header.set_size(0);
+        header.set_mode(0o644);
+        header.set_mtime(0);
+        header.set_entry_type(tar::EntryType::Regular);
+        header.as_old_mut().uid = [0; 8];
+        header.as_old_mut().gid = [b' '; 8];
+        header.set_cksum();
+        let bytes = [header.as_bytes().as_slice(), &[0; 1024]].concat();
+        let entries = read(&bytes).unwrap();
+        assert_eq!((entries[0].0.uid, entries[0].0.gid), (0, 0));
+    }
+
     proptest! {
         #[test]
         fn round_trips(entries in proptest::collection::vec(any_entry(), 0..4)) {
