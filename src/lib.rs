@@ -11,7 +11,6 @@ pub mod cli;
 pub mod event;
 pub mod failure;
 pub mod find;
-pub mod fixture;
 pub mod host;
 pub mod plan;
 pub mod schedule;
