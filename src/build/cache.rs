@@ -86,9 +86,17 @@ impl Scratch {
                 Err(_) => entry.unused_for() > Duration::from_secs(60),
             };
             if is_abandoned {
+                Self::remove_groups(&entry.path);
                 let _ = fs::remove_dir_all(Self::secrets(home, entry.path.file_name().unwrap_or_default()));
                 let _ = fs::remove_dir_all(&entry.path);
             }
+        }
+    }
+
+    /// The monitor that would have removed a step's control group was killed together with the build.
+    fn remove_groups(tmp: &Path) {
+        for step in entries(tmp).iter().filter_map(|entry| entry.path.file_name()?.to_str()) {
+            let _ = stack_runtime::cgroup::remove(&super::run::group(step));
         }
     }
 }

@@ -177,7 +177,7 @@ fn request(order: Order, files: BindFiles, stdio: [OwnedFd; 3]) -> LaunchRequest
         ..ContainerSpec::default()
     };
     LaunchRequest {
-        cgroup: format!("stack/build/{id}"),
+        cgroup: group(&id),
         id,
         dir: order.directory,
         spec,
@@ -306,6 +306,11 @@ impl LastLines {
     fn take(self) -> Vec<String> {
         self.0.into_inner().expect("never poisoned: nothing panics while it is held").into()
     }
+}
+
+/// The control group of a RUN step, by the name of its working directory.
+pub(super) fn group(id: &str) -> String {
+    format!("stack/build/{id}")
 }
 
 #[cfg(test)]
