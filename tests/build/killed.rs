@@ -23,6 +23,8 @@ fn a_killed_build_leaves_nothing(bed: &Bed) {
     assert!(
         std::fs::read_dir(bed.env.home.run.join("build")).is_ok_and(|mut entries| entries.next().is_some())
     );
+    let steps = steps(bed);
+    assert!(steps.iter().any(|step| has_group(step)), "{steps:?}");
     child.kill().expect("killed");
     child.wait().expect("reaped");
     eventually("the command is gone", || !is_running(&sleeping));
@@ -33,6 +35,26 @@ fn a_killed_build_leaves_nothing(bed: &Bed) {
     let records = std::fs::read_dir(bed.env.home.build().join("cache")).expect("there").count();
     assert_eq!(records, 2);
     assert_eq!(std::fs::read_dir(bed.env.home.run.join("build")).expect("there").count(), 0);
+    assert!(!steps.iter().any(|step| has_group(step)), "{steps:?}");
+}
+
+/// The working directories of the RUN steps under way, which name their control groups.
+fn steps(bed: &Bed) -> Vec<String> {
+    let tmp = std::fs::read_dir(bed.env.home.build().join("tmp")).expect("there").flatten();
+    let inside =
+        tmp.filter_map(|build| std::fs::read_dir(build.path()).ok()).flat_map(|entries| entries.flatten());
+    inside
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.starts_with("run-"))
+        .collect()
+}
+
+/// In the unified hierarchy or in any of the first version.
+fn has_group(step: &str) -> bool {
+    let root = std::path::Path::new("/sys/fs/cgroup");
+    let group = std::path::Path::new("stack/build").join(step);
+    let hierarchies = std::fs::read_dir(root).into_iter().flatten().flatten();
+    root.join(&group).exists() || hierarchies.into_iter().any(|one| one.path().join(&group).exists())
 }
 
 fn build(bed: &Bed) -> Child {
