@@ -1,10 +1,7 @@
 //! `external: true`: a stack on a network that another stack made.
 
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{Project, World, eventually, free_port, get};
+use crate::common::{Project, World, eventually, free_port, get};
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -1,10 +1,7 @@
 //! Every folder of `examples/stacks` is run by exactly one test here that names it.
 
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{Background, Project, World, checkout, eventually, free_port, get, note};
+use crate::common::{Background, Project, World, checkout, eventually, free_port, get, note};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -47,7 +44,7 @@ struct Stack<'w> {
 }
 
 impl Stack<'_> {
-    fn stack(&self, args: &[&str]) -> common::Ran {
+    fn stack(&self, args: &[&str]) -> crate::common::Ran {
         let port = self.port.to_string();
         self.project.stack_with_patience(&[("API_PORT", &port)], args, PATIENCE)
     }

@@ -1,11 +1,8 @@
 //! Databases first run a private server, which answers health checks, stops, and is followed by the real one.
 //! Whoever waits for `service_healthy` must meet the real one.
 
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::World;
+use crate::common::World;
 
 /// Each on an empty volume.
 const ROUNDS: u32 = 10;

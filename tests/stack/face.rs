@@ -1,10 +1,7 @@
 //! The verbs with the real thing: attached `up` and its ends, what `run` and `exec` pass through, and why a service failed.
 
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{Project, World, eventually, free_port, get};
+use crate::common::{Project, World, eventually, free_port, get};
 use rustix::process::Signal;
 use std::time::Duration;
 

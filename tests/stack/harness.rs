@@ -1,9 +1,6 @@
 //! The harness itself: what a world is, and that it notices what is left.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-use common::World;
+use crate::common::World;
 
 #[test]
 fn a_world_has_a_shared_root_and_a_network_of_its_own() {
@@ -24,7 +21,7 @@ fn a_process_that_names_the_home_is_a_leak() {
             std::process::Command::new("sleep").arg("60").env("STACK_HOME", &world.home).spawn().unwrap();
         // The kernel shows a program's environment a moment after its start was reported.
         let is_process = |line: &String| line.starts_with("process");
-        common::eventually("the process is found", || world.leaks().iter().any(is_process).then_some(()));
+        crate::common::eventually("the process is found", || world.leaks().iter().any(is_process).then_some(()));
         child.kill().unwrap();
         child.wait().unwrap();
     });

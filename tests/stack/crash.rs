@@ -5,11 +5,8 @@
 //!
 //! `STACK_CRASH_ROUNDS` says how many rounds (default 200), `STACK_CRASH_SEED` repeats a run.
 
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{Project, World, note};
+use crate::common::{Project, World, note};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -106,7 +103,7 @@ fn cut(project: &Project<'_>, verb: Verb, victim: Victim, moment: Duration) {
         }
     }
     // Its code is not looked at: it was cut off, or lost its supervisor.
-    running.wait(common::PATIENCE);
+    running.wait(crate::common::PATIENCE);
 }
 
 fn supervisors(world: &World) -> Vec<i32> {

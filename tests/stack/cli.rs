@@ -1,7 +1,5 @@
 //! The face without a kernel behind it: what is typed, what is printed where, how it ends.
 
-#![allow(clippy::unwrap_used)]
-
 use std::path::Path;
 use std::process::{Command, Output};
 

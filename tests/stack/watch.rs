@@ -1,10 +1,7 @@
 //! Watch with the real thing: what is edited on the host is what the container has.
 
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{Background, Project, World, eventually, note};
+use crate::common::{Background, Project, World, eventually, note};
 use std::time::{Duration, Instant};
 
 const SERVICE: &str = r#"
@@ -73,7 +70,7 @@ fn a_saved_file_is_there_within_100_ms() {
                 project.write("src/a", &text);
                 let written = Instant::now();
                 while std::fs::read_to_string(root.join("app/a")).ok().as_deref() != Some(&text) {
-                    assert!(written.elapsed() < common::PATIENCE, "the edit never arrived");
+                    assert!(written.elapsed() < crate::common::PATIENCE, "the edit never arrived");
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 written.elapsed()
