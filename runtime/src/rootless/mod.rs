@@ -12,8 +12,10 @@
 //! | single id | otherwise | 0 is the caller; every file is theirs, a container can only be root |
 
 mod mapping;
+mod outside;
 
 pub use mapping::{Mapping, Range};
+pub(crate) use outside::holder;
 
 use crate::home::{self, Home};
 use crate::sys::user_namespace;
@@ -47,6 +49,7 @@ pub fn enter() -> io::Result<()> {
     }
     let home = Home::from_env();
     home.prepare_run()?;
+    outside::leave_behind()?;
     let _one_at_a_time = home::lock(&home.run.join(LOCK))?;
     let record = home.run.join(RECORD);
     let known = home::read_json::<Record>(&record).ok().flatten();
