@@ -33,7 +33,7 @@
 //! | `run/PROJECT/supervisor.{sock,json,lock,log}` | supervisor | command line |
 //! | `…/ID/net.json` | supervisor at start: addresses and host ports | the next supervisor, `ps` |
 //! | `run/namespace.{json,lock}` | an ordinary user's command: the number of their user namespace | the next command |
-//! | `run/PROJECT/uplink.{json,log}` | supervisor: its `pasta` process and what that says | the next supervisor, `down` |
+//! | `run/PROJECT/uplink.{json,log,starting}` | supervisor: its `pasta` process and what that says | the next supervisor, `down` |
 //!
 //! Every JSON file is replaced atomically (write to a temporary file, fsync where a power cut matters, rename).
 
@@ -56,7 +56,8 @@ impl Home {
     /// From the environment as described above. Nothing is created yet.
     pub fn from_env() -> Self {
         if let Some(home) = std::env::var_os("STACK_HOME").filter(|v| !v.is_empty()) {
-            let data = std::path::absolute(PathBuf::from(home)).unwrap_or_else(|_| PathBuf::from("/var/lib/stack"));
+            let data =
+                std::path::absolute(PathBuf::from(home)).unwrap_or_else(|_| PathBuf::from("/var/lib/stack"));
             return Self { run: data.join("run"), data };
         }
         // Inside a user namespace the user looks like root.
@@ -65,8 +66,10 @@ impl Home {
             return Self { data: "/var/lib/stack".into(), run: "/run/stack".into() };
         }
         let user_home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
-        let data = std::env::var_os("XDG_DATA_HOME").map_or_else(|| user_home.join(".local/share"), PathBuf::from);
-        let run = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| PathBuf::from(format!("/run/user/{uid}")), PathBuf::from);
+        let data =
+            std::env::var_os("XDG_DATA_HOME").map_or_else(|| user_home.join(".local/share"), PathBuf::from);
+        let run = std::env::var_os("XDG_RUNTIME_DIR")
+            .map_or_else(|| PathBuf::from(format!("/run/user/{uid}")), PathBuf::from);
         Self { data: data.join("stack"), run: run.join("stack") }
     }
 
@@ -80,7 +83,8 @@ impl Home {
             Ok(text) if text.trim() == FORMAT => {}
             Ok(text) => {
                 let found = text.trim();
-                let message = format!("{} has format {found}, this stack reads format {FORMAT}", self.data.display());
+                let message =
+                    format!("{} has format {found}, this stack reads format {FORMAT}", self.data.display());
                 return Err(io::Error::new(io::ErrorKind::InvalidData, message));
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {

@@ -14,7 +14,7 @@ use super::failure::{BuildFailure, Doing, Result};
 use super::key::Key;
 use super::request::Secret;
 use super::state::State;
-use rustix::fs::{Mode};
+use rustix::fs::Mode;
 use stack_runtime::spec::{MountKindSpec, MountSpec};
 use stack_schema::dockerfile::mount::{Mount, MountKind, Owner, Sharing};
 use std::fs::{self, File, TryLockError};

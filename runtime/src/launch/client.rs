@@ -269,23 +269,23 @@ impl ExecProcess {
 
 /// Tells a fresh launcher what it is for, and hears which network namespace its containers get.
 fn greet(control: &OwnedFd, netns: &LauncherNetns, respawn: Option<Vec<String>>) -> io::Result<OwnedFd> {
-        let (kind, fds) = match netns {
-            LauncherNetns::New => (NetnsKind::New, vec![]),
-            LauncherNetns::Current => (NetnsKind::Current, vec![]),
-            LauncherNetns::Join(fd) => (NetnsKind::Join, vec![fd.as_fd()]),
-        };
-        let hello = Hello { netns: kind, respawn };
-        packet::send(control, &serde_json::to_vec(&hello)?, &fds)?;
-        let timeout = Timespec { tv_sec: READY_SECONDS, tv_nsec: 0 };
-        if poll(&mut [PollFd::new(control, PollFlags::IN)], Some(&timeout))? == 0 {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the launcher did not answer"));
-        }
-        let (answer, fds) = packet::receive(control)?;
-        match String::from_utf8_lossy(&answer).as_ref() {
-            "ready" => fds.into_iter().next().ok_or_else(|| io::Error::other("the launcher sent no namespace")),
-            "" => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the launcher ended before it was ready")),
-            reason => Err(io::Error::other(reason.to_owned())),
-        }
+    let (kind, fds) = match netns {
+        LauncherNetns::New => (NetnsKind::New, vec![]),
+        LauncherNetns::Current => (NetnsKind::Current, vec![]),
+        LauncherNetns::Join(fd) => (NetnsKind::Join, vec![fd.as_fd()]),
+    };
+    let hello = Hello { netns: kind, respawn };
+    packet::send(control, &serde_json::to_vec(&hello)?, &fds)?;
+    let timeout = Timespec { tv_sec: READY_SECONDS, tv_nsec: 0 };
+    if poll(&mut [PollFd::new(control, PollFlags::IN)], Some(&timeout))? == 0 {
+        return Err(io::Error::new(io::ErrorKind::TimedOut, "the launcher did not answer"));
+    }
+    let (answer, fds) = packet::receive(control)?;
+    match String::from_utf8_lossy(&answer).as_ref() {
+        "ready" => fds.into_iter().next().ok_or_else(|| io::Error::other("the launcher sent no namespace")),
+        "" => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the launcher ended before it was ready")),
+        reason => Err(io::Error::other(reason.to_owned())),
+    }
 }
 
 /// The owner's end of one request's socket.

@@ -34,17 +34,17 @@ fn serve() -> io::Result<()> {
     let netns = match netns(hello.netns, fds) {
         Ok(netns) => netns,
         Err(e) => {
-            return packet::send(
-                &control,
-                format!("cannot make the network namespace: {e}").as_bytes(),
-                &[],
-            );
+            return packet::send(&control, format!("cannot make the network namespace: {e}").as_bytes(), &[]);
         }
     };
     packet::send(&control, b"ready", &[netns.as_fd()])?;
     // While the owner does other things: nearly every container needs it.
     init::prepare_default_filter();
-    if listen(&control, &netns)? { Ok(()) } else { hello.respawn.map_or(Ok(()), |args| respawn(&args, netns)) }
+    if listen(&control, &netns)? {
+        Ok(())
+    } else {
+        hello.respawn.map_or(Ok(()), |args| respawn(&args, netns))
+    }
 }
 
 /// Nobody else's session, not to be looked into, children reaped by the kernel.
@@ -77,7 +77,8 @@ fn new_netns() -> io::Result<OwnedFd> {
     let (ours, theirs) = packet::pair()?;
     if let Fork::Child = process::fork()? {
         let made = process::unshare(libc::CLONE_NEWNET).and_then(|()| process::loopback_up());
-        let sent = made.and_then(|()| packet::send(&theirs, b"n", &[File::open("/proc/self/ns/net")?.as_fd()]));
+        let sent =
+            made.and_then(|()| packet::send(&theirs, b"n", &[File::open("/proc/self/ns/net")?.as_fd()]));
         process::exit(i32::from(sent.is_err()));
     }
     drop(theirs);

@@ -63,7 +63,8 @@ impl Mapping {
 }
 
 fn map(helper: &str, pid: i32, own: u32, ranges: &[Range]) -> io::Result<()> {
-    let mut arguments = vec![pid, 0, own.cast_signed(), 1].into_iter().map(|n| n.to_string()).collect::<Vec<_>>();
+    let mut arguments =
+        vec![pid, 0, own.cast_signed(), 1].into_iter().map(|n| n.to_string()).collect::<Vec<_>>();
     let mut inside = 1_u64;
     for range in ranges {
         arguments.extend([inside.to_string(), range.start.to_string(), range.count.to_string()]);

@@ -67,7 +67,11 @@ pub fn enter() -> io::Result<()> {
 /// The command that most likely lets the kernel make user namespaces, for a hint.
 pub fn remedy() -> String {
     let is = |path: &str, value: &str| fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
-    let set = |setting: &str| format!("Run `sudo sysctl -w {setting}`, and put it into /etc/sysctl.d/ to keep it; or run the command with sudo.");
+    let set = |setting: &str| {
+        format!(
+            "Run `sudo sysctl -w {setting}`, and put it into /etc/sysctl.d/ to keep it; or run the command with sudo."
+        )
+    };
     if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
         set("kernel.apparmor_restrict_unprivileged_userns=0")
     } else if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
@@ -93,7 +97,8 @@ fn find(number: u64) -> Option<File> {
         return None;
     }
     let processes = fs::read_dir("/proc").ok()?.flatten();
-    let numbered = processes.filter(|e| e.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit));
+    let numbered =
+        processes.filter(|e| e.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit));
     for process in numbered {
         let link = process.path().join("ns/user");
         if fs::read_link(&link).is_ok_and(|target| target.as_os_str() == wanted.as_str())

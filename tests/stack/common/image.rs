@@ -175,7 +175,8 @@ fn cache() -> PathBuf {
 }
 
 pub(super) fn scratch() -> PathBuf {
-    let path = std::env::var_os("STACK_TEST_DIR").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
+    let path =
+        std::env::var_os("STACK_TEST_DIR").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
     fs::create_dir_all(&path).unwrap();
     path
 }
