@@ -160,9 +160,9 @@ impl StackNetwork {
                 None => own.push(plan.clone()),
             }
         }
-        let (home, netns) = (self.links.home().clone(), netns.clone());
+        let netns = netns.clone();
         let made = self.links.run(move || {
-            let made = link::plug(&netns, &own).and_then(|()| link::set_up(&home, &netns, &plans, &routes));
+            let made = link::plug(&netns, &own).and_then(|()| link::set_up(&netns, &plans, &routes));
             made.inspect_err(|_| undo(&own))
         });
         made.await.map_err(|e| failed("connect the container", e))
@@ -216,9 +216,9 @@ impl StackNetwork {
         netns: &Arc<OwnedFd>,
         redirect: bool,
     ) -> Result<(io::Result<Sockets>, Arc<ListenTable>)> {
-        let (netns, home) = (netns.clone(), self.sockets.home().clone());
+        let netns = netns.clone();
         let opened = self.sockets.run(move || {
-            visit(&netns, &home, || {
+            visit(&netns, || {
                 let sockets = if redirect { redirected_sockets() } else { Sockets::bind(RESOLVER, 53) };
                 Ok((sockets, Arc::new(ListenTable::open()?)))
             })
