@@ -6,7 +6,7 @@ use super::label::{self, image_of};
 use super::materials::{Materials, image_id};
 use super::resources::Resources;
 use super::step::{Cause, Guard};
-use super::survey::{Survey, image_label, namespace_owners, networks_of};
+use super::survey::{Survey, image_label, networks_of, owners};
 use stack_runtime::observed::ContainerObserved;
 use stack_runtime::spec::MountKindSpec;
 use stack_schema::project::{MountKind, Project, Service};
@@ -107,7 +107,7 @@ impl Judge<'_> {
     }
 
     fn by_owner(&self, service: &Service, replaced: &BTreeMap<String, Verdict>) -> Option<Verdict> {
-        let owner = namespace_owners(service).find_map(|key| Some((key, replaced.get(key)?)));
+        let owner = owners(service).find_map(|key| Some((key, replaced.get(key)?)));
         let (key, verdict) = owner?;
         let cause = Cause::DependencyReplaced(key.to_string());
         Some(match verdict.guard() {
