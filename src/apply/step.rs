@@ -9,7 +9,7 @@ use crate::failure::{Failure, Kind, Result};
 use crate::plan::spec::{Around, ImageView, container_spec};
 use crate::plan::step::{Action, Building, Creation, Guard, Reached, Step, Target};
 use futures_util::future::try_join_all;
-use stack_runtime::engine::{Engine, Until, Waited};
+use stack_runtime::engine::{Engine, ErrorKind, Until, Waited};
 use stack_runtime::observed::Exit;
 use stack_runtime::spec::MountSpec;
 use std::collections::HashMap;
@@ -119,7 +119,9 @@ impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
             Action::CreateNetwork(spec) => engine.create_network(project, spec).await.map_err(plain),
             Action::RemoveNetwork { name } => engine.remove_network(project, name).await.map_err(plain),
             Action::CreateVolume(spec) => engine.create_volume(spec).await.map_err(plain),
-            Action::RemoveVolume { name } => engine.remove_volume(name).await.map_err(plain),
+            Action::RemoveVolume { name, optional } => {
+                self.remove_volume(name, *optional).await.map_err(|f| (f, None))
+            }
             Action::Create(creation) => self.create(creation).await.map_err(|f| (f, None)),
             Action::Release => engine.release(project).await.map_err(plain),
             Action::Wait { containers, until, required, .. } => {
@@ -171,6 +173,16 @@ impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
                 Ok(())
             }
             other => other,
+        }
+    }
+
+    async fn remove_volume(&self, name: &str, optional: bool) -> Result<()> {
+        match self.world.engine.remove_volume(name).await {
+            Err(e) if optional && e.kind == ErrorKind::Conflict => {
+                self.emit(Event::warned(format!("Volume {name}"), "Resource is still in use"));
+                Ok(())
+            }
+            removed => Ok(removed?),
         }
     }
 

@@ -30,6 +30,7 @@ pub struct Context {
     parallel: Option<i64>,
     all_resources: bool,
     hushed: OnceLock<Hushed>,
+    agreed: OnceLock<()>,
 }
 
 /// What a `--quiet…` flag keeps from the user.
@@ -83,12 +84,22 @@ impl Context {
             parallel,
             all_resources: global.all_resources,
             hushed: OnceLock::new(),
+            agreed: OnceLock::new(),
         })
     }
 
     /// From now on less is shown; the first wish counts.
     pub fn hush(&self, hushed: Hushed) {
         let _ = self.hushed.set(hushed);
+    }
+
+    /// From now on every question is answered with yes (`-y`).
+    pub fn agree(&self) {
+        let _ = self.agreed.set(());
+    }
+
+    pub fn is_agreed(&self) -> bool {
+        self.agreed.get().is_some()
     }
 
     pub fn engine(&self) -> HostEngine {

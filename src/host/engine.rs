@@ -178,7 +178,7 @@ impl Engine for HostEngine {
 
     async fn remove_volume(&self, name: &str) -> Result<()> {
         let (home, volume) = (self.home.clone(), name.to_owned());
-        blocking(&format!("remove volume {name}"), move || volume::remove(&home, &volume).map(drop)).await
+        blocking_result(&format!("remove volume {name}"), move || remove::volume(&home, &volume).map(drop)).await
     }
 
     async fn create(&self, project: &str, spec: &ContainerSpec) -> Result<String> {

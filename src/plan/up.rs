@@ -99,7 +99,7 @@ impl<'a> Rise<'a> {
         let mut plan = Plan::new(&project.name);
         let materials = materials::converge(&mut plan, project, observed, used, up)?;
         let first: Vec<StepId> = materials.values().copied().collect();
-        let resources = resources::converge(&mut plan, project, &survey, used, &first, up.grace)?;
+        let resources = resources::converge(&mut plan, project, &survey, used, &first, up)?;
         let mut rise = Self {
             project,
             survey,

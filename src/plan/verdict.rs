@@ -18,7 +18,7 @@ pub(super) enum Verdict {
     Replace(Cause),
     /// Replaced if the guard holds.
     Maybe(Cause, Guard),
-    /// Already taken down for its network; only to be created again.
+    /// Already taken down for its network or volume; only to be created again.
     Again(Cause),
 }
 
@@ -51,8 +51,8 @@ impl Judge<'_> {
         container: &ContainerObserved,
         replaced: &BTreeMap<String, Verdict>,
     ) -> Verdict {
-        if let Some(network) = self.resources.removed.get(&container.id) {
-            return Verdict::Again(Cause::NetworkChanged(network.clone()));
+        if let Some(removal) = self.resources.removed.get(&container.id) {
+            return Verdict::Again(removal.cause.clone());
         }
         let is_named = self.up.services.is_empty() || self.up.services.contains(&service.key);
         let policy = if is_named { self.up.recreate } else { self.up.recreate_dependencies };
