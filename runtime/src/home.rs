@@ -10,6 +10,7 @@
 //! | `data/store/images/HEX.json` | image pull, build, load: one per image id | everyone |
 //! | `data/store/references/ENCODED.json` | image tag, pull, build, load: one per name | everyone |
 //! | `data/store/snapshots/HEX/{fs,meta.json,blob.json}` | snapshot commit, unpack | container, build |
+//! | `data/store/pending/HEX.KIND.BOOT` | image, snapshot: what may not have reached the disk | whoever opens the store |
 //! | `data/store/tmp/` | blobs and snapshots being made, partial downloads; swept by prune | - |
 //! | `data/store/locks/` | flock: `gc` (shared by whoever makes something), one per blob and chain being made | - |
 //! | `data/build/` | builder: cache records, cache mounts | builder |

@@ -72,7 +72,7 @@ mod tree;
 mod unpack;
 mod view;
 
-pub use cache::{Pruned, Usage, chains_in_use, prune, usage};
+pub use cache::{Pruned, Usage, chains_in_use, prune, sweep, usage};
 pub use event::{BuildEvent, Stream};
 pub use failure::BuildFailure;
 pub use request::{BuildEnv, BuildRequest, BuildResult, DockerfileSource, Network, Secret};

@@ -23,6 +23,7 @@ mod ports;
 mod ps;
 mod pull;
 mod reason;
+mod renew;
 mod run;
 mod system;
 mod top;

@@ -165,8 +165,8 @@ pub async fn converge(context: &Context, project: Project, intent: Up) -> Result
 
 /// Under the project's lock: plan, look at the ports, apply.
 async fn raise(context: &Context, scene: &Scene, intent: Up) -> Result<Report> {
-    let intent = Intent::Up(intent);
     if context.dry_run {
+        let intent = Intent::Up(super::renew::settled(context, scene, intent)?);
         let plan = context.plan(scene, &intent)?;
         return context.apply(scene, &plan).await;
     }
@@ -175,7 +175,8 @@ async fn raise(context: &Context, scene: &Scene, intent: Up) -> Result<Report> {
     let _lock = context.lock(&scene.project.name).await?;
     // What another command did while we waited counts.
     let scene = context.observe(scene.project.clone(), true).await?;
-    let plan = crate::plan::converge(&scene.project, &scene.observed, &intent)?;
+    let intent = Intent::Up(super::renew::settled(context, &scene, intent)?);
+    let plan = context.plan(&scene, &intent)?;
     let starts = plan.steps().any(|(_, step)| matches!(step.action, Action::Start { .. }));
     if starts {
         ports::check(&scene, &plan)?;
@@ -197,6 +198,9 @@ impl Shared {
     fn hush(&self, context: &Context) {
         if self.quiet_pull {
             context.hush(Hushed::Parts);
+        }
+        if self.yes {
+            context.agree();
         }
     }
 

@@ -11,7 +11,7 @@ use super::materials::{self, Materials};
 use super::order;
 use super::resources::{self, Resources, take_down};
 use super::step::{Action, Cause, Creation, Guard, OneOff, Plan, Settled, StepId, Target};
-use super::survey::{Survey, anonymous_volumes, existing, final_name, is_running, temporary_name};
+use super::survey::{Survey, anonymous_volumes, donors, existing, final_name, is_running, temporary_name};
 use super::verdict::{Judge, Verdict};
 use stack_runtime::observed::{ContainerObserved, Observed};
 use stack_schema::diagnostic::Diagnostic;
@@ -66,6 +66,8 @@ struct Rise<'a> {
     verdicts: BTreeMap<String, Vec<Verdict>>,
     /// The strongest verdict other than keep, by service.
     replaced: BTreeMap<String, Verdict>,
+    /// Create steps by service.
+    created: BTreeMap<String, Vec<StepId>>,
     /// Start steps by service.
     started: BTreeMap<String, Vec<StepId>>,
     /// Containers by service, as a wait names them.
@@ -97,7 +99,7 @@ impl<'a> Rise<'a> {
         let mut plan = Plan::new(&project.name);
         let materials = materials::converge(&mut plan, project, observed, used, up)?;
         let first: Vec<StepId> = materials.values().copied().collect();
-        let resources = resources::converge(&mut plan, project, &survey, used, &first, up.grace)?;
+        let resources = resources::converge(&mut plan, project, &survey, used, &first, up)?;
         let mut rise = Self {
             project,
             survey,
@@ -107,6 +109,7 @@ impl<'a> Rise<'a> {
             resources,
             verdicts: BTreeMap::new(),
             replaced: BTreeMap::new(),
+            created: BTreeMap::new(),
             started: BTreeMap::new(),
             targets: BTreeMap::new(),
             waits: BTreeMap::new(),
@@ -311,12 +314,21 @@ impl<'a> Rise<'a> {
         creation
     }
 
-    /// After every image, network and volume.
+    /// After every image, network and volume, and after whoever it takes mounts from.
     fn create(&mut self, creation: Creation, cause: Cause, guard: Option<Guard>, after: &[StepId]) -> StepId {
-        let materials = self.materials.values().copied();
-        let after: Vec<StepId> =
-            materials.chain(self.resources.ready.iter().copied()).chain(after.iter().copied()).collect();
-        self.plan.add_guarded(Action::Create(Box::new(creation)), cause, guard, &after)
+        let key = creation.service.key.clone();
+        let donors = donors(&creation.service).filter_map(|donor| self.created.get(donor)).flatten();
+        let after: Vec<StepId> = self
+            .materials
+            .values()
+            .chain(&self.resources.ready)
+            .chain(donors)
+            .chain(after)
+            .copied()
+            .collect();
+        let step = self.plan.add_guarded(Action::Create(Box::new(creation)), cause, guard, &after);
+        self.created.entry(key).or_default().push(step);
+        step
     }
 
     fn start(

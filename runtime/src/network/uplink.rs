@@ -26,6 +26,8 @@ pub enum UplinkState {
     /// No network with a way out was asked for yet.
     Idle,
     Starting,
+    /// Its process runs; it takes a moment to configure the namespace.
+    Configuring,
     Ready,
     /// A sentence for the user; everything but the way out works.
     Failed(String),
@@ -204,6 +206,7 @@ async fn accompany(
     stop: &mut watch::Receiver<bool>,
 ) -> Option<String> {
     let log = place.run.join(LOG);
+    state.send_replace(UplinkState::Configuring);
     let life = async {
         match pasta.configured(&log).await {
             Ok(()) => state.send_replace(UplinkState::Ready),

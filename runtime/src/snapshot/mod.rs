@@ -25,6 +25,7 @@ pub use tree::{opaque, owner};
 
 use crate::home;
 use crate::image::digest::{Hasher, Hashing, chain};
+use crate::image::pending;
 use crate::image::store::{BlobRecord, LAYERS_MAX};
 use crate::image::{Digest, Doing, Error, Result, Store};
 use serde::{Deserialize, Serialize};
@@ -182,6 +183,7 @@ fn publish(store: &Store, made: &Path, meta: Meta) -> Result<Layer> {
     let chain_id = chain(&meta.parent, &meta.diff_id);
     let doing = || format!("store snapshot {chain_id}");
     home::replace_json(&made.join("meta.json"), &meta).doing(doing)?;
+    pending::mark(store, pending::Kind::Snapshot, &chain_id).doing(doing)?;
     let target = store.snapshots().join(chain_id.hex());
     match std::fs::rename(made, &target) {
         Err(e) if !exists(store, chain_id.as_str()) => Err(e).doing(doing),

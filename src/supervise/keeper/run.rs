@@ -17,8 +17,12 @@ use std::time::{Duration, Instant};
 impl Keeper {
     pub(super) async fn launch(&mut self) -> Result<()> {
         self.attempt_at = None;
-        self.supervision =
-            Supervision { restarts: self.supervision.restarts.clone(), is_up: true, ..Default::default() };
+        self.supervision = Supervision {
+            restarts: self.supervision.restarts.clone(),
+            has_run: self.supervision.has_run,
+            is_up: true,
+            ..Default::default()
+        };
         self.save();
         self.report(self.dir.forget_run());
         self.show();
@@ -64,6 +68,7 @@ impl Keeper {
             self.record.spec.health.clone().map(|spec| HealthMachine::start(spec, earlier, run.started));
         self.run = Some(run);
         self.exit = None;
+        self.supervision.has_run = true;
         self.save();
         self.save_health();
         self.tell(What::Started);
@@ -184,6 +189,7 @@ impl Keeper {
             Err(e) => tracing::warn!(container = self.record.spec.name, "its network is not back: {e}"),
         }
         self.supervision.is_up = true;
+        self.supervision.has_run = true;
         self.supervision.is_waiting = false;
         self.save();
         if let Some(grace) = self.supervision.stopping {
