@@ -105,9 +105,9 @@ impl Live {
         })
     }
 
-    /// A line above the view.
-    pub(super) fn line(&self, text: &str) {
-        let _ = self.screen.println(text);
+    /// Other output of this terminal, above the view.
+    pub(super) fn aside(&self, write: impl FnOnce()) {
+        self.screen.suspend(write);
     }
 
     pub(super) fn finish(self) {

@@ -30,6 +30,7 @@ pub struct Ui {
     /// Escape sequences on standard output (logs) and standard error (marks).
     pub colour_out: bool,
     colour_err: bool,
+    data_on_terminal: bool,
     verb: String,
     live: Mutex<Option<Live>>,
     /// Last word shown for each thing, so that plain output repeats nothing.
@@ -58,10 +59,11 @@ impl Ui {
             _ => false,
         };
         let view = view(wishes.progress.as_deref().unwrap_or("auto"), ansi, io::stderr().is_terminal())?;
-        let (colour_out, colour_err) =
-            (colour(io::stdout().is_terminal()), colour(io::stderr().is_terminal()));
+        let data_on_terminal = io::stdout().is_terminal();
+        let (colour_out, colour_err) = (colour(data_on_terminal), colour(io::stderr().is_terminal()));
         let (live, seen) = (Mutex::default(), Mutex::default());
-        Ok(Self { view, colour_out, colour_err, verb: verb.to_string(), live, seen })
+        let verb = verb.to_string();
+        Ok(Self { view, colour_out, colour_err, data_on_terminal, verb, live, seen })
     }
 
     /// A view that shows nothing but data and failures.
@@ -81,16 +83,29 @@ impl Ui {
 
     /// A container's own standard error.
     pub fn data_err(&self, text: &str) {
-        self.raw(text);
+        self.bytes_err(text.as_bytes());
     }
 
     pub fn bytes_err(&self, bytes: &[u8]) {
-        let _ = io::stderr().lock().write_all(bytes); // nobody is left to tell
+        self.beside_view(|| {
+            let _ = io::stderr().lock().write_all(bytes); // nobody is left to tell
+        });
     }
 
     pub fn bytes(&self, bytes: &[u8]) {
-        let mut out = io::stdout().lock();
-        end_if_closed(out.write_all(bytes).and_then(|()| out.flush()));
+        let write = || {
+            let mut out = io::stdout().lock();
+            end_if_closed(out.write_all(bytes).and_then(|()| out.flush()));
+        };
+        if self.data_on_terminal { self.beside_view(write) } else { write() }
+    }
+
+    /// Writes where the redrawn view does not paint over it.
+    fn beside_view(&self, write: impl FnOnce()) {
+        match lock(&self.live).as_ref() {
+            Some(live) => live.aside(write),
+            None => write(),
+        }
     }
 
     /// A line for the user on standard error, whatever the view except quiet.
@@ -139,14 +154,11 @@ impl Ui {
     }
 
     fn note(&self, text: &str) {
-        match lock(&self.live).as_ref() {
-            Some(live) => live.line(text),
-            None => self.raw(&format!("{text}\n")),
-        }
+        self.raw(&format!("{text}\n"));
     }
 
     fn raw(&self, text: &str) {
-        let _ = io::stderr().lock().write_all(text.as_bytes()); // nobody is left to tell
+        self.bytes_err(text.as_bytes());
     }
 
     fn show(&self, progress: &Progress) {
