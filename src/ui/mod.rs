@@ -117,8 +117,9 @@ impl Ui {
 
     /// Ends the redrawn part of the screen; the next event starts a new one.
     pub fn settle(&self) {
-        if let Some(live) = lock(&self.live).take() {
-            live.finish();
+        let live = lock(&self.live).take();
+        if let Some(live) = live {
+            self.raw(&live.finish());
         }
     }
 
@@ -163,7 +164,9 @@ impl Ui {
 
     fn show(&self, progress: &Progress) {
         match self.view {
-            View::Terminal => lock(&self.live).get_or_insert_with(|| Live::new(&self.verb)).show(progress),
+            View::Terminal => {
+                lock(&self.live).get_or_insert_with(|| Live::new(&self.verb, self.colour_err)).show(progress)
+            }
             _ => self.show_line(progress),
         }
     }
