@@ -7,7 +7,7 @@ use super::words::{reached, words};
 use crate::event::Event;
 use crate::failure::{Failure, Kind, Result};
 use crate::plan::spec::{ImageView, container_spec};
-use crate::plan::step::{Action, Building, Creation, Guard, Reached, Step, Target};
+use crate::plan::step::{Action, Building, Cause, Creation, Guard, Reached, Step, Target};
 use futures_util::future::try_join_all;
 use stack_runtime::engine::{Engine, Until, Waited};
 use stack_runtime::observed::Exit;
@@ -109,7 +109,8 @@ impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
             Action::Create(creation) => self.create(creation).await.map_err(|f| (f, None)),
             Action::Release => engine.release(project).await.map_err(plain),
             Action::Wait { containers, until, required, .. } => {
-                self.wait(containers, *until, *required).await
+                let is_dependency = matches!(step.cause, Cause::NeededBy(_));
+                self.wait(containers, *until, *required, is_dependency).await
             }
             Action::Rename { container, .. }
             | Action::Start { container }
@@ -195,6 +196,7 @@ impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
         targets: &[Target],
         until: Reached,
         required: bool,
+        is_dependency: bool,
     ) -> std::result::Result<(), Failed> {
         let waits = targets.iter().map(|target| self.wait_for(target, until));
         match try_join_all(waits).await {
@@ -204,6 +206,10 @@ impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
                     failure.summary()
                 )));
                 Ok(())
+            }
+            Err((mut failure, container)) if is_dependency => {
+                failure.message.insert_str(0, "dependency failed to start: ");
+                Err((failure, container))
             }
             other => other.map(drop),
         }

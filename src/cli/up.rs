@@ -124,6 +124,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     args.check()?;
     args.shared.hush(context);
     let scene = context.scene(&args.shared.services).await?;
+    something_to_start(&scene.project)?;
     let intent = args.intent(context)?;
     let attaches = !(args.detaches() || args.no_start || context.dry_run);
     let session = match args.watch && !context.dry_run {
@@ -158,8 +159,16 @@ pub(super) async fn create(args: CreateArgs, context: &Context) -> Result<()> {
     args.shared.check()?;
     args.shared.hush(context);
     let scene = context.scene(&args.shared.services).await?;
+    something_to_start(&scene.project)?;
     let intent = Up { start: false, ..args.shared.intent()? };
     raise(context, &scene, intent).await.map(drop)
+}
+
+fn something_to_start(project: &Project) -> Result<()> {
+    match project.services.is_empty() {
+        true => Err(Failure::new(Kind::Project, "no service selected")),
+        false => Ok(()),
+    }
 }
 
 /// Converges the project again with an intent of its own, for `watch`.

@@ -32,6 +32,7 @@ pub(super) struct Live {
 struct Row {
     status: Status,
     text: String,
+    note: String,
     since: Instant,
     took: Duration,
     /// Bytes by part.
@@ -80,6 +81,13 @@ impl Live {
         self.heading.set_message(self.title());
     }
 
+    /// What a thing at work just said, behind its word, as far as there is room.
+    pub(super) fn note(&mut self, id: &str, line: &str) {
+        let Some(row) = self.rows.get_mut(id).filter(|row| row.status == Status::Working) else { return };
+        row.note = line.trim_end().replace(char::is_control, " ");
+        self.draw(id);
+    }
+
     fn title(&self) -> String {
         let done = self.rows.values().filter(|r| r.status != Status::Working).count();
         format!("[+] {} {done}/{}", self.verb, self.rows.len())
@@ -94,11 +102,18 @@ impl Live {
                 bar.reset();
             }
             bar.set_style(style(" {spinner} {msg} {took}", row.since));
-            bar.set_message(format!("{id} {}", row.text));
+            let text = format!("{id} {} {}", row.text, row.note);
+            bar.set_message(console::truncate_str(text.trim_end(), self.room(), "…").into_owned());
         } else {
             bar.set_style(style("{msg}", row.since));
             bar.finish_with_message(row.line(id, self.colour));
         }
+    }
+
+    /// Cells for the text of a row at work, between its spinner and its time.
+    fn room(&self) -> usize {
+        let width = usize::from(console::Term::stderr().size().1);
+        width.saturating_sub(" ⠋  1234.5s".chars().count()).max(20)
     }
 
     /// Takes finished rows off the screen, the oldest first, while it is too small.
@@ -140,13 +155,14 @@ impl Live {
 
 impl Row {
     fn new() -> Self {
-        let (text, parts) = (String::new(), HashMap::new());
-        Self { status: Status::Working, text, since: Instant::now(), took: Duration::ZERO, parts }
+        let (status, text, note) = (Status::Working, String::new(), String::new());
+        Self { status, text, note, since: Instant::now(), took: Duration::ZERO, parts: HashMap::new() }
     }
 
     fn take(&mut self, progress: &Progress) {
         self.status = progress.status;
         self.took = self.since.elapsed();
+        self.note.clear();
         self.text = match &progress.details {
             Some(details) => format!("{} {details}", progress.text),
             None => progress.text.clone(),

@@ -191,7 +191,11 @@ impl Sink for Ui {
             (View::Quiet, _) => {}
             (View::Json, _) => self.raw(&format!("{}\n", event.to_json())),
             (_, Event::Progress(progress)) => self.show(progress),
-            (View::Terminal, Event::Output { .. }) => {}
+            (View::Terminal, Event::Output { parent, line }) => {
+                if let Some(live) = lock(&self.live).as_mut() {
+                    live.note(parent, line);
+                }
+            }
             (_, Event::Output { parent, line }) => self.note(&format!("{parent} {line}")),
             (_, Event::Message { level: Level::Info, text }) => self.note(text),
             (_, Event::Message { level: Level::Warning, text }) => {
