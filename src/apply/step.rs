@@ -2,7 +2,7 @@
 
 use super::World;
 use super::images::Images;
-use super::outcome::Outcome;
+use super::outcome::{Ended, Failed};
 use super::words::{reached, words};
 use crate::event::Event;
 use crate::failure::{Failure, Kind, Result};
@@ -13,9 +13,6 @@ use stack_runtime::engine::{Engine, Until, Waited};
 use stack_runtime::observed::Exit;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-
-/// A failure, and the id of the container it is about.
-type Failed = (Failure, Option<String>);
 
 /// What the plan made so far: id and whether it has a health check, by final name.
 #[derive(Debug, Default)]
@@ -42,13 +39,18 @@ impl Made {
     }
 }
 
-pub(super) async fn run<E: Engine, I: Images>(world: &World<'_, E, I>, made: &Made, step: &Step) -> Outcome {
+pub(super) async fn run<E: Engine, I: Images>(
+    world: &World<'_, E, I>,
+    made: &Made,
+    step: &Step,
+) -> std::result::Result<Ended, Failed> {
     let arms = Arms { world, made };
-    match arms.guarded(step).await {
-        Ok(true) => Outcome::Done,
-        Ok(false) => Outcome::Skipped,
-        Err((failure, container)) => Outcome::Failed { failure, container },
+    if let Some(guard) = &step.guard
+        && !arms.holds(guard).map_err(|f| (f, None))?
+    {
+        return Ok(Ended::Skipped);
     }
+    arms.shown(step).await.map(|()| Ended::Done)
 }
 
 struct Arms<'a, 'w, E, I> {
@@ -57,15 +59,6 @@ struct Arms<'a, 'w, E, I> {
 }
 
 impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
-    async fn guarded(&self, step: &Step) -> std::result::Result<bool, Failed> {
-        if let Some(guard) = &step.guard
-            && !self.holds(guard).map_err(|f| (f, None))?
-        {
-            return Ok(false);
-        }
-        self.shown(step).await.map(|()| true)
-    }
-
     fn holds(&self, guard: &Guard) -> Result<bool> {
         let id = |reference: &str| Ok::<_, Failure>(self.world.images.view(reference)?.map(|v| v.id));
         Ok(match guard {
