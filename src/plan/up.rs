@@ -10,9 +10,11 @@ use super::label::{Labelled, container_name, image_of};
 use super::materials::{self, Materials};
 use super::order;
 use super::resources::{self, Resources, take_down};
+use super::spec::{ImageView, container_spec};
 use super::step::{Action, Cause, Creation, Guard, OneOff, Plan, Settled, StepId, Target};
 use super::survey::{Survey, anonymous_volumes, donors, existing, final_name, is_running, temporary_name};
 use super::verdict::{Judge, Verdict};
+use stack_runtime::image::ImageConfig;
 use stack_runtime::observed::{ContainerObserved, Observed};
 use stack_schema::diagnostic::Diagnostic;
 use stack_schema::project::{Project, Service};
@@ -116,9 +118,23 @@ impl<'a> Rise<'a> {
             stopped: BTreeMap::new(),
             shared: BTreeMap::new(),
         };
+        rise.can_be_made(used)?;
         rise.judge(kept);
         rise.clear_leftovers();
         Ok(rise)
+    }
+
+    /// What can be said of the services without their images is said before anything is done.
+    fn can_be_made(&mut self, services: &[&Service]) -> Result<(), Findings> {
+        let config = ImageConfig { cmd: Some(vec![String::new()]), ..ImageConfig::default() };
+        let image = ImageView { config, ..ImageView::default() };
+        let project = self.project;
+        let made = services.iter().map(|service| {
+            let creation = self.creation(service, 1, container_name(project, service, 1), None);
+            container_spec(project, &creation, &image, &|_| Some(String::new()))
+        });
+        let findings: Findings = made.filter_map(Result::err).collect();
+        if findings.is_empty() { Ok(()) } else { Err(findings) }
     }
 
     fn judge(&mut self, services: &[&Service]) {

@@ -3,10 +3,11 @@
 //! A [`Client`] holds one connection open for as long as it lives, so the supervisor does not end between two
 //! requests; every request travels on a connection of its own, so requests never wait for each other.
 
-use super::protocol::{Notice, Reply, Request, Watched};
+use super::protocol::{Attach, Notice, Reply, Request, Watched};
 use super::wire::Wire;
 use stack_runtime::engine::{EngineError, ErrorKind, Result, Until, Waited};
 use stack_runtime::home::Home;
+use stack_runtime::monitor::Attachment;
 use stack_runtime::spec::ExecSpec;
 use std::fs::File;
 use std::io;
@@ -88,7 +89,16 @@ impl Client {
         self.done(Request::RemoveNetwork { name: name.into() }).await
     }
     pub async fn start(&self, id: &str) -> Result<()> {
-        self.done(Request::Start { id: id.into() }).await
+        self.done(Request::Start { id: id.into(), attach: None }).await
+    }
+    /// Starts it and gives its streams, from the first byte unless it ran already.
+    pub async fn start_attached(&self, id: &str, attach: Attach) -> Result<Attachment> {
+        let request = Request::Start { id: id.into(), attach: Some(attach) };
+        let socket = match self.request(request, &[]).await? {
+            (Reply::Done, mut fds) => fds.pop().ok_or_else(|| gone(&self.project))?,
+            (other, _) => return Err(unexpected(&other)),
+        };
+        Attachment::new(socket).map_err(|e| lost(&self.project, &e))
     }
     /// Returns when it has ended.
     pub async fn stop(&self, id: &str, signal: Option<&str>, grace: Option<Duration>) -> Result<()> {

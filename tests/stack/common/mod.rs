@@ -21,11 +21,13 @@ mod http;
 mod image;
 mod leak;
 mod project;
+mod terminal;
 
 pub use command::{Background, Ran};
 pub use http::{Response, free_port, get, http};
 pub use image::Images;
 pub use project::Project;
+pub use terminal::Terminal;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
