@@ -26,6 +26,7 @@
 //! | `command` | RUN: plan, key, layer |
 //! | `mounts` | `RUN --mount` |
 //! | `run` | one RUN in a container |
+//! | `ssh` | agents forwarded to RUN |
 //! | `inputs` | from a request to Dockerfile, values and stages |
 //! | `shared` | what the steps of a build share |
 //! | `steps` | a build: preparing, executing its steps, writing the image |
@@ -66,6 +67,7 @@ mod place;
 mod request;
 mod run;
 mod shared;
+mod ssh;
 mod state;
 mod stats;
 mod steps;

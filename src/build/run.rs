@@ -44,6 +44,7 @@ pub(super) struct Order {
     pub(super) images: IndexMap<String, Vec<PathBuf>>,
     pub(super) network: Network,
     pub(super) shm_size: Option<u64>,
+    pub(super) ulimits: IndexMap<String, (i64, i64)>,
     pub(super) extra_hosts: Vec<(String, String)>,
     /// Top first.
     pub(super) lower: Vec<PathBuf>,
@@ -173,6 +174,7 @@ fn request(order: Order, files: BindFiles, stdio: [OwnedFd; 3]) -> LaunchRequest
         hostname: Some(HOSTNAME.into()),
         mounts: order.mounts,
         shm_size: order.shm_size,
+        ulimits: order.ulimits,
         network,
         ..ContainerSpec::default()
     };

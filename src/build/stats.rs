@@ -220,7 +220,8 @@ fn encode<'a>(ordered: impl Iterator<Item = &'a Known>) -> Vec<u8> {
 /// Against blocks that a power cut left empty, not against people: whoever can write here can do anything.
 fn checksum(bytes: &[u8]) -> u64 {
     const PRIME: u64 = 0x0000_0100_0000_01b3;
-    let fold = |sum: u64, word: &[u8]| (sum ^ u64::from_le_bytes(array(word))).wrapping_mul(PRIME).rotate_left(29);
+    let fold =
+        |sum: u64, word: &[u8]| (sum ^ u64::from_le_bytes(array(word))).wrapping_mul(PRIME).rotate_left(29);
     let words = bytes.chunks_exact(8);
     words.fold(0xcbf2_9ce4_8422_2325 ^ bytes.len() as u64, fold)
 }
@@ -297,7 +298,8 @@ mod tests {
         let path = bed.directory.path().join("f");
         let stat = rustix::fs::stat(&path).expect("stat");
         // Whenever the change was, the build that reads within its tick must not remember it.
-        let changed = UNIX_EPOCH + Duration::new(stat.st_ctime.cast_unsigned(), u32::try_from(stat.st_ctime_nsec).expect("fits"));
+        let changed = UNIX_EPOCH
+            + Duration::new(stat.st_ctime.cast_unsigned(), u32::try_from(stat.st_ctime_nsec).expect("fits"));
         assert!(!is_settled(&stat, changed) && !is_settled(&stat, changed + TICK));
         let mut whole = stat;
         (whole.st_ctime_nsec, whole.st_mtime_nsec) = (0, 0);

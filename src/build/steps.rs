@@ -247,7 +247,7 @@ impl Builder<'_> {
         let finished = match &instruction.kind {
             Kind::Workdir(path) => {
                 let path = words_of(self, &unset).word(state, path).map_err(BuildFailure::new)?;
-                self.workdir(&path, state).await?
+                self.workdir(index, &path, state).await?
             }
             Kind::Run(run) => {
                 let context = if run.mounts.is_empty() {
@@ -255,8 +255,8 @@ impl Builder<'_> {
                 } else {
                     self.context_source("").await?
                 };
-                let plan =
-                    command::plan(run, sources, &context, &self.shared, state, &words_of(self, &unset));
+                let (words, no_cache) = (words_of(self, &unset), self.is_uncached(index));
+                let plan = command::plan(run, sources, &context, &self.shared, state, &words, no_cache);
                 self.run(index, plan.map_err(BuildFailure::new)?, state).await?
             }
             Kind::Copy(transfer) | Kind::Add(transfer) => {
@@ -266,7 +266,7 @@ impl Builder<'_> {
                     None => self.context_source("").await?,
                 };
                 let plan = transfer::plan(transfer, keyword, from, state, &words_of(self, &unset));
-                self.transfer(plan.map_err(BuildFailure::new)?, &instruction.text, state).await?
+                self.transfer(index, plan.map_err(BuildFailure::new)?, &instruction.text, state).await?
             }
             _ => Finished::Done,
         };
@@ -310,7 +310,16 @@ impl Builder<'_> {
         blocking(move || shared.context(&name).map(Source::Context)).await
     }
 
-    async fn workdir(&self, path: &str, state: &mut State) -> Result<Finished> {
+    /// Its stage takes nothing from the cache.
+    fn is_uncached(&self, step: usize) -> bool {
+        let request = &self.shared.request;
+        let stage = self.shared.selection.stages[self.shared.graph.steps[step].stage].index;
+        let name = self.shared.file.stages[stage].name.as_deref();
+        let is_meant = |filter: &String| name.is_some_and(|name| name.eq_ignore_ascii_case(filter));
+        request.no_cache || request.no_cache_filter.iter().any(is_meant)
+    }
+
+    async fn workdir(&self, step: usize, path: &str, state: &mut State) -> Result<Finished> {
         let path = state.absolute(path);
         state.config.working_dir.clone_from(&path);
         let created_by = format!("WORKDIR {path}");
@@ -327,10 +336,16 @@ impl Builder<'_> {
                 .await
                 .map(|layer| (layer, made_key))
         };
-        self.layer(key, created_by, state, make).await
+        self.layer(step, key, created_by, state, make).await
     }
 
-    async fn transfer(&self, plan: transfer::Plan, text: &str, state: &mut State) -> Result<Finished> {
+    async fn transfer(
+        &self,
+        step: usize,
+        plan: transfer::Plan,
+        text: &str,
+        state: &mut State,
+    ) -> Result<Finished> {
         let (shared, parent) = (self.shared.clone(), state.chain.clone());
         let created_by = plan.created_by(text);
         let (plan, keyed) =
@@ -340,7 +355,7 @@ impl Builder<'_> {
             let (layer, key) = blocking(move || transfer::execute(&shared, &plan, keyed, &parent)).await?;
             Ok((layer, Some(key)))
         };
-        self.layer(keyed.key.clone(), created_by, state, || make(keyed)).await
+        self.layer(step, keyed.key.clone(), created_by, state, || make(keyed)).await
     }
 
     async fn run(&self, index: usize, plan: command::Plan, state: &mut State) -> Result<Finished> {
@@ -360,12 +375,13 @@ impl Builder<'_> {
                     .await?;
             Ok((layer, None))
         };
-        self.layer(key, plan.created_by(), state, make).await
+        self.layer(index, key, plan.created_by(), state, make).await
     }
 
     /// The layer of a key: recorded, or made now and recorded. `make` may correct the key.
     async fn layer<F>(
         &self,
+        step: usize,
         key: Digest,
         created_by: String,
         state: &mut State,
@@ -375,8 +391,8 @@ impl Builder<'_> {
         F: Future<Output = Result<(Layer, Option<Digest>)>>,
     {
         let cache = &self.shared.cache;
-        let find =
-            || (!self.shared.request.no_cache).then(|| cache.find(&self.shared.env.store, &key)).flatten();
+        let is_uncached = self.is_uncached(step);
+        let find = || (!is_uncached).then(|| cache.find(&self.shared.env.store, &key)).flatten();
         if let Some(made) = find() {
             return Ok(self.found(made, created_by, state));
         }
