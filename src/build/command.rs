@@ -154,7 +154,12 @@ impl Plan {
         self.args.join(" ").chars().take(200).collect()
     }
 
-    /// Blocks: binds are read.
+    /// Whether files belong to the key.
+    pub(super) fn reads_files(&self) -> bool {
+        self.mounts.iter().any(|mount| mount.source().is_some())
+    }
+
+    /// Blocks if it [reads files](Self::reads_files).
     pub(super) fn key(&self, shared: &Shared, parent: &str) -> Result<Digest> {
         let mut key =
             Key::new("run").text("parent", parent).list("args", self.args.iter().map(String::as_str));

@@ -51,7 +51,7 @@ pub async fn build(
     }
     let _lease = env.store.lease().doing(|| "use the image store")?;
     let (env, request) = (env.clone(), request.clone());
-    let shared = Arc::new(blocking(move || Shared::new(env, request)).await?);
+    let shared = Arc::new(Shared::new(env, request)?);
     shared.file.warnings.iter().for_each(|warning| events(BuildEvent::Warning(warning.clone())));
     let stages = shared.selection.stages.iter().map(|_| Mutex::default()).collect();
     let runners = Runners::new(shared.env.program.clone());
@@ -253,7 +253,7 @@ impl Builder<'_> {
                 let context = if run.mounts.is_empty() {
                     Source::Chain(String::new())
                 } else {
-                    self.context_source("").await?
+                    self.context_source("")?
                 };
                 let (words, no_cache) = (words_of(self, &unset), self.is_uncached(index));
                 let plan = command::plan(run, sources, &context, &self.shared, state, &words, no_cache);
@@ -263,7 +263,7 @@ impl Builder<'_> {
                 let keyword = if matches!(instruction.kind, Kind::Add(_)) { "ADD" } else { "COPY" };
                 let from = match sources.into_iter().next() {
                     Some(source) => source,
-                    None => self.context_source("").await?,
+                    None => self.context_source("")?,
                 };
                 let plan = transfer::plan(transfer, keyword, from, state, &words_of(self, &unset));
                 self.transfer(index, plan.map_err(BuildFailure::new)?, &instruction.text, state).await?
@@ -298,16 +298,15 @@ impl Builder<'_> {
                     NamedContext::Image(reference) => {
                         Source::Chain(self.image(&reference, None).await?.chain_id)
                     }
-                    NamedContext::Directory(_) => self.context_source(name).await?,
+                    NamedContext::Directory(_) => self.context_source(name)?,
                 },
             });
         }
         Ok(sources)
     }
 
-    async fn context_source(&self, name: &str) -> Result<Source> {
-        let (shared, name) = (self.shared.clone(), name.to_owned());
-        blocking(move || shared.context(&name).map(Source::Context)).await
+    fn context_source(&self, name: &str) -> Result<Source> {
+        self.shared.context(name).map(Source::Context)
     }
 
     /// Its stage takes nothing from the cache.
@@ -348,8 +347,11 @@ impl Builder<'_> {
     ) -> Result<Finished> {
         let (shared, parent) = (self.shared.clone(), state.chain.clone());
         let created_by = plan.created_by(text);
-        let (plan, keyed) =
-            blocking(move || transfer::key(&shared, &plan, &parent).map(|keyed| (plan, keyed))).await?;
+        // What is only looked up is not worth another thread.
+        let (plan, keyed) = match transfer::remembered_key(&shared, &plan, &parent) {
+            Some(keyed) => (plan, keyed),
+            None => blocking(move || transfer::key(&shared, &plan, &parent).map(|keyed| (plan, keyed))).await?,
+        };
         let (shared, parent) = (self.shared.clone(), state.chain.clone());
         let make = |keyed: transfer::Keyed| async move {
             let (layer, key) = blocking(move || transfer::execute(&shared, &plan, keyed, &parent)).await?;
@@ -360,9 +362,11 @@ impl Builder<'_> {
 
     async fn run(&self, index: usize, plan: command::Plan, state: &mut State) -> Result<Finished> {
         let plan = Arc::new(plan);
-        let key = {
+        let key = if plan.reads_files() {
             let (shared, plan, parent) = (self.shared.clone(), plan.clone(), state.chain.clone());
             blocking(move || plan.key(&shared, &parent)).await?
+        } else {
+            plan.key(&self.shared, &state.chain)?
         };
         let name = &self.shared.graph.steps[index].name;
         let on_line =
