@@ -10,6 +10,7 @@ mod bed;
 mod cases;
 mod copying;
 mod killed;
+mod rules;
 mod running;
 
 use libtest_mimic::{Arguments, Trial};
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
     }
     bed::prepare_namespaces();
     let arguments = Arguments::from_args();
-    let cases = [cases::ALL, copying::ALL, running::ALL, killed::ALL].concat();
+    let cases = [cases::ALL, copying::ALL, running::ALL, rules::ALL, killed::ALL].concat();
     let trials = cases.into_iter().map(|(name, case)| Trial::test(name, move || bed::run(case))).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
