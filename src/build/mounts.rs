@@ -7,7 +7,7 @@
 //! | cache | `data/build/mounts/ID/data` | target, read-only |
 //! | tmpfs | tmpfs | target, size |
 //! | secret | a file outside the layers, or a variable | id and target, never content |
-//! | ssh | nothing yet; `required` is an error | target |
+//! | ssh | a socket to an agent of this machine | id and target |
 
 use super::cache::Cache;
 use super::failure::{BuildFailure, Doing, Result};
