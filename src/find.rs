@@ -12,7 +12,7 @@
 
 use crate::failure::{Failure, Kind, Result, failed};
 use stack_schema::diagnostic::{Diagnostic, Severity};
-use stack_schema::env::{Env, parse_dotenv};
+use stack_schema::env::{Env, parse_dotenv_after};
 use stack_schema::load::LoadRequest;
 use stack_schema::source::{Files, Source};
 use std::path::{Path, PathBuf};
@@ -116,7 +116,7 @@ impl<'a> Finder<'a> {
         let from_process = self.place.environment.get("COMPOSE_ENV_FILES").filter(|f| !f.is_empty());
         let named: Vec<String> = match (self.asked.env_files.is_empty(), from_process) {
             (false, _) => self.asked.env_files.clone(),
-            (true, Some(list)) => list.split(',').map(str::to_string).collect(),
+            (true, Some(list)) => list.split(',').filter(|f| !f.is_empty()).map(str::to_string).collect(),
             (true, None) => return self.read_default_env_file(),
         };
         if !self.env_files.is_empty() {
@@ -154,8 +154,7 @@ impl<'a> Finder<'a> {
         let name = self.shown(path);
         let source = Arc::new(Source { name, path: Some(path.to_path_buf()), text });
         let environment = &self.environment;
-        let lookup = |name: &str| environment.get(name).or_else(|| earlier.get(name)).map(str::to_string);
-        let parsed = parse_dotenv(&source, &lookup);
+        let parsed = parse_dotenv_after(&source, earlier, &|name| environment.get(name).map(str::to_string));
         let (errors, warnings): (Vec<_>, Vec<_>) =
             parsed.diagnostics.into_iter().partition(|d| d.severity == Severity::Error);
         self.warnings.extend(warnings);

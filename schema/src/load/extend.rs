@@ -137,12 +137,13 @@ impl Session<'_> {
         Some(service)
     }
 
-    /// The documents of a base file, merged. Problems in services that nobody extends do not count.
+    /// The documents of a base file, merged. What does not fit in services that nobody extends does not count.
     fn extended_document(&mut self, source: &Arc<Source>, name: &str, environment: &Env) -> Option<Node> {
         let mut merged: Option<Node> = None;
         for document in yaml::parse(source, yaml::Limits::default(), &mut self.diagnostics) {
+            let mut document = self.interpolated(document, environment)?;
             let before = self.diagnostics.len();
-            let document = self.document(document, environment)?;
+            self.canonicalise(&mut document);
             let prefix = format!("services.{name}.");
             let mut index = 0;
             self.diagnostics.retain(|diagnostic| {

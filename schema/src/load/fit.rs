@@ -140,6 +140,14 @@ impl Fit<'_> {
         }
         match cast(&node.value, attribute) {
             Ok(value) => {
+                if let (Value::Int(whole), Value::Float(number)) = (&value, &node.value)
+                    && number.fract() != 0.0
+                {
+                    let message = format!("`{}` is a whole number: {whole}, not {number}", shown(path));
+                    let diagnostic =
+                        Diagnostic::warning(message).at(node.place.clone()).key(path.to_string());
+                    self.diagnostics.push(diagnostic.hint("The fraction is dropped."));
+                }
                 if let (Value::Bool(is), Some(text)) = (&value, node.as_str())
                     && !matches!(text, "true" | "false")
                 {
@@ -232,6 +240,9 @@ pub(super) fn cast(value: &Value, attribute: &Attribute) -> Result<Value, String
             text.parse().map(Value::Int).map_err(|_| format!("`{text}` is no whole number"))
         }
         (Cast::Int, Value::Float(number)) if number.fract() == 0.0 => Ok(Value::Int(*number as i64)),
+        (Cast::Int, Value::Float(number)) if attribute.accepts(form::FLOAT & !form::INT) => {
+            Ok(Value::Int(*number as i64))
+        }
         (Cast::Int, Value::Float(number)) => Err(format!("{number} is no whole number")),
         (Cast::Float, Value::Str(text)) => {
             let number: f32 = text.parse().map_err(|_| format!("`{text}` is no number"))?;

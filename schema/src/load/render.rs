@@ -88,9 +88,7 @@ fn order(node: &mut Node, shape: &Shape) {
             let below = shape.item.as_deref().unwrap_or(&nothing);
             items.iter_mut().for_each(|item| order(item, below));
             if shape.attribute.is_some_and(|attribute| attribute.short == Short::Hosts) {
-                items.sort_by_key(|item| {
-                    item.as_str().and_then(|text| text.split('=').next()).map(str::to_owned)
-                });
+                items.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
             }
         }
         _ => {}
