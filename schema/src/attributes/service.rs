@@ -318,7 +318,7 @@ pub(super) const AFTER_DEPLOY: &[Attribute] = &[
     row("services.*.volumes[].volume.subpath", STR, "A directory in the volume."),
     row("services.*.volumes[].tmpfs", MAP, "For memory file systems."),
     row("services.*.volumes[].tmpfs.size", INT | STR, "Its size.").cast(Cast::Bytes),
-    row("services.*.volumes[].tmpfs.mode", FLOAT | STR, "Its mode, as a number.").cast(Cast::Int),
+    row("services.*.volumes[].tmpfs.mode", FLOAT, "Its mode, as a number.").cast(Cast::Int),
     row("services.*.volumes[].image", MAP, "For images."),
     row("services.*.volumes[].image.subpath", STR, "A directory in the image."),
     row("services.*.volumes_from", LIST, "All mounts of another service.").unique(Unique::Strict).not_yet(),

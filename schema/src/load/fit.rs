@@ -129,7 +129,9 @@ impl Fit<'_> {
         if node.is_null() {
             return;
         }
-        if let Some(text) = node.as_str().filter(|text| is_plain(node, text) && scalar::is_timestamp(text)) {
+        if let Some(text) =
+            node.as_str().filter(|text| node.place.is_text(text) && scalar::is_timestamp(text))
+        {
             let message = format!("`{}` is a date, which no attribute takes", shown(path));
             let hint = format!("Write it in quotes: \"{text}\".");
             self.drop_with(
@@ -193,11 +195,6 @@ impl Fit<'_> {
                 .push(at(Diagnostic::error(format!("`{}` must be from {low} to {high}", shown(path)))));
         }
     }
-}
-
-/// Whether the string stands in the text without quotes.
-fn is_plain(node: &Node, text: &str) -> bool {
-    node.place.source.text[node.place.start..node.place.end] == *text
 }
 
 fn bits(value: &Value) -> u8 {

@@ -40,7 +40,7 @@ impl Session<'_> {
             for document in self.documents(source) {
                 let Some(mut document) = self.document(document, environment) else { continue };
                 self.include(&mut document, base, environment);
-                self.extend(&mut document, source, environment);
+                self.extend(&mut document, source, base, environment);
                 let place = document.place.clone();
                 let mut whole = merged.take().unwrap_or_else(|| Node::map(place));
                 merge::merge(

@@ -80,7 +80,7 @@ pub(super) fn ports(service: &Service<'_>, found: &mut Found) {
             Some(_) => {}
         }
         if let Some(node) = port.get("host_ip")
-            && node.as_str().is_some_and(|ip| !ip.is_empty() && ip.parse::<std::net::IpAddr>().is_err())
+            && node.as_str().is_some_and(|ip| ip.parse::<std::net::IpAddr>().is_err())
         {
             found.push(error(format!("`{}` is no IP address", node.as_str().unwrap_or_default()), node));
         }
