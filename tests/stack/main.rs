@@ -15,4 +15,5 @@ mod harness;
 mod plan;
 mod runtime;
 mod terminal;
+mod user;
 mod watch;

@@ -151,7 +151,7 @@ pub(super) fn program(home: &Path, directory: &Path, env: &[(&str, &str)], args:
 
 pub(super) fn spawn(world: &World, directory: &Path, env: &[(&str, &str)], args: &[&str]) -> Background {
     let captured = Captured::new(world);
-    let mut command = program(&world.home, directory, env, args);
+    let mut command = super::user::wrapped(world, program(&world.home, directory, env, args));
     command.stdout(captured.file("stdout")).stderr(captured.file("stderr"));
     let started = Instant::now();
     let child = command.spawn().expect("the program was built");
