@@ -41,6 +41,8 @@ pub(super) async fn serve(stack: Arc<Stack>, wire: Wire, lease: Lease) {
             continue;
         }
         tokio::select! {
+            // First, so that a stop is ordered even when its asker has gone already.
+            biased;
             answered = answering => if answered.is_err() { return },
             // An asker that goes away no longer waits.
             () = silence(&mut receiver) => return,
@@ -135,7 +137,10 @@ async fn shared_namespace(stack: &Stack, name: &str) -> Result<OwnedFd> {
     ensure_network(stack, name).await?;
     stack.network.share(name)?;
     stack.launcher().netns().map_err(|e| {
-        EngineError::new(ErrorKind::Other, format!("failed to open the namespace of `{}`: {e}", stack.project))
+        EngineError::new(
+            ErrorKind::Other,
+            format!("failed to open the namespace of `{}`: {e}", stack.project),
+        )
     })
 }
 

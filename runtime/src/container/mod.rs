@@ -14,8 +14,8 @@ mod signal;
 
 pub use mount::{ContentFile, CopyUp, ImageMount};
 pub(crate) use oci::DEFAULT_PATH;
-pub use signal::{catches_signal, signal_number};
 pub use rest::{ids_of, root_at_rest};
+pub use signal::{catches_signal, signal_number};
 
 use crate::launch::{BindFiles, LaunchError, LaunchRequest, LaunchStdio};
 use crate::spec::{ExecSpec, LogSpec, NamespaceMode};

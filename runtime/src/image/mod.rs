@@ -49,4 +49,3 @@ pub use platform::Platform;
 pub use progress::{Phase, Progress, Report};
 pub use reference::Reference;
 pub use store::{Image, Lease, Store};
-

@@ -173,7 +173,8 @@ mod tests {
     fn old_kernels_get_the_same_overlay_in_one_string() {
         in_own_mounts(|dir| {
             let open_dir = |name: &str| {
-                open(dir.join(name), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap()
+                open(dir.join(name), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                    .unwrap()
             };
             let lower = [open_dir("a"), open_dir("b")];
             let upper = (open_dir("upper"), open_dir("work"));

@@ -41,12 +41,24 @@ pub(super) type Answer = oneshot::Sender<Result<()>>;
 #[derive(Debug)]
 pub(super) enum Order {
     Start(Answer),
-    Stop { signal: Option<i32>, grace: Option<Duration>, answer: Answer },
-    Signal { signal: i32, answer: Answer },
+    Stop {
+        signal: Option<i32>,
+        grace: Option<Duration>,
+        answer: Answer,
+    },
+    Signal {
+        signal: i32,
+        answer: Answer,
+    },
     Pause(Answer),
     Resume(Answer),
     Renamed(Answer),
-    Remove { volumes: bool, answer: Answer },
+    Remove {
+        volumes: bool,
+        answer: Answer,
+    },
+    /// Answered when all orders before it were taken.
+    CaughtUp(Answer),
 }
 
 /// What others may know about the container at any moment.
