@@ -11,6 +11,7 @@ pub mod logs;
 pub mod monitor;
 pub mod network;
 pub mod observed;
+pub mod rootless;
 pub mod snapshot;
 pub mod spec;
 pub mod sys;

@@ -162,6 +162,11 @@ pub struct Build {
     /// `default`, `none`, `host`.
     pub network: Option<String>,
     pub shm_size: Option<Bytes>,
+    pub ulimits: IndexMap<String, Ulimit>,
+    /// Stages that take nothing from the cache.
+    pub no_cache_filter: Vec<String>,
+    /// By id: the path of an agent's socket or a key; `None`: the agent of the environment.
+    pub ssh: IndexMap<String, Option<String>>,
     pub extra_hosts: Vec<(String, String)>,
     pub secrets: Vec<Grant>,
     /// Named contexts: a directory, `docker-image://…` or `service:x`.

@@ -2,21 +2,18 @@
 
 use super::World;
 use super::images::Images;
-use super::outcome::Outcome;
+use super::outcome::{Ended, Failed};
 use super::words::{reached, words};
 use crate::event::Event;
 use crate::failure::{Failure, Kind, Result};
 use crate::plan::spec::{Around, ImageView, container_spec};
-use crate::plan::step::{Action, Building, Creation, Guard, Reached, Step, Target};
+use crate::plan::step::{Action, Building, Cause, Creation, Guard, Reached, Step, Target};
 use futures_util::future::try_join_all;
 use stack_runtime::engine::{Engine, ErrorKind, Until, Waited};
 use stack_runtime::observed::Exit;
 use stack_runtime::spec::MountSpec;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-
-/// A failure, and the id of the container it is about.
-type Failed = (Failure, Option<String>);
 
 /// What the plan made so far: id and whether it has a health check, by final name.
 #[derive(Debug, Default)]
@@ -44,13 +41,18 @@ impl Made {
     }
 }
 
-pub(super) async fn run<E: Engine, I: Images>(world: &World<'_, E, I>, made: &Made, step: &Step) -> Outcome {
+pub(super) async fn run<E: Engine, I: Images>(
+    world: &World<'_, E, I>,
+    made: &Made,
+    step: &Step,
+) -> std::result::Result<Ended, Failed> {
     let arms = Arms { world, made };
-    match arms.guarded(step).await {
-        Ok(true) => Outcome::Done,
-        Ok(false) => Outcome::Skipped,
-        Err((failure, container)) => Outcome::Failed { failure, container },
+    if let Some(guard) = &step.guard
+        && !arms.holds(guard).map_err(|f| (f, None))?
+    {
+        return Ok(Ended::Skipped);
     }
+    arms.shown(step).await.map(|()| Ended::Done)
 }
 
 struct Arms<'a, 'w, E, I> {
@@ -71,15 +73,6 @@ impl<E: Engine, I: Images> Around for Arms<'_, '_, E, I> {
 }
 
 impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
-    async fn guarded(&self, step: &Step) -> std::result::Result<bool, Failed> {
-        if let Some(guard) = &step.guard
-            && !self.holds(guard).map_err(|f| (f, None))?
-        {
-            return Ok(false);
-        }
-        self.shown(step).await.map(|()| true)
-    }
-
     fn holds(&self, guard: &Guard) -> Result<bool> {
         let id = |reference: &str| Ok::<_, Failure>(self.world.images.view(reference)?.map(|v| v.id));
         Ok(match guard {
@@ -125,7 +118,8 @@ impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
             Action::Create(creation) => self.create(creation).await.map_err(|f| (f, None)),
             Action::Release => engine.release(project).await.map_err(plain),
             Action::Wait { containers, until, required, .. } => {
-                self.wait(containers, *until, *required).await
+                let is_dependency = matches!(step.cause, Cause::NeededBy(_));
+                self.wait(containers, *until, *required, is_dependency).await
             }
             Action::Rename { container, .. }
             | Action::Start { container }
@@ -222,6 +216,7 @@ impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
         targets: &[Target],
         until: Reached,
         required: bool,
+        is_dependency: bool,
     ) -> std::result::Result<(), Failed> {
         let waits = targets.iter().map(|target| self.wait_for(target, until));
         match try_join_all(waits).await {
@@ -231,6 +226,10 @@ impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
                     failure.summary()
                 )));
                 Ok(())
+            }
+            Err((mut failure, container)) if is_dependency => {
+                failure.message.insert_str(0, "dependency failed to start: ");
+                Err((failure, container))
             }
             other => other.map(drop),
         }

@@ -146,10 +146,7 @@ impl Context {
     /// # Errors
     /// What is wrong in the files.
     pub fn load(&self, request: &LoadRequest) -> Result<Loaded> {
-        let loaded = load(request, &Disk);
-        if loaded.diagnostics.iter().any(|d| d.severity == Severity::Error) {
-            return Err(loaded.diagnostics.into());
-        }
+        let loaded = read(request)?;
         self.ui.diagnostics(&loaded.diagnostics);
         Ok(loaded)
     }
@@ -164,8 +161,7 @@ impl Context {
     }
 
     fn bound(&self, request: &LoadRequest) -> Result<Project> {
-        let project = self.load(request)?.project;
-        project.ok_or_else(|| Failure::new(Kind::Project, "the project could not be loaded"))
+        bound(self.load(request)?)
     }
 
     /// The whole project, also services of inactive profiles that are named.
@@ -186,8 +182,16 @@ impl Context {
     /// # Errors
     /// As [`Context::project`], and what observing meets.
     pub async fn scene(&self, services: &[String]) -> Result<Scene> {
-        let project = self.project(services)?;
-        self.observe(project, true).await
+        let mut loaded = read(&self.request(|r| r.services = services.to_vec())?)?;
+        if let Some(project) = &loaded.project {
+            // The plan says it, as an error.
+            let is_refused = |d: &Diagnostic| {
+                project.refusals.iter().any(|r| r.message == d.message && r.key_path == d.key_path)
+            };
+            loaded.diagnostics.retain(|finding| !is_refused(finding));
+        }
+        self.ui.diagnostics(&loaded.diagnostics);
+        self.observe(bound(loaded)?, true).await
     }
 
     /// # Errors
@@ -355,15 +359,23 @@ impl Context {
     }
 
     /// # Errors
-    /// For an ordinary user: what is missing, and the home that cannot be used.
+    /// When the home cannot be used.
     pub fn may_change(&self) -> Result<()> {
-        if !nix::unistd::geteuid().is_root() {
-            let message = "containers need root: namespaces, mounts and networks ask for CAP_SYS_ADMIN and CAP_NET_ADMIN";
-            return Err(Failure::new(Kind::PermissionDenied, message)
-                .hint("Run the command with sudo; running as an ordinary user is not there yet."));
-        }
         self.home.prepare().map_err(failed("prepare the home"))
     }
+}
+
+/// What is wrong in the files is a failure.
+fn read(request: &LoadRequest) -> Result<Loaded> {
+    let loaded = load(request, &Disk);
+    if loaded.diagnostics.iter().any(|d| d.severity == Severity::Error) {
+        return Err(loaded.diagnostics.into());
+    }
+    Ok(loaded)
+}
+
+fn bound(loaded: Loaded) -> Result<Project> {
+    loaded.project.ok_or_else(|| Failure::new(Kind::Project, "the project could not be loaded"))
 }
 
 fn valid_name(name: &str) -> Result<String> {

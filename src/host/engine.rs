@@ -4,11 +4,12 @@
 //! supervisor's. It is started by the first effect that needs it, and asked again when it is replaced in between.
 
 use super::{create, names, observe, record, remove};
-use crate::supervise::protocol::{Reply, Request, Warned};
+use crate::supervise::protocol::{Attach, Reply, Request, Warned};
 use crate::supervise::{self, Client};
 use stack_runtime::engine::{Engine, EngineError, ErrorKind, Result, Until, Waited};
 use stack_runtime::home::Home;
 use stack_runtime::image::{self, Progress, Reference, Store};
+use stack_runtime::monitor::Attachment;
 use stack_runtime::network::{ports, records};
 use stack_runtime::observed::{Observed, State};
 use stack_runtime::spec::{ContainerSpec, NetworkSpec, PortSpec, VolumeSpec};
@@ -145,16 +146,33 @@ impl HostEngine {
         })
     }
 
-    /// Asks the supervisor; asks the next one when this one is killed meanwhile. Requests are idempotent.
+    /// Starts a container and gives its streams, from the first byte.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub async fn start_attached(&self, project: &str, id: &str, attach: Attach) -> Result<Attachment> {
+        let start = |client: Arc<Client>| async move { client.start_attached(id, attach).await };
+        self.with_client(project, start).await
+    }
+
     async fn ask(&self, project: &str, request: Request) -> Result<Reply> {
+        let request = &request;
+        self.with_client(project, |client| async move { client.ask(request.clone()).await }).await
+    }
+
+    /// Asks the supervisor; asks the next one when this one is killed meanwhile. Requests are idempotent.
+    async fn with_client<T, F>(&self, project: &str, ask: impl Fn(Arc<Client>) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
         const ATTEMPTS: u32 = 4;
         for _ in 1..ATTEMPTS {
-            match self.client(project).await?.ask(request.clone()).await {
+            match ask(self.client(project).await?).await {
                 Err(e) if e.kind == ErrorKind::Unreachable => drop(self.clients.lock().await.remove(project)),
                 answer => return answer,
             }
         }
-        self.client(project).await?.ask(request).await
+        ask(self.client(project).await?).await
     }
 
     async fn tell(&self, project: &str, request: Request) -> Result<()> {
@@ -239,7 +257,7 @@ impl Engine for HostEngine {
     }
 
     async fn start(&self, project: &str, id: &str) -> Result<()> {
-        self.tell(project, Request::Start { id: id.into() }).await
+        self.tell(project, Request::Start { id: id.into(), attach: None }).await
     }
 
     async fn wait(&self, project: &str, id: &str, until: Until) -> Result<Waited> {

@@ -129,5 +129,6 @@ pub struct Build {
     pub no_cache: bool,
     pub pull: bool,
     pub args: Vec<(String, Option<String>)>,
+    pub ssh: Vec<String>,
     pub quiet: bool,
 }

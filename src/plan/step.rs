@@ -121,6 +121,8 @@ pub struct Building {
     pub pull: bool,
     /// Win over the file's arguments.
     pub args: Vec<(String, Option<String>)>,
+    /// `id` or `id=socket` of further ssh agents.
+    pub ssh: Vec<String>,
     pub quiet: bool,
 }
 

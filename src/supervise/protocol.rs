@@ -12,6 +12,7 @@
 //! | `inspect` | `containers` |
 //! | `warnings` | `warnings` |
 //! | `wait` | `waited` |
+//! | `start` with `attach` | `done` (+ a connection to the attach socket) |
 //! | `join_network` | `done` (+ the stack's network namespace) |
 //! | any other | `done` |
 //!
@@ -52,6 +53,8 @@ pub enum Request {
     },
     Start {
         id: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        attach: Option<Attach>,
     },
     /// The container's stop signal unless another is named, then KILL after the grace period (its own unless given).
     Stop {
@@ -96,6 +99,13 @@ pub enum Request {
     Settle,
     /// Ends the supervisor if nothing runs.
     Shutdown,
+}
+
+/// The asker wants the container's streams, from the first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// Rows and columns of its terminal, if it has one.
+    pub size: Option<(u16, u16)>,
 }
 
 impl Request {
@@ -181,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_request_is_flat_json() {
-        let frame = Frame { v: VERSION, body: Request::Start { id: "ab".into() } };
+        let frame = Frame { v: VERSION, body: Request::Start { id: "ab".into(), attach: None } };
         let text = serde_json::to_string(&frame).expect("plain data");
         assert_eq!(text, r#"{"v":1,"body":{"type":"start","id":"ab"}}"#);
         assert_eq!(serde_json::from_str::<Frame<Request>>(&text).expect("own text"), frame);

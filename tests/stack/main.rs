@@ -16,5 +16,6 @@ mod harness;
 mod plan;
 mod runtime;
 mod sharing;
+mod terminal;
 mod volumes;
 mod watch;

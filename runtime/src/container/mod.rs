@@ -38,6 +38,13 @@ pub struct Bundle {
     pub ephemeral: bool,
 }
 
+impl Bundle {
+    /// The program gets a terminal of its own.
+    pub(crate) fn has_terminal(&self) -> bool {
+        self.spec.process().as_ref().and_then(|process| process.terminal()) == Some(true)
+    }
+}
+
 /// What a container needs beyond the OCI runtime spec.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]

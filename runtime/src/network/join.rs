@@ -85,8 +85,8 @@ impl StackNetwork {
         let members = members(id, spec, &joined.endpoints);
         self.zone.insert(id, &members, &spec.links);
         let _lock = if state.shared.is_empty() { None } else { Some(self.registry()?) };
-        let shared = members.into_iter().filter(|member| state.shared.contains(&member.network));
-        shared.map(|member| self.register(id, member, &joined.reached)).collect()
+        let mut shared = members.into_iter().filter(|member| state.shared.contains(&member.network));
+        shared.try_for_each(|member| self.register(id, member, &joined.reached))
     }
 
     fn assign(
@@ -174,9 +174,9 @@ impl StackNetwork {
                 None => own.push(plan.clone()),
             }
         }
-        let (home, netns) = (self.links.home().clone(), netns.clone());
+        let netns = netns.clone();
         let made = self.links.run(move || {
-            let made = link::plug(&netns, &own).and_then(|()| link::set_up(&home, &netns, &plans, &routes));
+            let made = link::plug(&netns, &own).and_then(|()| link::set_up(&netns, &plans, &routes));
             made.inspect_err(|_| undo(&own))
         });
         made.await.map_err(|e| failed("connect the container", e))
@@ -230,9 +230,9 @@ impl StackNetwork {
         netns: &Arc<OwnedFd>,
         redirect: bool,
     ) -> Result<(io::Result<Sockets>, Arc<ListenTable>)> {
-        let (netns, home) = (netns.clone(), self.sockets.home().clone());
+        let netns = netns.clone();
         let opened = self.sockets.run(move || {
-            visit(&netns, &home, || {
+            visit(&netns, || {
                 let sockets = if redirect { redirected_sockets() } else { Sockets::bind(RESOLVER, 53) };
                 Ok((sockets, Arc::new(ListenTable::open()?)))
             })

@@ -3,7 +3,7 @@
 //! A snapshot is named by its chain id and lies in `store/snapshots/HEX/{fs,meta.json}`, with
 //! `blob.json` beside them if its archive is in the store. `fs` is
 //! an overlay lower directory as it is: a removed name is a character device 0:0, a directory
-//! that hides what is below has `trusted.overlay.opaque=y`. It never changes once it is there.
+//! that hides what is below has [`opaque`]`=y`. It never changes once it is there.
 //!
 //! Life of a layer that is built:
 //!
@@ -20,6 +20,8 @@ mod below;
 mod pack;
 pub(crate) mod tree;
 mod unpack;
+
+pub use tree::{opaque, owner};
 
 use crate::home;
 use crate::image::digest::{Hasher, Hashing, chain};

@@ -87,8 +87,8 @@ pub fn container_spec(
         links: network::links(project, service),
         ports: network::ports(service)?,
         exposed: network::exposed(service, &image.config),
-        pid_mode: namespace(project, service.pid.as_deref(), "pid")?,
-        ipc_mode: namespace(project, service.ipc.as_deref(), "ipc")?,
+        pid_mode: namespace(project, service, service.pid.as_deref(), "pid")?,
+        ipc_mode: namespace(project, service, service.ipc.as_deref(), "ipc")?,
         uts_host: service.uts.as_deref() == Some("host"),
         userns: service.userns_mode.clone(),
         health: health::health(service.healthcheck.as_ref(), &image.config),
@@ -156,14 +156,20 @@ fn labels(project: &Project, creation: &Creation, image: &ImageView) -> Map {
 }
 
 /// `host`, `private`, `shareable`, `service:x`, `container:x`.
-fn namespace(project: &Project, text: Option<&str>, key: &str) -> Result<NamespaceMode, Diagnostic> {
+fn namespace(
+    project: &Project,
+    service: &Service,
+    text: Option<&str>,
+    key: &str,
+) -> Result<NamespaceMode, Diagnostic> {
     match text {
         None | Some("" | "private") => Ok(NamespaceMode::Private),
         Some("host") => Ok(NamespaceMode::Host),
         Some("shareable") => Ok(NamespaceMode::Shareable),
         Some(other) => match owner(project, other) {
             Some(name) => Ok(NamespaceMode::Container(name)),
-            None => Err(Diagnostic::error(format!("`{key}: {other}` is not supported"))),
+            None => Err(Diagnostic::error(format!("`{key}: {other}` is not supported"))
+                .key(format!("services.{}.{key}", service.key))),
         },
     }
 }
