@@ -107,8 +107,8 @@ impl StackNetwork {
         let assigned = assign_all(&mut state.addresses, request.id, joined, before, purpose);
         let assigned = assigned.and_then(|assigned| {
             let members = members(request.id, request.spec, &assigned);
-            let shared = members.into_iter().filter(|m| state.shared.contains(&m.network));
-            shared.map(|member| self.register(request.id, member, reached)).collect::<Result<()>>()?;
+            let mut shared = members.into_iter().filter(|m| state.shared.contains(&m.network));
+            shared.try_for_each(|member| self.register(request.id, member, reached))?;
             Ok(assigned)
         });
         assigned.inspect_err(|_| state.addresses.release(request.id))
