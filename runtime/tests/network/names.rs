@@ -141,6 +141,41 @@ fn a_containers_own_servers_are_asked_from_inside() {
     });
 }
 
+/// A server at this address that answers every question with this code.
+fn refusing(inside: &stack_runtime::sys::netns::Worker, address: &'static str, code: u8) {
+    let socket = inside.run_blocking(move || std::net::UdpSocket::bind(address)).unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            buffer[2] |= 0x80;
+            buffer[3] = (buffer[3] & 0xf0) | code;
+            let _ = socket.send_to(&buffer[..length], from);
+        }
+    });
+}
+
+#[test]
+fn a_server_that_refuses_or_fails_is_followed_by_the_next() {
+    run("a_server_that_refuses_or_fails_is_followed_by_the_next", |lab: Lab| async move {
+        let (servfail, nxdomain, refused) = (2, 3, 5);
+        lab.network("p_default");
+        let network = lab.open();
+        let endpoint = EndpointSpec { network: "p_default".into(), ..EndpointSpec::default() };
+        let servers = ["127.0.0.1", "127.0.0.2", "127.0.0.3"].map(String::from).to_vec();
+        let web = lab.container_with(ContainerSpec {
+            name: "p-web-1".into(),
+            network: NetworkMode::Bridge(vec![endpoint]),
+            dns: DnsSpec { servers, ..DnsSpec::default() },
+            ..ContainerSpec::default()
+        });
+        web.connect(&network).await;
+        refusing(&web.inside, "127.0.0.1:53", servfail);
+        refusing(&web.inside, "127.0.0.2:53", refused);
+        refusing(&web.inside, "127.0.0.3:53", nxdomain);
+        assert_eq!(web.resolve("example.test").unwrap_err(), "NameError", "the third one's word");
+    });
+}
+
 #[test]
 fn nonsense_addresses_are_refused() {
     run("nonsense_addresses_are_refused", |lab: Lab| async move {

@@ -184,7 +184,7 @@ fn the_uplink_outlives_a_supervisor_and_ends_with_the_stack() {
         assert_eq!(ready(&network).await, UplinkState::Ready);
         let second = recorded_pid(&lab).unwrap();
         drop(network);
-        // One that has no container, so no reason to look for it.
+        // One that had no reason to look for it ends it all the same.
         lab.open().close().await;
         eventually("the left-over ends", || !is_running(second)).await;
         let network = lab.open();
