@@ -132,7 +132,12 @@ impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
     async fn pull(&self, reference: &str, platform: Option<&str>, optional: bool) -> Result<()> {
         match self.world.images.pull(reference, platform, self.world.events).await {
             Err(failure) if optional => {
+                self.emit(Event::warned(format!("Image {reference}"), "Missing"));
                 self.emit(Event::warning(format!("{}; it is built instead", failure.summary())));
+                Ok(())
+            }
+            Ok(()) if optional => {
+                self.emit(Event::done(format!("Image {reference}"), "Pulled"));
                 Ok(())
             }
             other => other,

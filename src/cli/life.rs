@@ -1,8 +1,9 @@
 //! `start`, `stop`, `restart`, `kill`, `rm`: one intent each.
 
 use super::Context;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::find::is_true;
+use crate::host::signal;
 use crate::plan::intent::Intent;
 use crate::plan::step::Action;
 use std::time::Duration;
@@ -90,6 +91,9 @@ pub(super) async fn restart(args: RestartArgs, context: &Context) -> Result<()> 
 }
 
 pub(super) async fn kill(args: KillArgs, context: &Context) -> Result<()> {
+    if signal::number(&args.signal).is_none() {
+        return Err(Failure::usage(format!("invalid signal: {}", args.signal)));
+    }
     let scene = context.existing(&args.services).await?;
     let orphans = args.remove_orphans || is_true(context.setting("COMPOSE_REMOVE_ORPHANS").as_deref());
     let plan =

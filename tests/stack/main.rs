@@ -5,6 +5,7 @@
 mod common;
 mod fake;
 
+mod attached;
 mod cli;
 mod crash;
 mod database;
@@ -13,6 +14,7 @@ mod external;
 mod face;
 mod harness;
 mod plan;
+mod refused;
 mod runtime;
 mod terminal;
 mod watch;
