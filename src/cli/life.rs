@@ -73,8 +73,7 @@ pub(super) struct RemoveArgs {
 pub(super) async fn start(args: StartArgs, context: &Context) -> Result<()> {
     let services = args.services.clone();
     let intent = Intent::Start { services: args.services, wait: args.wait || args.wait_timeout.is_some() };
-    let work = carry_out(context, &services, intent);
-    super::up::within(args.wait_timeout, work).await
+    carry_out_within(context, &services, intent, args.wait_timeout.map(Duration::from_secs)).await
 }
 
 pub(super) async fn stop(args: StopArgs, context: &Context) -> Result<()> {
@@ -132,6 +131,15 @@ pub(super) async fn remove(args: RemoveArgs, context: &Context) -> Result<()> {
 }
 
 async fn carry_out(context: &Context, services: &[String], intent: Intent) -> Result<()> {
+    carry_out_within(context, services, intent, None).await
+}
+
+async fn carry_out_within(
+    context: &Context,
+    services: &[String],
+    intent: Intent,
+    limit: Option<Duration>,
+) -> Result<()> {
     let scene = context.existing(services).await?;
     if scene.project.services.is_empty() {
         return Ok(());
@@ -142,5 +150,6 @@ async fn carry_out(context: &Context, services: &[String], intent: Intent) -> Re
     }
     let _lock = context.lock(&project).await?;
     let scene = context.observe(scene.project, false).await?;
-    context.carry_out(&scene, &intent).await.map(drop)
+    let plan = context.plan(&scene, &intent)?;
+    super::patience::within(context, &scene, &plan, limit).await.map(drop)
 }

@@ -30,7 +30,7 @@ fn run_plan(project: &Project, fake: &Fake, plan: &Plan) -> Report {
     let observed = fake.observed();
     let world =
         World { engine: fake, images: fake, project, observed: &observed, events: &Nothing, parallel: 8 };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(apply(&world, plan))
 }
 
