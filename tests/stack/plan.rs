@@ -351,6 +351,7 @@ fn a_one_shot_dependency_is_waited_for() {
     assert!(
         text(&project.0, &fake, Intent::Up(up())).contains("wait for db completed (api depends on it)\n")
     );
+    fake.state().waits.insert("shop-api-1".into(), Waited::Reached); // and stays up
     done(&project.0, &fake, Intent::Up(Up { wait: true, ..up() }));
 }
 
