@@ -19,12 +19,14 @@
 //! | `pick` | the files a COPY or ADD means, with their digests |
 //! | `place` | putting picked files into a layer |
 //! | `unpack` | ADD of archives |
-//! | `context` | directories to copy from, ignore files, digests of their files |
+//! | `context` | directories to copy from, ignore files |
+//! | `stats` | digests of a context's files by their inode data |
 //! | `owners` | names of users and groups in an image |
 //! | `transfer` | COPY, ADD and WORKDIR: plan, key, layer |
 //! | `command` | RUN: plan, key, layer |
 //! | `mounts` | `RUN --mount` |
 //! | `run` | one RUN in a container |
+//! | `ssh` | agents forwarded to RUN |
 //! | `inputs` | from a request to Dockerfile, values and stages |
 //! | `shared` | what the steps of a build share |
 //! | `steps` | a build: preparing, executing its steps, writing the image |
@@ -42,7 +44,7 @@
 //! |---|---|
 //! | `cache/KEY.json` | one record: the layer made by the step of this key; its time of change is its last use |
 //! | `digests/KEY.json` | content digest of a part of a layer chain (they never change) |
-//! | `contexts/KEY.json` | digests of a context's files, by their inode data |
+//! | `contexts/KEY` | digests of a context's files, by their inode data |
 //! | `mounts/ID/` | cache mounts: `data/` is what is mounted, `lock` serialises `sharing=locked` |
 //! | `locks/KEY` | one build at a time executes a key; the others find its record |
 //! | `tmp/NAME/` | working directories of one build, `lock` held while it lives; its secrets are in `run/build/NAME/` |
@@ -65,14 +67,16 @@ mod place;
 mod request;
 mod run;
 mod shared;
+mod ssh;
 mod state;
+mod stats;
 mod steps;
 mod transfer;
 mod tree;
 mod unpack;
 mod view;
 
-pub use cache::{Pruned, Usage, chains_in_use, prune, usage};
+pub use cache::{Pruned, Usage, chains_in_use, prune, sweep, usage};
 pub use event::{BuildEvent, Stream};
 pub use failure::BuildFailure;
 pub use request::{BuildEnv, BuildRequest, BuildResult, DockerfileSource, Network, Secret};

@@ -218,13 +218,9 @@ impl Picker<'_> {
             return Err(BuildFailure::new(format!("`{}` is nested too deeply", self.source)));
         }
         let before = entries.len();
-        let names = self.origin.tree.names(real).doing(|| format!("read directory `{}`", real.display()))?;
-        for name in names {
+        let listed = self.origin.tree.list(real).doing(|| format!("read directory `{}`", real.display()))?;
+        for (name, stat) in listed {
             let (from, to) = (real.join(&name), to.join(&name));
-            let Some(stat) = self.origin.tree.stat(&from).doing(|| format!("read `{}`", from.display()))?
-            else {
-                continue;
-            };
             let out = self.is_ignored(&from) || self.is_excluded(&to);
             let is_directory = tree::is_directory(&stat);
             if out && !(is_directory && self.comes_back_below(&from, &to)) {
@@ -303,9 +299,10 @@ pub(super) fn attributes(file: impl AsFd, is_context: bool) -> std::io::Result<V
     };
     let mut found = Vec::new();
     for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let travels = name.starts_with(b"user.")
+        let travels = (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
             || (!is_context
                 && !name.starts_with(b"trusted.overlay.")
+                && !name.starts_with(b"user.overlay.")
                 && !name.starts_with(b"security.selinux"));
         if travels {
             let mut value = vec![0u8; 64 << 10];

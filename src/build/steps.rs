@@ -51,7 +51,7 @@ pub async fn build(
     }
     let _lease = env.store.lease().doing(|| "use the image store")?;
     let (env, request) = (env.clone(), request.clone());
-    let shared = Arc::new(blocking(move || Shared::new(env, request)).await?);
+    let shared = Arc::new(Shared::new(env, request)?);
     shared.file.warnings.iter().for_each(|warning| events(BuildEvent::Warning(warning.clone())));
     let stages = shared.selection.stages.iter().map(|_| Mutex::default()).collect();
     let runners = Runners::new(shared.env.program.clone());
@@ -247,26 +247,26 @@ impl Builder<'_> {
         let finished = match &instruction.kind {
             Kind::Workdir(path) => {
                 let path = words_of(self, &unset).word(state, path).map_err(BuildFailure::new)?;
-                self.workdir(&path, state).await?
+                self.workdir(index, &path, state).await?
             }
             Kind::Run(run) => {
                 let context = if run.mounts.is_empty() {
                     Source::Chain(String::new())
                 } else {
-                    self.context_source("").await?
+                    self.context_source("")?
                 };
-                let plan =
-                    command::plan(run, sources, &context, &self.shared, state, &words_of(self, &unset));
+                let (words, no_cache) = (words_of(self, &unset), self.is_uncached(index));
+                let plan = command::plan(run, sources, &context, &self.shared, state, &words, no_cache);
                 self.run(index, plan.map_err(BuildFailure::new)?, state).await?
             }
             Kind::Copy(transfer) | Kind::Add(transfer) => {
                 let keyword = if matches!(instruction.kind, Kind::Add(_)) { "ADD" } else { "COPY" };
                 let from = match sources.into_iter().next() {
                     Some(source) => source,
-                    None => self.context_source("").await?,
+                    None => self.context_source("")?,
                 };
                 let plan = transfer::plan(transfer, keyword, from, state, &words_of(self, &unset));
-                self.transfer(plan.map_err(BuildFailure::new)?, &instruction.text, state).await?
+                self.transfer(index, plan.map_err(BuildFailure::new)?, &instruction.text, state).await?
             }
             _ => Finished::Done,
         };
@@ -298,19 +298,27 @@ impl Builder<'_> {
                     NamedContext::Image(reference) => {
                         Source::Chain(self.image(&reference, None).await?.chain_id)
                     }
-                    NamedContext::Directory(_) => self.context_source(name).await?,
+                    NamedContext::Directory(_) => self.context_source(name)?,
                 },
             });
         }
         Ok(sources)
     }
 
-    async fn context_source(&self, name: &str) -> Result<Source> {
-        let (shared, name) = (self.shared.clone(), name.to_owned());
-        blocking(move || shared.context(&name).map(Source::Context)).await
+    fn context_source(&self, name: &str) -> Result<Source> {
+        self.shared.context(name).map(Source::Context)
     }
 
-    async fn workdir(&self, path: &str, state: &mut State) -> Result<Finished> {
+    /// Its stage takes nothing from the cache.
+    fn is_uncached(&self, step: usize) -> bool {
+        let request = &self.shared.request;
+        let stage = self.shared.selection.stages[self.shared.graph.steps[step].stage].index;
+        let name = self.shared.file.stages[stage].name.as_deref();
+        let is_meant = |filter: &String| name.is_some_and(|name| name.eq_ignore_ascii_case(filter));
+        request.no_cache || request.no_cache_filter.iter().any(is_meant)
+    }
+
+    async fn workdir(&self, step: usize, path: &str, state: &mut State) -> Result<Finished> {
         let path = state.absolute(path);
         state.config.working_dir.clone_from(&path);
         let created_by = format!("WORKDIR {path}");
@@ -327,27 +335,38 @@ impl Builder<'_> {
                 .await
                 .map(|layer| (layer, made_key))
         };
-        self.layer(key, created_by, state, make).await
+        self.layer(step, key, created_by, state, make).await
     }
 
-    async fn transfer(&self, plan: transfer::Plan, text: &str, state: &mut State) -> Result<Finished> {
+    async fn transfer(
+        &self,
+        step: usize,
+        plan: transfer::Plan,
+        text: &str,
+        state: &mut State,
+    ) -> Result<Finished> {
         let (shared, parent) = (self.shared.clone(), state.chain.clone());
         let created_by = plan.created_by(text);
-        let (plan, keyed) =
-            blocking(move || transfer::key(&shared, &plan, &parent).map(|keyed| (plan, keyed))).await?;
+        // What is only looked up is not worth another thread.
+        let (plan, keyed) = match transfer::remembered_key(&shared, &plan, &parent) {
+            Some(keyed) => (plan, keyed),
+            None => blocking(move || transfer::key(&shared, &plan, &parent).map(|keyed| (plan, keyed))).await?,
+        };
         let (shared, parent) = (self.shared.clone(), state.chain.clone());
         let make = |keyed: transfer::Keyed| async move {
             let (layer, key) = blocking(move || transfer::execute(&shared, &plan, keyed, &parent)).await?;
             Ok((layer, Some(key)))
         };
-        self.layer(keyed.key.clone(), created_by, state, || make(keyed)).await
+        self.layer(step, keyed.key.clone(), created_by, state, || make(keyed)).await
     }
 
     async fn run(&self, index: usize, plan: command::Plan, state: &mut State) -> Result<Finished> {
         let plan = Arc::new(plan);
-        let key = {
+        let key = if plan.reads_files() {
             let (shared, plan, parent) = (self.shared.clone(), plan.clone(), state.chain.clone());
             blocking(move || plan.key(&shared, &parent)).await?
+        } else {
+            plan.key(&self.shared, &state.chain)?
         };
         let name = &self.shared.graph.steps[index].name;
         let on_line =
@@ -360,12 +379,13 @@ impl Builder<'_> {
                     .await?;
             Ok((layer, None))
         };
-        self.layer(key, plan.created_by(), state, make).await
+        self.layer(index, key, plan.created_by(), state, make).await
     }
 
     /// The layer of a key: recorded, or made now and recorded. `make` may correct the key.
     async fn layer<F>(
         &self,
+        step: usize,
         key: Digest,
         created_by: String,
         state: &mut State,
@@ -375,8 +395,8 @@ impl Builder<'_> {
         F: Future<Output = Result<(Layer, Option<Digest>)>>,
     {
         let cache = &self.shared.cache;
-        let find =
-            || (!self.shared.request.no_cache).then(|| cache.find(&self.shared.env.store, &key)).flatten();
+        let is_uncached = self.is_uncached(step);
+        let find = || (!is_uncached).then(|| cache.find(&self.shared.env.store, &key)).flatten();
         if let Some(made) = find() {
             return Ok(self.found(made, created_by, state));
         }

@@ -149,6 +149,11 @@ impl Plan {
         key.number("parents", u64::from(self.parents)).number("owners", u64::from(self.keeps_owners()))
     }
 
+    /// Under what the digest of this selection of a chain's files is remembered.
+    fn memo(&self, chain: &str) -> Digest {
+        self.selection_key(Key::new("chain content").text("chain", chain)).finish()
+    }
+
     fn key(&self, parent: &str, content: &Digest, owner: Option<Ids>) -> Digest {
         let key = Key::new("transfer").text("keyword", self.keyword).text("parent", parent);
         let key = key.text("content", content.as_str()).text("destination", &self.destination);
@@ -184,6 +189,17 @@ pub(super) fn key(shared: &Shared, plan: &Plan, parent: &str) -> Result<Keyed> {
     Ok(Keyed { key: plan.key(parent, &content, owner), owner, picked })
 }
 
+/// The key, if it takes no more than looking up what was digested before.
+pub(super) fn remembered_key(shared: &Shared, plan: &Plan, parent: &str) -> Option<Keyed> {
+    let Source::Chain(chain) = &plan.from else { return None };
+    let owner = match plan.chown.as_deref() {
+        Some(text) => Some(owners::numeric(text)?),
+        None => None,
+    };
+    let content = shared.cache.digest(&plan.memo(chain))?;
+    Some(Keyed { key: plan.key(parent, &content, owner), owner, picked: None })
+}
+
 fn owner(shared: &Shared, plan: &Plan, parent: &str) -> Result<Option<Ids>> {
     let Some(text) = &plan.chown else { return Ok(None) };
     if let Some(ids) = owners::numeric(text) {
@@ -197,7 +213,7 @@ fn owner(shared: &Shared, plan: &Plan, parent: &str) -> Result<Option<Ids>> {
 
 /// Layers never change, so the digest of a part of them is remembered.
 fn chain_digest(shared: &Shared, plan: &Plan, chain: &str) -> Result<Digest> {
-    let memo = plan.selection_key(Key::new("chain content").text("chain", chain)).finish();
+    let memo = plan.memo(chain);
     if let Some(digest) = shared.cache.digest(&memo) {
         return Ok(digest);
     }

@@ -344,8 +344,9 @@ impl Show<'_> {
             return;
         }
         let code = exit.code.map_or_else(|| "unknown".to_string(), |code| code.to_string());
+        let cause = if exit.oom_killed { " (out of memory)" } else { "" };
         let restarting = if restarts { " (restarting)" } else { "" };
-        let remark = self.printer.remark(&name, &format!("exited with code {code}{restarting}"));
+        let remark = self.printer.remark(&name, &format!("exited with code {code}{cause}{restarting}"));
         self.attached.context.ui.data(&remark);
     }
 }

@@ -9,10 +9,13 @@ use crate::plan::intent::{self, Intent};
 use crate::plan::label;
 use crate::plan::step::Building;
 use crate::ui::human;
+use indexmap::IndexMap;
 use stack_runtime::home::Home;
 use stack_runtime::image::{Reference, Store};
 use stack_schema::diagnostic::Diagnostic;
 use stack_schema::project::{Build, FileContent, Grant, Project};
+use std::os::unix::fs::FileTypeExt;
+use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -34,6 +37,9 @@ pub(super) struct Args {
     /// Also build what the services depend on
     #[arg(long)]
     with_dependencies: bool,
+    /// Forward an ssh agent to the build: default, or ID=SOCKET; may be repeated
+    #[arg(long, value_name = "ID[=SOCKET]")]
+    ssh: Vec<String>,
     #[arg(long, hide = true)]
     compress: bool,
     #[arg(long, hide = true)]
@@ -61,6 +67,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
         pull: args.pull,
         args: build_args,
         quiet: args.quiet,
+        ssh: args.ssh,
     };
     let plan = context.plan(&scene, &Intent::Build(intent))?;
     if plan.is_empty() {
@@ -134,6 +141,9 @@ fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
             .map(|(k, v)| (k.clone(), named(project, v)))
             .collect(),
         shm_size: build.shm_size.and_then(|size| u64::try_from(size.0).ok()),
+        ulimits: build.ulimits.iter().map(|(name, limit)| (name.clone(), (limit.soft, limit.hard))).collect(),
+        no_cache_filter: build.no_cache_filter.clone(),
+        ssh: agents(build, building)?,
     })
 }
 
@@ -166,6 +176,29 @@ fn named(project: &Project, context: &str) -> String {
         Some(service) => format!("docker-image://{}", label::image_of(project, service)),
         None => context.to_string(),
     }
+}
+
+/// Sockets of agents; those of the command line win.
+fn agents(build: &Build, building: &Building) -> Result<IndexMap<String, PathBuf>> {
+    let asked = building.ssh.iter().map(|text| match text.split_once('=') {
+        Some((id, path)) => (id.to_string(), Some(path.to_string())),
+        None => (text.clone(), None),
+    });
+    let all: IndexMap<_, _> = build.ssh.clone().into_iter().chain(asked).collect();
+    all.into_iter().map(|(id, path)| Ok((id.clone(), agent(&id, path)?))).collect()
+}
+
+fn agent(id: &str, path: Option<String>) -> Result<PathBuf> {
+    let refuse = |why: String| Failure::new(Kind::Project, why);
+    let path = path.or_else(|| std::env::var("SSH_AUTH_SOCK").ok()).filter(|path| !path.is_empty());
+    let path =
+        path.ok_or_else(|| refuse("invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set".into()))?;
+    let file = std::fs::metadata(&path).map_err(|e| refuse(format!("ssh agent {id:?}: {path}: {e}")))?;
+    if !file.file_type().is_socket() {
+        let failure = refuse(format!("ssh agent {id:?}: {path} is a key, and only sockets can be forwarded"));
+        return Err(failure.hint("Add the key to an agent with `ssh-add`, and forward that."));
+    }
+    Ok(path.into())
 }
 
 fn secret(project: &Project, grant: &Grant) -> Result<(String, Secret)> {

@@ -8,6 +8,7 @@ use crate::failure::{Failure, Kind, Result, failed};
 use crate::find::{self, Asked, Found, Place};
 use crate::host::HostEngine;
 use crate::plan::intent::Intent;
+use crate::plan::step::Action;
 use crate::plan::{Plan, converge, images_of, label};
 use crate::ui::Ui;
 use stack_runtime::engine::Engine;
@@ -17,8 +18,10 @@ use stack_schema::diagnostic::{Diagnostic, Severity};
 use stack_schema::load::{LoadRequest, Loaded, is_project_name, load, normalise_name};
 use stack_schema::project::Project;
 use stack_schema::source::Disk;
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// See the module.
 pub struct Context {
@@ -30,6 +33,7 @@ pub struct Context {
     parallel: Option<i64>,
     all_resources: bool,
     hushed: OnceLock<Hushed>,
+    agreed: OnceLock<()>,
 }
 
 /// What a `--quiet…` flag keeps from the user.
@@ -83,12 +87,22 @@ impl Context {
             parallel,
             all_resources: global.all_resources,
             hushed: OnceLock::new(),
+            agreed: OnceLock::new(),
         })
     }
 
     /// From now on less is shown; the first wish counts.
     pub fn hush(&self, hushed: Hushed) {
         let _ = self.hushed.set(hushed);
+    }
+
+    /// From now on every question is answered with yes (`-y`).
+    pub fn agree(&self) {
+        let _ = self.agreed.set(());
+    }
+
+    pub fn is_agreed(&self) -> bool {
+        self.agreed.get().is_some()
     }
 
     pub fn engine(&self) -> HostEngine {
@@ -274,10 +288,35 @@ impl Context {
             report = apply(&world, plan) => report,
             () = interrupted() => return Err(Failure::interrupted()),
         };
+        self.warn_of_starts(scene, plan).await;
         match report.failure() {
             None => Ok(report),
             Some((_, failure, container)) => {
                 Err(reason::explain(self, scene, failure.clone(), container).await)
+            }
+        }
+    }
+
+    /// Says what the containers that this plan started did not get, and what the stack lacks.
+    async fn warn_of_starts(&self, scene: &Scene, plan: &Plan) {
+        let started: BTreeSet<&str> = plan
+            .steps()
+            .filter_map(|(_, step)| match &step.action {
+                Action::Start { container } => Some(container.name()),
+                _ => None,
+            })
+            .collect();
+        if started.is_empty() {
+            return;
+        }
+        // A supervisor that cannot be asked has failed the starts themselves.
+        for warned in scene.engine.warnings(&scene.project.name).await.unwrap_or_default() {
+            match warned.container {
+                Some(name) if started.contains(name.as_str()) => {
+                    self.ui.emit(Event::warning(format!("container {name}: {}", warned.text)));
+                }
+                Some(_) => {}
+                None => self.ui.emit(Event::warning(warned.text)),
             }
         }
     }
@@ -287,11 +326,24 @@ impl Context {
     /// # Errors
     /// The operating system's.
     pub async fn lock(&self, project: &str) -> Result<Option<home::Lock>> {
+        self.lock_with_grace(project, None).await
+    }
+
+    /// As [`Context::lock`], with a grace of its own for what an earlier command told to stop.
+    ///
+    /// # Errors
+    /// The operating system's; that something does not stop.
+    pub async fn lock_with_grace(
+        &self,
+        project: &str,
+        grace: Option<Duration>,
+    ) -> Result<Option<home::Lock>> {
         if self.dry_run {
             return Ok(None);
         }
+        crate::build::sweep(&self.home);
         let lock = self.wait_for_lock(project).await?;
-        self.engine().finish_cut_off(project).await?;
+        self.engine().finish_cut_off(project, grace).await?;
         Ok(Some(lock))
     }
 
@@ -307,13 +359,8 @@ impl Context {
     }
 
     /// # Errors
-    /// For an ordinary user: what is missing, and the home that cannot be used.
+    /// When the home cannot be used.
     pub fn may_change(&self) -> Result<()> {
-        if !nix::unistd::geteuid().is_root() {
-            let message = "containers need root: namespaces, mounts and networks ask for CAP_SYS_ADMIN and CAP_NET_ADMIN";
-            return Err(Failure::new(Kind::PermissionDenied, message)
-                .hint("Run the command with sudo; running as an ordinary user is not there yet."));
-        }
         self.home.prepare().map_err(failed("prepare the home"))
     }
 }

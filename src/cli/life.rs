@@ -148,7 +148,11 @@ async fn carry_out_within(
     if !context.home.stack(&project).is_dir() {
         return context.carry_out(&scene, &intent).await.map(drop);
     }
-    let _lock = context.lock(&project).await?;
+    let grace = match &intent {
+        Intent::Stop { grace, .. } | Intent::Restart { grace, .. } => *grace,
+        _ => None,
+    };
+    let _lock = context.lock_with_grace(&project, grace).await?;
     let scene = context.observe(scene.project, false).await?;
     let plan = context.plan(&scene, &intent)?;
     super::patience::within(context, &scene, &plan, limit).await.map(drop)

@@ -134,7 +134,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
         return raise(context, &scene, intent, args.limit()).await.map(drop);
     }
     let attached = args.attached(context, scene.project.clone(), Timestamp::now())?;
-    let ready = prepare(context, &scene, Intent::Up(intent)).await?;
+    let ready = prepare(context, &scene, intent).await?;
     let engine = ready.scene.engine.clone();
     let (risen, is_up) = oneshot::channel();
     let rising = async move {
@@ -180,8 +180,8 @@ pub async fn converge(context: &Context, project: Project, intent: Up) -> Result
 }
 
 async fn raise(context: &Context, scene: &Scene, intent: Up, limit: Option<Duration>) -> Result<Report> {
-    let intent = Intent::Up(intent);
     if context.dry_run {
+        let intent = Intent::Up(super::renew::settled(context, scene, intent)?);
         let plan = context.plan(scene, &intent)?;
         return context.apply(scene, &plan).await;
     }
@@ -195,12 +195,13 @@ struct Ready {
     plan: Plan,
 }
 
-async fn prepare(context: &Context, scene: &Scene, intent: Intent) -> Result<Ready> {
+async fn prepare(context: &Context, scene: &Scene, intent: Up) -> Result<Ready> {
     context.may_change()?;
     // Also when nothing seems to be missing: a command that was cut off may have left a stop on its way.
     let lock = context.lock(&scene.project.name).await?;
     // What another command did while we waited counts.
     let scene = context.observe(scene.project.clone(), true).await?;
+    let intent = Intent::Up(super::renew::settled(context, &scene, intent)?);
     let plan = context.plan(&scene, &intent)?;
     let starts = plan.steps().any(|(_, step)| matches!(step.action, Action::Start { .. }));
     if starts {
@@ -219,6 +220,9 @@ impl Shared {
     fn hush(&self, context: &Context) {
         if self.quiet_pull {
             context.hush(Hushed::Parts);
+        }
+        if self.yes {
+            context.agree();
         }
     }
 

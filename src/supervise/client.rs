@@ -21,6 +21,8 @@ use tokio::net::UnixStream;
 /// What a started supervisor writes to its standard output when it answers.
 pub(super) const READY: &str = "ready\n";
 
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
 /// See the module.
 #[derive(Debug)]
 pub struct Client {
@@ -49,7 +51,7 @@ impl Client {
 
     /// The running supervisor, or a new one, started from this very program.
     pub async fn connect_or_spawn(home: &Home, project: &str) -> Result<Self> {
-        Self::connect_or_spawn_from(Path::new("/proc/self/exe"), home, project).await
+        Self::connect_or_spawn_from(Path::new(OWN_PROGRAM), home, project).await
     }
 
     /// As [`Client::connect_or_spawn`], with the program named (tests are not `stack` themselves).
@@ -355,8 +357,20 @@ pub(super) fn create_in_run(
 fn command(program: &Path, home: &Home, project: &str) -> io::Result<tokio::process::Command> {
     home.prepare()?;
     let log = create_in_run(home, project, "supervisor.log", File::options().append(true))?;
-    let mut command = tokio::process::Command::new(program);
-    command.arg0("stack").args(["__supervise", project]).current_dir("/");
+    let mut command = match stack_runtime::cgroup::delegated::scope(project) {
+        Some(mut scope) => {
+            // The link means another program there.
+            let own = format!("/proc/{}/exe", std::process::id());
+            scope.arg(if program == Path::new(OWN_PROGRAM) { Path::new(&own) } else { program });
+            tokio::process::Command::from(scope)
+        }
+        None => {
+            let mut command = tokio::process::Command::new(program);
+            command.arg0("stack");
+            command
+        }
+    };
+    command.args(["__supervise", project]).current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
     if *home != Home::from_env() {
         command.env("STACK_HOME", &home.data);

@@ -10,6 +10,7 @@
 //! | `exec` + stdin, stdout, stderr (without a terminal) | `exec_started` (+ the terminal's master), `exec_ended` |
 //! | `subscribe` | `notice` … until the connection ends |
 //! | `inspect` | `containers` |
+//! | `warnings` | `warnings` |
 //! | `wait` | `waited` |
 //! | `start` with `attach` | `done` (+ a connection to the attach socket) |
 //! | `join_network` | `done` (+ the stack's network namespace) |
@@ -92,6 +93,8 @@ pub enum Request {
     },
     Subscribe,
     Inspect,
+    /// What the running containers asked for and could not be had, and what the stack lacks.
+    Warnings,
     /// Answered when everything is done that clients asked for who are gone by now.
     Settle,
     /// Ends the supervisor if nothing runs.
@@ -115,6 +118,7 @@ impl Request {
                 | Self::Exec { .. }
                 | Self::Subscribe
                 | Self::Inspect
+                | Self::Warnings
                 | Self::Settle
         )
     }
@@ -130,7 +134,16 @@ pub enum Reply {
     ExecEnded { code: i32 },
     Notice(Notice),
     Containers(Vec<Watched>),
+    Warnings(Vec<Warned>),
     Failed(EngineError),
+}
+
+/// Something that is not as asked for, in a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warned {
+    /// The container's name; `None`: the whole stack.
+    pub container: Option<String>,
+    pub text: String,
 }
 
 /// Something that just happened to a container.

@@ -28,6 +28,7 @@ mod error;
 #[doc(hidden)]
 pub mod fixture;
 pub mod manifest;
+pub(crate) mod pending;
 pub mod platform;
 pub mod progress;
 pub mod prune;

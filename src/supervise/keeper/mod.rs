@@ -76,6 +76,8 @@ pub(super) struct Status {
     /// How it ended last, or why it did not start.
     pub exit: Option<Exit>,
     pub restart_count: u32,
+    /// What this run asked for and could not be had.
+    pub warnings: Vec<String>,
 }
 
 impl Status {

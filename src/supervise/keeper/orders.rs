@@ -128,8 +128,9 @@ impl Keeper {
 
     fn renamed(&mut self) -> Result<()> {
         let record = self.dir.record().map_err(|e| self.failed("read", &e))?;
-        self.record.spec.name = record.map_or_else(String::new, |record| record.spec.name);
-        Ok(())
+        let Some(record) = record else { return Ok(()) };
+        self.record.spec.name = record.spec.name;
+        self.stack.network.rename(&self.record.id, &self.record.spec)
     }
 
     pub(super) async fn remove(&mut self, volumes: bool) -> Result<()> {

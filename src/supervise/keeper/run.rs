@@ -21,8 +21,12 @@ impl Keeper {
         self.attempt_at = None;
         // In this order, so that a restart never looks like an end.
         self.report(self.dir.forget_run());
-        self.supervision =
-            Supervision { restarts: self.supervision.restarts.clone(), is_up: true, ..Default::default() };
+        self.supervision = Supervision {
+            restarts: self.supervision.restarts.clone(),
+            has_run: self.supervision.has_run,
+            is_up: true,
+            ..Default::default()
+        };
         self.save();
         self.show();
         match launch::launch(&self.stack, &self.dir, &self.record, attach).await {
@@ -67,6 +71,7 @@ impl Keeper {
             self.record.spec.health.clone().map(|spec| HealthMachine::start(spec, earlier, run.started));
         self.run = Some(run);
         self.exit = None;
+        self.supervision.has_run = true;
         self.save();
         self.save_health();
         self.tell(What::Started);
@@ -193,6 +198,7 @@ impl Keeper {
             Err(e) => tracing::warn!(container = self.record.spec.name, "its network is not back: {e}"),
         }
         self.supervision.is_up = true;
+        self.supervision.has_run = true;
         self.supervision.is_waiting = false;
         self.save();
         if let Some(grace) = self.supervision.stopping {
