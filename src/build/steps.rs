@@ -350,7 +350,9 @@ impl Builder<'_> {
         // What is only looked up is not worth another thread.
         let (plan, keyed) = match transfer::remembered_key(&shared, &plan, &parent) {
             Some(keyed) => (plan, keyed),
-            None => blocking(move || transfer::key(&shared, &plan, &parent).map(|keyed| (plan, keyed))).await?,
+            None => {
+                blocking(move || transfer::key(&shared, &plan, &parent).map(|keyed| (plan, keyed))).await?
+            }
         };
         let (shared, parent) = (self.shared.clone(), state.chain.clone());
         let make = |keyed: transfer::Keyed| async move {

@@ -176,6 +176,16 @@ fn an_exit_or_a_failure_or_a_service_decides_the_code() {
         assert_eq!(project.ps_field("three", "State"), "running");
         project.write("go/three", "");
         up.wait(PATIENCE).code(3);
+        // Nor does it matter what becomes of those it is not attached to.
+        clear(project);
+        let up = project.spawn(&["up", "--abort-on-container-exit", "--no-attach", "zero"]);
+        eventually("both run", || {
+            (project.stack(&["ps", "-q"]).ok().stdout.lines().count() == 2).then_some(())
+        });
+        project.write("go/zero", "");
+        eventually("its end", || (project.ps_field("zero", "State") == "exited").then_some(()));
+        project.write("go/three", "");
+        up.wait(PATIENCE).code(3);
         project.stack(&["up", "--exit-code-from", "nobody"]).code(1).says("no such service: nobody");
     });
 }

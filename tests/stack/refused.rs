@@ -146,7 +146,11 @@ fn without_privileges_it_says_what_is_missing() {
         for args in [&["up", "-d"][..], &["create"], &["run", "a"]] {
             let ran = project.as_nobody(args);
             assert_eq!(ran.status.code(), Some(1), "{ran}");
-            assert!(ran.stderr.starts_with("error: failed to make a user namespace, which running without root needs"), "{ran}");
+            assert!(
+                ran.stderr
+                    .starts_with("error: failed to make a user namespace, which running without root needs"),
+                "{ran}"
+            );
             assert!(ran.stderr.contains("\nhint: "), "{ran}");
         }
         assert_nothing_made(&project);

@@ -205,7 +205,8 @@ fn mounts_of_another_service_come_along_but_for_memory_and_own_places() {
 fn links_are_names_of_this_container_alone() {
     let mut project = project();
     project.services.insert("db".into(), Service { key: "db".into(), scale: 2, ..Service::default() });
-    let service = Service { links: words("db:database db"), external_links: words("other:far plain"), ..web() };
+    let service =
+        Service { links: words("db:database db"), external_links: words("other:far plain"), ..web() };
     let spec = container_spec(&project, &creation(service), &image(), &Nobody).expect("good");
     let links: Vec<_> = spec.links.iter().map(|(alias, name)| format!("{alias}={name}")).collect();
     let numbered = ["db-1=shop-db-1", "db-2=shop-db-2"];
