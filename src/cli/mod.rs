@@ -18,6 +18,7 @@ mod images;
 mod life;
 mod logs;
 mod ls;
+mod patience;
 mod port;
 mod ports;
 mod ps;

@@ -5,6 +5,7 @@
 mod common;
 mod fake;
 
+mod attached;
 mod cli;
 mod crash;
 mod database;
@@ -13,11 +14,14 @@ mod external;
 mod face;
 mod failing;
 mod harness;
+mod listing;
 mod lives;
 mod plan;
+mod refused;
 mod runtime;
 mod sharing;
 mod terminal;
 mod user;
+mod verbs;
 mod volumes;
 mod watch;

@@ -21,6 +21,8 @@ mod http;
 mod image;
 mod leak;
 mod project;
+#[path = "../../../runtime/tests/common/registry.rs"]
+pub mod registry;
 mod terminal;
 mod user;
 
@@ -102,6 +104,11 @@ impl World {
     /// Runs the program outside any project.
     pub fn stack(&self, args: &[&str]) -> Ran {
         command::run(self, &self.root, &[], args, PATIENCE)
+    }
+
+    /// Runs the program in a directory, with nothing but what is in its environment.
+    pub fn stack_in(&self, directory: &Path, env: &[(&str, &str)], args: &[&str]) -> Ran {
+        command::run(self, directory, env, args, PATIENCE)
     }
 
     /// What is left of this world's projects now; empty when all is well.
