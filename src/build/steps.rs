@@ -1,5 +1,6 @@
 //! A build: preparing it, executing its steps, writing the image.
 
+use super::check;
 use super::command;
 use super::event::BuildEvent;
 use super::failure::{BuildFailure, Doing, Result};
@@ -14,9 +15,10 @@ use super::transfer::{self, Source};
 use crate::schedule::{self, AfterFailure, Outcome};
 use stack_runtime::image::{Digest, Image, Platform, Progress, Reference as ImageName, pull};
 use stack_runtime::snapshot::Layer;
-use stack_schema::diagnostic::Diagnostic;
+use stack_schema::dockerfile::lint::{self, Finding};
 use stack_schema::dockerfile::stages::Reference;
 use stack_schema::dockerfile::{Instruction, Kind, parse_trigger};
+use stack_schema::source::Place;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -52,7 +54,7 @@ pub async fn build(
     let _lease = env.store.lease().doing(|| "use the image store")?;
     let (env, request) = (env.clone(), request.clone());
     let shared = Arc::new(Shared::new(env, request)?);
-    shared.file.warnings.iter().for_each(|warning| events(BuildEvent::Warning(warning.clone())));
+    report_findings(&shared, events)?;
     let stages = shared.selection.stages.iter().map(|_| Mutex::default()).collect();
     let runners = Runners::new(shared.env.program.clone());
     let builder =
@@ -69,6 +71,28 @@ pub async fn build(
     match failed {
         Some(failure) => Err(failure),
         None => builder.export().await,
+    }
+}
+
+/// Findings of the rules that need no files; where the Dockerfile wants them to be errors, nothing is built.
+fn report_findings(shared: &Shared, events: Events<'_>) -> Result<()> {
+    let findings = check::static_findings(&shared.file, &shared.outside);
+    let wanted: Vec<_> = findings.into_iter().filter(|finding| shared.check.wants(finding.rule)).collect();
+    for finding in &wanted {
+        events(BuildEvent::Warning(finding.diagnostic.clone()));
+    }
+    match wanted.first() {
+        Some(first) if shared.check.is_error => {
+            let mut rules: Vec<&str> = wanted.iter().map(|finding| finding.rule).collect();
+            rules.sort_unstable();
+            rules.dedup();
+            let failure = BuildFailure::new(format!("lint violation found for rules: {}", rules.join(", ")));
+            Err(match &first.diagnostic.place {
+                Some(place) => failure.at(place),
+                None => failure,
+            })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -108,7 +132,7 @@ impl Builder<'_> {
         result.map(|_| ())
     }
 
-    fn place(&self, step: &Step) -> stack_schema::source::Place {
+    fn place(&self, step: &Step) -> Place {
         let stage = &self.shared.file.stages[self.shared.selection.stages[step.stage].index];
         step.instruction.map_or(&stage.place, |at| &stage.instructions[at].place).clone()
     }
@@ -139,6 +163,7 @@ impl Builder<'_> {
     /// A stage's beginning: its base, and the triggers that the base carries.
     async fn from(&self, index: usize, position: usize) -> Result<(State, Finished)> {
         let selected = &self.shared.selection.stages[position];
+        let place = &self.shared.file.stages[selected.index].place;
         let wanted = selected.platform.as_ref().or(self.shared.request.platform.as_ref());
         let platform = wanted.map(|text| Platform::parse(text)).transpose()?;
         let (mut state, finished) = match &selected.base {
@@ -146,9 +171,9 @@ impl Builder<'_> {
             Reference::Stage(stage) => {
                 (self.state(self.shared.graph.position(*stage)).child(), Finished::Done)
             }
-            Reference::Image(name) => self.on_image(name, platform.as_ref()).await?,
+            Reference::Image(name) => self.on_image(name, platform.as_ref(), place).await?,
             Reference::Context(name) => match inputs::named_context(&self.shared.request, name)? {
-                NamedContext::Image(reference) => self.on_image(&reference, platform.as_ref()).await?,
+                NamedContext::Image(reference) => self.on_image(&reference, platform.as_ref(), place).await?,
                 NamedContext::Directory(_) => {
                     let failure = BuildFailure::new(format!(
                         "the context `{name}` is a directory, and FROM needs an image"
@@ -179,8 +204,18 @@ impl Builder<'_> {
         stack_schema::dockerfile::stages::froms(&instruction.kind).into_iter().map(reference).collect()
     }
 
-    async fn on_image(&self, name: &str, platform: Option<&Platform>) -> Result<(State, Finished)> {
+    async fn on_image(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+        place: &Place,
+    ) -> Result<(State, Finished)> {
         let image = self.image(name, platform).await?;
+        let wanted = platform.cloned().unwrap_or_else(Platform::host);
+        if wanted.fit(&check::own_platform(&image)).is_none() {
+            let message = check::other_platform(name, &image, &wanted);
+            self.find(Finding::new(lint::BASE_PLATFORM, place, message));
+        }
         Ok((State::from_image(&image), Finished::Cached))
     }
 
@@ -196,14 +231,8 @@ impl Builder<'_> {
 
     async fn find_image(&self, name: &str, platform: Option<&Platform>) -> Result<Image> {
         let store = &self.shared.env.store;
-        let fits = |image: &Image| {
-            let own = Platform {
-                os: image.os.clone(),
-                architecture: image.architecture.clone(),
-                variant: image.variant.clone(),
-            };
-            platform.is_none_or(|wanted| wanted.fit(&own).is_some())
-        };
+        let fits =
+            |image: &Image| platform.is_none_or(|wanted| wanted.fit(&check::own_platform(image)).is_some());
         let local = if self.shared.request.pull {
             None
         } else {
@@ -240,7 +269,7 @@ impl Builder<'_> {
         let mut words = Words { escape: self.shared.file.escape, unset: &unset };
         let applied = state.apply(&instruction.kind, &instruction.text, &mut words, &self.shared.outside);
         if applied.map_err(BuildFailure::new)? {
-            self.warn_unset(unset, instruction);
+            self.warn_unset(unset, state, instruction);
             return Ok(Finished::Done);
         }
         let sources = self.sources(uses).await?;
@@ -270,18 +299,19 @@ impl Builder<'_> {
             }
             _ => Finished::Done,
         };
-        self.warn_unset(unset, instruction);
+        self.warn_unset(unset, state, instruction);
         Ok(finished)
     }
 
-    fn warn_unset(&self, unset: Mutex<Vec<String>>, instruction: &Instruction) {
-        let mut names = unset.into_inner().expect("never poisoned: nothing panics while it is held");
-        names.sort();
-        names.dedup();
-        for name in names {
-            let warning = Diagnostic::warning(format!("the variable `{name}` is not set"))
-                .at(instruction.place.clone());
-            self.emit(BuildEvent::Warning(warning.hint("Declare it with ARG or ENV before it is used.")));
+    fn warn_unset(&self, unset: Mutex<Vec<String>>, state: &State, instruction: &Instruction) {
+        for name in state.undeclared(unset) {
+            self.find(check::unset(&name, state, instruction));
+        }
+    }
+
+    fn find(&self, finding: Finding) {
+        if self.shared.check.wants(finding.rule) {
+            self.emit(BuildEvent::Warning(finding.diagnostic));
         }
     }
 
@@ -350,7 +380,9 @@ impl Builder<'_> {
         // What is only looked up is not worth another thread.
         let (plan, keyed) = match transfer::remembered_key(&shared, &plan, &parent) {
             Some(keyed) => (plan, keyed),
-            None => blocking(move || transfer::key(&shared, &plan, &parent).map(|keyed| (plan, keyed))).await?,
+            None => {
+                blocking(move || transfer::key(&shared, &plan, &parent).map(|keyed| (plan, keyed))).await?
+            }
         };
         let (shared, parent) = (self.shared.clone(), state.chain.clone());
         let make = |keyed: transfer::Keyed| async move {
