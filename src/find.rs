@@ -12,7 +12,7 @@
 
 use crate::failure::{Failure, Kind, Result, failed};
 use stack_schema::diagnostic::{Diagnostic, Severity};
-use stack_schema::env::{Env, parse_dotenv};
+use stack_schema::env::{Env, Origin, parse_dotenv_after};
 use stack_schema::load::LoadRequest;
 use stack_schema::source::{Files, Source};
 use std::path::{Path, PathBuf};
@@ -97,7 +97,10 @@ struct Finder<'a> {
 impl<'a> Finder<'a> {
     fn new(asked: &'a Asked, place: &'a Place, disk: &'a dyn Files) -> Self {
         let files = asked.files.iter().map(|f| located(&place.directory, f)).collect();
-        let environment = place.environment.clone();
+        let mut environment = place.environment.clone();
+        if environment.get("PWD").is_none() {
+            environment.set("PWD", place.directory.display().to_string(), Origin::Process);
+        }
         Self { asked, place, disk, files, environment, env_files: Vec::new(), warnings: Vec::new() }
     }
 
@@ -116,7 +119,7 @@ impl<'a> Finder<'a> {
         let from_process = self.place.environment.get("COMPOSE_ENV_FILES").filter(|f| !f.is_empty());
         let named: Vec<String> = match (self.asked.env_files.is_empty(), from_process) {
             (false, _) => self.asked.env_files.clone(),
-            (true, Some(list)) => list.split(',').map(str::to_string).collect(),
+            (true, Some(list)) => list.split(',').filter(|f| !f.is_empty()).map(str::to_string).collect(),
             (true, None) => return self.read_default_env_file(),
         };
         if !self.env_files.is_empty() {
@@ -154,8 +157,7 @@ impl<'a> Finder<'a> {
         let name = self.shown(path);
         let source = Arc::new(Source { name, path: Some(path.to_path_buf()), text });
         let environment = &self.environment;
-        let lookup = |name: &str| environment.get(name).or_else(|| earlier.get(name)).map(str::to_string);
-        let parsed = parse_dotenv(&source, &lookup);
+        let parsed = parse_dotenv_after(&source, earlier, &|name| environment.get(name).map(str::to_string));
         let (errors, warnings): (Vec<_>, Vec<_>) =
             parsed.diagnostics.into_iter().partition(|d| d.severity == Severity::Error);
         self.warnings.extend(warnings);
@@ -173,7 +175,7 @@ impl<'a> Finder<'a> {
         if let Some(list) = self.environment.get("COMPOSE_FILE").filter(|l| !l.is_empty()) {
             let separator =
                 self.environment.get("COMPOSE_PATH_SEPARATOR").filter(|s| !s.is_empty()).unwrap_or(":");
-            self.files = list.split(separator).map(|f| located(&self.directory(), f)).collect();
+            self.files = list.split(separator).map(|f| located(&self.place.directory, f)).collect();
             return Ok(());
         }
         let start = self.directory();

@@ -54,6 +54,8 @@ pub struct ContainerSpec {
     pub dns: DnsSpec,
     /// Host names with addresses; `host-gateway` stands for the gateway to the host.
     pub extra_hosts: Vec<(String, String)>,
+    /// Names that only this container knows: alias, and the name on its networks that it stands for.
+    pub links: Vec<(String, String)>,
     pub ports: Vec<PortSpec>,
     /// `80/tcp`, from image and service: what counts as "listening" for an early health success.
     pub exposed: Vec<String>,

@@ -110,6 +110,8 @@ pub enum PathKind {
     None,
     /// Against the project directory, `~` too.
     Local,
+    /// The same; a path of Windows stays.
+    Foreign,
     /// A directory or a remote reference (`https://…`, `git@…`, `docker-image://…`).
     Context,
 }

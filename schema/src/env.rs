@@ -85,7 +85,12 @@ pub struct Dotenv {
 
 /// Reads the text of a `.env` or `env_file`. `lookup` gives the variables from outside; they win over earlier lines.
 pub fn parse_dotenv(source: &Arc<Source>, lookup: &Lookup<'_>) -> Dotenv {
-    let mut reader = Reader { source, at: 0, lookup, out: Dotenv::default() };
+    parse_dotenv_after(source, &Env::default(), lookup)
+}
+
+/// The same for a file that follows others: what these say counts where neither `lookup` nor an earlier line says more.
+pub fn parse_dotenv_after(source: &Arc<Source>, earlier: &Env, lookup: &Lookup<'_>) -> Dotenv {
+    let mut reader = Reader { source, at: 0, lookup, earlier, out: Dotenv::default() };
     if source.text.starts_with('\u{feff}') {
         reader.at = '\u{feff}'.len_utf8();
     }
@@ -114,7 +119,7 @@ pub fn parse_raw(source: &Arc<Source>, lookup: &Lookup<'_>) -> Dotenv {
             Some((key, value)) => (key, Some(value.to_owned())),
             None => (text, lookup(text.trim())),
         };
-        if key.trim_end().contains(char::is_whitespace) || key.is_empty() {
+        if key.contains(char::is_whitespace) || key.is_empty() {
             let message = format!("the variable name `{key}` is empty or holds white space");
             out.diagnostics.push(Diagnostic::error(message).at(place));
         } else if let Some(value) = value {
@@ -128,6 +133,7 @@ struct Reader<'a> {
     source: &'a Arc<Source>,
     at: usize,
     lookup: &'a Lookup<'a>,
+    earlier: &'a Env,
     out: Dotenv,
 }
 
@@ -248,7 +254,10 @@ impl Reader<'_> {
     fn expand(&mut self, value: &str, start: usize, end: usize) -> String {
         let mut findings = Vec::new();
         let variables = &self.out.variables;
-        let lookup = |name: &str| (self.lookup)(name).or_else(|| variables.get(name).map(str::to_owned));
+        let lookup = |name: &str| {
+            let read = || variables.get(name).or_else(|| self.earlier.get(name)).map(str::to_owned);
+            (self.lookup)(name).or_else(read)
+        };
         let value = interpolate::text(value, &lookup, &mut findings);
         let place = self.place(start, end);
         let mut from = start;

@@ -8,8 +8,8 @@
 //! | `${N:+a}`, `${N+a}` | `a` when set and not empty; when set; else empty |
 //! | `$$` | a dollar sign |
 //!
-//! Operands are interpolated themselves, to any depth, and only when they are used. A `$` before anything but a name, `{` or
-//! `$` stays. Keys are never interpolated. The rules are docker compose's.
+//! Operands are interpolated themselves, to any depth; one that is not used must be right, but its unset names do not matter.
+//! A `$` before anything but a name, `{` or `$` stays. Keys are never interpolated. The rules are docker compose's.
 
 use crate::diagnostic::Diagnostic;
 use crate::keypath::KeyPath;
@@ -58,8 +58,13 @@ fn substitute(text: &str, lookup: &Lookup<'_>, findings: &mut Vec<Finding>, dept
             out.push('$');
             rest = tail;
         } else if after.starts_with('{') {
-            let (value, length) = braced(rest, lookup, findings, depth);
-            out.push_str(&value);
+            let length = match Braced::read(rest).filter(|_| depth < MAX_DEPTH) {
+                Some(braced) => {
+                    out.push_str(&braced.value(lookup, findings, depth));
+                    braced.text.len()
+                }
+                None => invalid(rest, findings),
+            };
             rest = &rest[length..];
         } else {
             let name = name_prefix(after);
@@ -86,66 +91,87 @@ fn name_prefix(text: &str) -> &str {
     &text[..end]
 }
 
-/// The value of the reference at the start of `text` (`${…}`) and its length.
-fn braced(text: &str, lookup: &Lookup<'_>, findings: &mut Vec<Finding>, depth: usize) -> (String, usize) {
-    let Some(length) = braced_length(text).filter(|_| depth < MAX_DEPTH) else {
-        findings.push(Finding::Invalid { reference: text.into() });
-        return (String::new(), text.len());
-    };
-    let reference = &text[..length];
-    let Some((name, operator, operand)) = split(&reference[2..length - 1]) else {
-        findings.push(Finding::Invalid { reference: reference.into() });
-        return (String::new(), length);
-    };
-    let value = lookup(name);
-    let usable = value.clone().filter(|value| !operator.starts_with(':') || !value.is_empty());
-    let result = match (operator.trim_start_matches(':'), usable) {
-        ("-", None) => substitute(operand, lookup, findings, depth + 1),
-        ("+", Some(_)) => substitute(operand, lookup, findings, depth + 1),
-        ("+", None) => String::new(),
-        ("?", None) => {
-            let message = substitute(operand, lookup, findings, depth + 1);
-            findings.push(Finding::Required { name: name.into(), message, reference: reference.into() });
-            String::new()
-        }
-        ("", None) => {
-            findings.push(Finding::Unset { name: name.into(), reference: reference.into() });
-            String::new()
-        }
-        (_, Some(value)) => value,
-        (_, None) => String::new(),
-    };
-    (result, length)
+/// Notes that `${` begins no reference, and gives the length of what was meant as one.
+fn invalid(text: &str, findings: &mut Vec<Finding>) -> usize {
+    let line = text.find('\n').unwrap_or(text.len());
+    let length = closing_brace(&text[..line]).map_or(line, |at| at + 1);
+    findings.push(Finding::Invalid { reference: text[..length].into() });
+    length
 }
 
-/// The length of `${…}` with balanced braces.
-fn braced_length(text: &str) -> Option<usize> {
-    let mut open = 0;
-    for (at, c) in text.char_indices() {
-        match c {
-            '{' => open += 1,
-            '}' if open == 1 => return Some(at + 1),
-            '}' => open -= 1,
+/// `${NAME}` or `${NAME` operator operand `}`, at the start of a text.
+struct Braced<'t> {
+    text: &'t str,
+    name: &'t str,
+    operator: &'t str,
+    operand: &'t str,
+}
+
+impl<'t> Braced<'t> {
+    /// A reference with an operand ends on its own line, at the brace that closes it; where none does, at the last one.
+    fn read(text: &'t str) -> Option<Self> {
+        let name = name_prefix(text.get(2..)?);
+        let rest = &text[2 + name.len()..];
+        if name.is_empty() {
+            return None;
+        }
+        if rest.starts_with('}') {
+            return Some(Self { text: &text[..3 + name.len()], name, operator: "", operand: "" });
+        }
+        let operator = [":-", ":?", ":+", "-", "?", "+"].into_iter().find(|one| rest.starts_with(one))?;
+        let start = 2 + name.len() + operator.len();
+        let line = text.find('\n').filter(|end| *end >= start).unwrap_or(text.len());
+        let last = text[start..line].rfind('}')? + start;
+        let end = closing_brace(&text[..=last]).unwrap_or(last);
+        Some(Self { text: &text[..=end], name, operator, operand: &text[start..end] })
+    }
+
+    fn value(&self, lookup: &Lookup<'_>, findings: &mut Vec<Finding>, depth: usize) -> String {
+        let value = lookup(self.name);
+        let usable = value.filter(|value| !self.operator.starts_with(':') || !value.is_empty());
+        let mut inner = Vec::new();
+        let operand = substitute(self.operand, lookup, &mut inner, depth + 1);
+        let (result, is_used) = match (self.operator.trim_start_matches(':'), usable) {
+            ("-", None) | ("+", Some(_)) => (operand, true),
+            ("?", None) => {
+                inner.push(Finding::Required {
+                    name: self.name.into(),
+                    message: operand,
+                    reference: self.text.into(),
+                });
+                (String::new(), true)
+            }
+            ("", None) => {
+                findings.push(Finding::Unset { name: self.name.into(), reference: self.text.into() });
+                (String::new(), true)
+            }
+            (_, value) => {
+                (value.filter(|_| self.operator != "+" && self.operator != ":+").unwrap_or_default(), false)
+            }
+        };
+        // An operand must be right even where it is not needed; only what it lacks does not count then.
+        findings.extend(inner.into_iter().filter(|found| is_used || !matches!(found, Finding::Unset { .. })));
+        result
+    }
+}
+
+/// Where the brace stands that closes the first one. As in docker compose, the character after an opening brace is passed over.
+fn closing_brace(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let (mut open, mut at) = (0, 0);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'}' if open == 1 => return Some(at),
+            b'}' => open -= 1,
+            b'{' => {
+                open += 1;
+                at += 1;
+            }
             _ => {}
         }
+        at += 1;
     }
     None
-}
-
-/// `NAME`, `NAME:-x`, … into name, operator and operand.
-fn split(inside: &str) -> Option<(&str, &str, &str)> {
-    let name = name_prefix(inside);
-    let rest = &inside[name.len()..];
-    if name.is_empty() {
-        return None;
-    }
-    if rest.is_empty() {
-        return Some((name, "", ""));
-    }
-    [":-", ":?", ":+", "-", "?", "+"]
-        .into_iter()
-        .find(|operator| rest.starts_with(operator))
-        .map(|operator| (name, &rest[..operator.len()], &rest[operator.len()..]))
 }
 
 /// All references of a text, also inside operands, in order.
@@ -157,20 +183,17 @@ pub fn references(text: &str, found: &mut Vec<Reference>) {
             rest = &rest[2..];
             continue;
         }
-        let length = braced_length(rest).filter(|_| rest[1..].starts_with('{'));
-        if let Some((length, (name, operator, operand))) =
-            length.and_then(|l| split(&rest[2..l - 1]).map(|s| (l, s)))
-        {
-            let mut reference = Reference { name: name.into(), ..Reference::default() };
-            match operator.trim_start_matches(':') {
-                "-" => reference.default = operand.into(),
-                "+" => reference.alternate = operand.into(),
+        if let Some(braced) = Braced::read(rest).filter(|_| rest[1..].starts_with('{')) {
+            let mut reference = Reference { name: braced.name.into(), ..Reference::default() };
+            match braced.operator.trim_start_matches(':') {
+                "-" => reference.default = braced.operand.into(),
+                "+" => reference.alternate = braced.operand.into(),
                 "?" => reference.required = true,
                 _ => {}
             }
             found.push(reference);
-            references(operand, found);
-            rest = &rest[length..];
+            references(braced.operand, found);
+            rest = &rest[braced.text.len()..];
             continue;
         }
         let name = name_prefix(&rest[1..]);

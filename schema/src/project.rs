@@ -101,7 +101,12 @@ pub struct Service {
     pub dns_opt: Vec<String>,
     /// Host name and address (`host-gateway` unresolved), in order.
     pub extra_hosts: Vec<(String, String)>,
+    /// `service[:alias]`.
     pub links: Vec<String>,
+    /// `container[:alias]`.
+    pub external_links: Vec<String>,
+    /// `service[:ro]` or `container:name[:ro]`.
+    pub volumes_from: Vec<String>,
     pub secrets: Vec<Grant>,
     pub configs: Vec<Grant>,
     pub scale: u32,

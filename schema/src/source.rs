@@ -33,6 +33,13 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Whether the place holds exactly this, so that a scalar there has no quotes.
+    pub fn is_text(&self, text: &str) -> bool {
+        self.source.text.get(self.start..self.end) == Some(text)
+    }
+}
+
 impl PartialEq for Place {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.source, &other.source) && self.start == other.start && self.end == other.end

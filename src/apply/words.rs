@@ -13,7 +13,7 @@ pub(super) fn words(step: &Step) -> Option<(String, &'static str, &'static str)>
         Action::CreateNetwork(spec) => (format!("Network {}", spec.name), "Creating", "Created"),
         Action::RemoveNetwork { name } => (format!("Network {name}"), "Removing", "Removed"),
         Action::CreateVolume(spec) => (format!("Volume {}", spec.name), "Creating", "Created"),
-        Action::RemoveVolume { name } => (format!("Volume {name}"), "Removing", "Removed"),
+        Action::RemoveVolume { name, .. } => (format!("Volume {name}"), "Removing", "Removed"),
         Action::Create(c) if c.temporary.is_some() => (container(&c.name), "Recreate", ""),
         Action::Create(c) => (container(&c.name), "Creating", "Created"),
         Action::Rename { name, .. } => (container(name), "", "Recreated"),

@@ -78,7 +78,7 @@ mod tree;
 mod unpack;
 mod view;
 
-pub use cache::{Pruned, Usage, chains_in_use, prune, usage};
+pub use cache::{Pruned, Usage, chains_in_use, prune, sweep, usage};
 pub use check::{Checked, check};
 pub use event::{BuildEvent, Stream};
 pub use failure::BuildFailure;

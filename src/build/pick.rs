@@ -299,9 +299,10 @@ pub(super) fn attributes(file: impl AsFd, is_context: bool) -> std::io::Result<V
     };
     let mut found = Vec::new();
     for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let travels = name.starts_with(b"user.")
+        let travels = (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
             || (!is_context
                 && !name.starts_with(b"trusted.overlay.")
+                && !name.starts_with(b"user.overlay.")
                 && !name.starts_with(b"security.selinux"));
         if travels {
             let mut value = vec![0u8; 64 << 10];

@@ -143,6 +143,11 @@ pub(super) enum Verb {
 }
 
 impl Verb {
+    /// Neither containers nor the store.
+    pub(super) fn is_text_only(&self) -> bool {
+        matches!(self, Self::Config(_) | Self::Version(_))
+    }
+
     /// As it heads the progress.
     pub(super) fn name(&self) -> &'static str {
         match self {

@@ -1,4 +1,5 @@
-//! Attached `up`: logs of all containers, until they ended, one of them ends it, or the user does.
+//! Attached `up`: logs of all containers, from the start of the first until they ended, one of them ends it, or the
+//! user does.
 //!
 //! Ctrl-C stops gracefully, a second one kills; the containers stay.
 
@@ -7,9 +8,10 @@ use super::follow::{Follow, Line};
 use super::{Context, Scene};
 use crate::event::Event;
 use crate::event::Sink;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Kind, Result};
+use crate::host::HostEngine;
 use crate::plan::intent::Intent;
-use crate::plan::label::Labelled;
+use crate::plan::label::{Labelled, container_name};
 use crate::plan::step::short;
 use crate::supervise::protocol::{Notice, What};
 use crate::ui::log::{LogPrinter, LogStyle};
@@ -42,6 +44,15 @@ pub(super) struct Attached<'a> {
     pub(super) stays: bool,
 }
 
+/// What ends it.
+enum End {
+    Code(i32),
+    /// By the user.
+    Stopped,
+    /// Not everything could be started.
+    Failed(Failure),
+}
+
 /// What is being shown.
 struct Show<'a> {
     attached: &'a Attached<'a>,
@@ -49,11 +60,18 @@ struct Show<'a> {
     printer: LogPrinter,
     /// Endings that were told: name and time.
     told: HashSet<(String, String)>,
+    /// Not everything is started yet.
+    is_rising: bool,
+    has_started: bool,
 }
 
 impl Attached<'_> {
-    pub(super) async fn run(self) -> Result<()> {
-        let engine = self.context.engine();
+    /// Shows what the containers print, first while `rising` starts them.
+    pub(super) async fn run(
+        self,
+        engine: &HostEngine,
+        rising: impl Future<Output = Result<()>>,
+    ) -> Result<()> {
         let client = engine.client(&self.project.name).await?;
         let mut notices = client.subscribe().await?;
         let mut show = Show {
@@ -61,24 +79,55 @@ impl Attached<'_> {
             follow: Follow::new(),
             printer: LogPrinter::new(self.style.clone()),
             told: HashSet::new(),
+            is_rising: true,
+            has_started: false,
         };
+        show.announce_all();
         let observed = engine.observe(&self.project.name, &[]).await?;
-        show.add_all(&observed);
-        if let Some(code) = show.ended_before(&observed).await {
-            return self.finish(code, &mut show).await;
-        }
-        loop {
+        show.add_running(&observed);
+        let mut rising = Box::pin(rising);
+        let end = loop {
             tokio::select! {
                 line = show.follow.next() => show.print(&line),
-                () = interrupted() => return self.stop(&mut show).await,
+                risen = &mut rising, if show.is_rising => match risen {
+                    Err(failure) if failure.kind == Kind::Interrupted && show.has_started => break End::Stopped,
+                    Err(failure) => break End::Failed(failure),
+                    Ok(()) => {
+                        if let Some(code) = show.risen(engine).await? {
+                            break End::Code(code);
+                        }
+                    }
+                },
+                () = interrupted(), if !show.is_rising => break End::Stopped,
                 notice = notices.next() => match notice? {
                     Some(notice) => {
-                        if let Some(code) = show.take(&engine, notice).await? {
-                            return self.finish(code, &mut show).await;
+                        if let Some(code) = show.take(engine, notice).await? {
+                            break End::Code(code);
                         }
                     }
                     None => return Ok(()),
                 },
+            }
+        };
+        drop(rising); // with its lock
+        self.end(end, &mut show).await
+    }
+
+    async fn end(&self, end: End, show: &mut Show<'_>) -> Result<()> {
+        self.context.ui.settle();
+        if show.is_rising && !matches!(end, End::Failed(_)) {
+            // Starts that were cut off come before the stops.
+            tokio::select! {
+                lock = self.context.lock(&self.project.name) => drop(lock?),
+                () = interrupted() => return Err(Failure::interrupted()),
+            }
+        }
+        match end {
+            End::Code(code) => self.finish(code, show).await,
+            End::Stopped => self.stop(show).await,
+            End::Failed(failure) => {
+                show.drain_all().await;
+                Err(failure)
             }
         }
     }
@@ -167,10 +216,29 @@ impl Show<'_> {
         !container.is_one_off() && self.attached.services.iter().any(|key| key == container.service())
     }
 
-    fn add_all(&mut self, observed: &Observed) {
-        for container in observed.containers.iter().filter(|c| !c.is_one_off()) {
-            self.add(container);
+    /// So that prefixes line up from the first line on.
+    fn announce_all(&mut self) {
+        let project = &self.attached.project;
+        for service in self.attached.services.iter().filter_map(|key| project.services.get(key)) {
+            for number in 1..=service.scale {
+                let name = container_name(project, service, number);
+                self.printer.announce(short(&project.name, &name));
+            }
         }
+    }
+
+    fn add_running(&mut self, observed: &Observed) {
+        let runs = |c: &&ContainerObserved| matches!(c.state, State::Running { .. } | State::Paused { .. });
+        observed.containers.iter().filter(runs).for_each(|container| self.add(container));
+    }
+
+    /// Everything is started; the code to end with, if all is over already.
+    async fn risen(&mut self, engine: &HostEngine) -> Result<Option<i32>> {
+        self.is_rising = false;
+        self.attached.context.ui.settle();
+        let observed = engine.observe(&self.attached.project.name, &[]).await?;
+        observed.containers.iter().for_each(|container| self.add(container));
+        Ok(self.ended_before(&observed).await)
     }
 
     fn add(&mut self, container: &ContainerObserved) {
@@ -238,6 +306,7 @@ impl Show<'_> {
         let container = observed.containers.iter().find(|c| c.id == notice.id);
         match notice.what {
             What::Started => {
+                self.has_started = true;
                 container.into_iter().for_each(|c| self.add(c));
                 Ok(None)
             }
@@ -253,7 +322,8 @@ impl Show<'_> {
                 if container.is_some_and(|c| !c.is_one_off()) && self.aborts(&service, code) {
                     return Ok(Some(code));
                 }
-                Ok((!self.attached.stays && self.all_ended(&observed)).then_some(0))
+                let may_end = !self.is_rising && !self.attached.stays;
+                Ok((may_end && self.all_ended(&observed)).then_some(0))
             }
             _ => Ok(None),
         }
@@ -274,8 +344,9 @@ impl Show<'_> {
             return;
         }
         let code = exit.code.map_or_else(|| "unknown".to_string(), |code| code.to_string());
+        let cause = if exit.oom_killed { " (out of memory)" } else { "" };
         let restarting = if restarts { " (restarting)" } else { "" };
-        let remark = self.printer.remark(&name, &format!("exited with code {code}{restarting}"));
+        let remark = self.printer.remark(&name, &format!("exited with code {code}{cause}{restarting}"));
         self.attached.context.ui.data(&remark);
     }
 }

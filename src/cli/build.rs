@@ -13,6 +13,7 @@ use crate::ui::human;
 use indexmap::IndexMap;
 use stack_runtime::home::Home;
 use stack_runtime::image::{Reference, Store};
+use stack_schema::diagnostic::Diagnostic;
 use stack_schema::project::{Build, FileContent, Grant, Project};
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
@@ -138,6 +139,14 @@ fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
     let build = service.build.as_ref().ok_or_else(none)?;
     let mut args = build.args.clone();
     args.extend(building.args.iter().cloned());
+    if !build.context.is_dir() {
+        let message = format!(
+            "the build context {} of service `{}` does not exist",
+            build.context.display(),
+            service.key
+        );
+        return Err(Diagnostic::error(message).key(format!("services.{}.build.context", service.key)).into());
+    }
     Ok(BuildRequest {
         context: build.context.clone(),
         dockerfile: match &build.dockerfile_inline {

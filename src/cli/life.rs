@@ -136,7 +136,11 @@ async fn carry_out(context: &Context, services: &[String], intent: Intent) -> Re
     if !context.home.stack(&project).is_dir() {
         return context.carry_out(&scene, &intent).await.map(drop);
     }
-    let _lock = context.lock(&project).await?;
+    let grace = match &intent {
+        Intent::Stop { grace, .. } | Intent::Restart { grace, .. } => *grace,
+        _ => None,
+    };
+    let _lock = context.lock_with_grace(&project, grace).await?;
     let scene = context.observe(scene.project, false).await?;
     context.carry_out(&scene, &intent).await.map(drop)
 }

@@ -47,8 +47,10 @@ pub enum Action {
         name: String,
     },
     CreateVolume(VolumeSpec),
+    /// `optional`: one that somebody else uses stays.
     RemoveVolume {
         name: String,
+        optional: bool,
     },
     RemoveImage {
         reference: String,
@@ -218,6 +220,8 @@ pub struct Plan {
     graph: DiGraph<Step, ()>,
     pub settled: Vec<Settled>,
     pub warnings: Vec<Diagnostic>,
+    /// Full names of volumes that are kept although their definition changed.
+    pub kept_volumes: Vec<String>,
 }
 
 impl Plan {
@@ -296,7 +300,7 @@ impl Plan {
             Action::CreateNetwork(spec) => format!("create network {}", spec.name),
             Action::RemoveNetwork { name } => format!("remove network {name}"),
             Action::CreateVolume(spec) => format!("create volume {}", spec.name),
-            Action::RemoveVolume { name } => format!("remove volume {name}"),
+            Action::RemoveVolume { name, .. } => format!("remove volume {name}"),
             Action::RemoveImage { reference } => format!("remove image {reference}"),
             Action::Create(c) if c.temporary.is_some() => format!("replace {}", self.short(&c.name)),
             Action::Create(c) => format!("create {}", self.short(&c.name)),

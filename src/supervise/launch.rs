@@ -1,11 +1,12 @@
 //! One start: from a container's record to its running program.
 //!
 //! ```text
-//! create (namespaces exist, program waits) → connect (addresses, names, ports, files) → start
+//! create (namespaces exist, program waits) → connect (addresses, names, ports, files) → attach (if asked for) → start
 //! ```
 //!
 //! On a failure nothing is left: a container that was created and is dropped is undone, its network disconnected.
 
+use super::protocol::Attach;
 use super::stack::Stack;
 use super::stopping::Init;
 use crate::host::record::{ContainerDir, ContainerRecord};
@@ -48,20 +49,36 @@ pub fn cgroup(project: &str, id: &str) -> String {
     format!("stack/{project}/{id}")
 }
 
-/// See the module. What the network gave comes back too.
+/// What a start gave.
+#[derive(Debug)]
+pub(super) struct Launched {
+    pub run: Run,
+    /// What the network gave, with the warnings of the start.
+    pub connected: Connected,
+    pub attached: Option<OwnedFd>,
+}
+
+/// See the module.
 pub(super) async fn launch(
     stack: &Stack,
     dir: &ContainerDir,
     record: &ContainerRecord,
-) -> std::result::Result<(Run, Connected), StartError> {
+    attach: Option<Attach>,
+) -> std::result::Result<Launched, StartError> {
     let (launcher, created) = create(stack, dir, record).await?;
-    let connected =
+    let mut connected =
         connect(stack, dir, record, &created).await.map_err(|error| StartError { error, code: 128 })?;
+    let attached = match attach.map(|attach| monitor::connect_to(dir.path(), attach.size)).transpose() {
+        Ok(attached) => attached,
+        Err(e) => {
+            stack.network.disconnect(&record.id).await;
+            return Err(StartError { error: failed("attach to the container", &e), code: 128 });
+        }
+    };
     match start(&launcher, dir, created).await {
         Ok((run, warnings)) => {
-            let mut connected = connected;
             connected.warnings.extend(warnings);
-            Ok((run, connected))
+            Ok(Launched { run, connected, attached })
         }
         Err(e) => {
             stack.network.disconnect(&record.id).await;

@@ -2,13 +2,13 @@
 
 use super::keeper::{self, Order, Status};
 use super::life::Phase;
-use super::protocol::{Notice, Watched, What};
+use super::protocol::{Notice, Warned, Watched, What};
 use super::wire::Line;
 use crate::host::record::ContainerDir;
 use stack_runtime::engine::{EngineError, ErrorKind, Result};
 use stack_runtime::home::Home;
 use stack_runtime::launch::Launcher;
-use stack_runtime::network::{StackNetwork, shared};
+use stack_runtime::network::{StackNetwork, UplinkState, shared};
 use stack_runtime::observed::Exit;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,6 +17,8 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 /// Notices a slow subscriber may fall behind before it misses some.
 const NOTICES: usize = 1024;
+/// How long an uplink may take until its process runs.
+const UPLINK_START: Duration = Duration::from_secs(2);
 /// Ends of removed containers that somebody may still ask for.
 const REMEMBERED_ENDS: usize = 256;
 
@@ -183,6 +185,31 @@ impl Stack {
         let mut all: Vec<_> =
             inner.keepers.iter().map(|(id, keeper)| keeper.status.borrow().to_watched(id)).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// What is not as asked for. Waits for an uplink that is being started, which is a matter of milliseconds.
+    pub(super) async fn warned(&self) -> Vec<Warned> {
+        let mut all = self.container_warnings();
+        let mut uplink = self.network.uplink();
+        let begun = uplink.wait_for(|state| *state != UplinkState::Starting);
+        if let Ok(Ok(state)) = tokio::time::timeout(UPLINK_START, begun).await
+            && let UplinkState::Failed(why) = &*state
+        {
+            all.push(Warned { container: None, text: why.clone() });
+        }
+        all
+    }
+
+    fn container_warnings(&self) -> Vec<Warned> {
+        let inner = self.inner();
+        let mut all: Vec<Warned> = Vec::new();
+        for keeper in inner.keepers.values() {
+            let status = keeper.status.borrow();
+            let warned = |text: &String| Warned { container: Some(status.name.clone()), text: text.clone() };
+            all.extend(status.warnings.iter().map(warned));
+        }
+        all.sort_by(|a, b| a.container.cmp(&b.container));
         all
     }
 

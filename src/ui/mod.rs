@@ -30,6 +30,7 @@ pub struct Ui {
     /// Escape sequences on standard output (logs) and standard error (marks).
     pub colour_out: bool,
     colour_err: bool,
+    data_on_terminal: bool,
     verb: String,
     live: Mutex<Option<Live>>,
     /// Last word shown for each thing, so that plain output repeats nothing.
@@ -58,10 +59,11 @@ impl Ui {
             _ => false,
         };
         let view = view(wishes.progress.as_deref().unwrap_or("auto"), ansi, io::stderr().is_terminal())?;
-        let (colour_out, colour_err) =
-            (colour(io::stdout().is_terminal()), colour(io::stderr().is_terminal()));
+        let data_on_terminal = io::stdout().is_terminal();
+        let (colour_out, colour_err) = (colour(data_on_terminal), colour(io::stderr().is_terminal()));
         let (live, seen) = (Mutex::default(), Mutex::default());
-        Ok(Self { view, colour_out, colour_err, verb: verb.to_string(), live, seen })
+        let verb = verb.to_string();
+        Ok(Self { view, colour_out, colour_err, data_on_terminal, verb, live, seen })
     }
 
     /// A view that shows nothing but data and failures.
@@ -81,16 +83,29 @@ impl Ui {
 
     /// A container's own standard error.
     pub fn data_err(&self, text: &str) {
-        self.raw(text);
+        self.bytes_err(text.as_bytes());
     }
 
     pub fn bytes_err(&self, bytes: &[u8]) {
-        let _ = io::stderr().lock().write_all(bytes); // nobody is left to tell
+        self.beside_view(|| {
+            let _ = io::stderr().lock().write_all(bytes); // nobody is left to tell
+        });
     }
 
     pub fn bytes(&self, bytes: &[u8]) {
-        let mut out = io::stdout().lock();
-        end_if_closed(out.write_all(bytes).and_then(|()| out.flush()));
+        let write = || {
+            let mut out = io::stdout().lock();
+            end_if_closed(out.write_all(bytes).and_then(|()| out.flush()));
+        };
+        if self.data_on_terminal { self.beside_view(write) } else { write() }
+    }
+
+    /// Writes where the redrawn view does not paint over it.
+    fn beside_view(&self, write: impl FnOnce()) {
+        match lock(&self.live).as_ref() {
+            Some(live) => live.aside(write),
+            None => write(),
+        }
     }
 
     /// A line for the user on standard error, whatever the view except quiet.
@@ -102,8 +117,9 @@ impl Ui {
 
     /// Ends the redrawn part of the screen; the next event starts a new one.
     pub fn settle(&self) {
-        if let Some(live) = lock(&self.live).take() {
-            live.finish();
+        let live = lock(&self.live).take();
+        if let Some(live) = live {
+            self.raw(&live.finish());
         }
     }
 
@@ -139,19 +155,18 @@ impl Ui {
     }
 
     fn note(&self, text: &str) {
-        match lock(&self.live).as_ref() {
-            Some(live) => live.line(text),
-            None => self.raw(&format!("{text}\n")),
-        }
+        self.raw(&format!("{text}\n"));
     }
 
     fn raw(&self, text: &str) {
-        let _ = io::stderr().lock().write_all(text.as_bytes()); // nobody is left to tell
+        self.bytes_err(text.as_bytes());
     }
 
     fn show(&self, progress: &Progress) {
         match self.view {
-            View::Terminal => lock(&self.live).get_or_insert_with(|| Live::new(&self.verb)).show(progress),
+            View::Terminal => {
+                lock(&self.live).get_or_insert_with(|| Live::new(&self.verb, self.colour_err)).show(progress)
+            }
             _ => self.show_line(progress),
         }
     }
@@ -176,7 +191,11 @@ impl Sink for Ui {
             (View::Quiet, _) => {}
             (View::Json, _) => self.raw(&format!("{}\n", event.to_json())),
             (_, Event::Progress(progress)) => self.show(progress),
-            (View::Terminal, Event::Output { .. }) => {}
+            (View::Terminal, Event::Output { parent, line }) => {
+                if let Some(live) = lock(&self.live).as_mut() {
+                    live.note(parent, line);
+                }
+            }
             (_, Event::Output { parent, line }) => self.note(&format!("{parent} {line}")),
             (_, Event::Message { level: Level::Info, text }) => self.note(text),
             (_, Event::Message { level: Level::Warning, text }) => {

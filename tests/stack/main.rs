@@ -14,4 +14,5 @@ mod face;
 mod harness;
 mod plan;
 mod runtime;
+mod terminal;
 mod watch;

@@ -1,5 +1,6 @@
 //! Which hierarchies this machine has, and making groups in them.
 
+use super::delegated;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,8 +17,26 @@ pub(super) struct Hierarchies {
 }
 
 impl Hierarchies {
+    /// An ordinary user has no groups but those that the service manager delegated.
     pub(super) fn read() -> io::Result<Self> {
-        Ok(Self::parse(&fs::read_to_string("/proc/self/mountinfo")?))
+        let found = Self::parse(&fs::read_to_string("/proc/self/mountinfo")?);
+        Ok(if crate::rootless::is_active() {
+            Self { unified: found.unified.and_then(|mount| delegated::base(&mount)), legacy: Vec::new() }
+        } else {
+            found
+        })
+    }
+
+    /// Where an existing group is. Of an ordinary user's stacks each supervisor may have had a scope of its own.
+    pub(super) fn unified_existing(&self, path: &str) -> io::Result<Option<PathBuf>> {
+        let existing = |mount: &Path| Some(mount.join(path)).filter(|dir| dir.is_dir());
+        if let Some(dir) = self.unified.as_deref().and_then(existing) {
+            return Ok(Some(dir));
+        }
+        if !crate::rootless::is_active() {
+            return Ok(None);
+        }
+        Ok(unified_mount()?.and_then(|mount| delegated::scopes(&mount).find_map(|scope| existing(&scope))))
     }
 
     fn parse(mountinfo: &str) -> Self {
@@ -75,6 +94,11 @@ impl Hierarchies {
         }
         Ok(groups)
     }
+}
+
+/// Where the unified hierarchy is mounted.
+pub(super) fn unified_mount() -> io::Result<Option<PathBuf>> {
+    Ok(Hierarchies::parse(&fs::read_to_string("/proc/self/mountinfo")?).unified)
 }
 
 const CONTROLLERS: [&str; 7] = ["memory", "cpu", "cpuacct", "cpuset", "pids", "devices", "freezer"];

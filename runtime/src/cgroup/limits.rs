@@ -163,6 +163,8 @@ impl Writer<'_> {
         let Some(rules) = resources.devices().as_deref().filter(|rules| !rules.is_empty()) else { return };
         let applied = match (self.legacy("devices"), &self.group.unified) {
             (Some(dir), _) => device::write_legacy(dir, rules),
+            // Without the privilege to make devices there is nothing to keep from.
+            (None, Some(_)) if crate::rootless::is_active() => return,
             (None, Some(dir)) => device::attach(dir, rules),
             (None, None) => return,
         };

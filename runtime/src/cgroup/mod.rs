@@ -4,6 +4,7 @@
 //! the unified one (kill, freeze, and all controllers it has) and those of version 1 that hold the others.
 //! A limit whose controller is missing is a warning by name, never an error.
 
+pub mod delegated;
 mod device;
 mod hierarchy;
 mod limits;
@@ -53,7 +54,7 @@ impl Group {
         let existing = |mount: &PathBuf| Some(mount.join(path)).filter(|dir| dir.is_dir());
         let legacy = hierarchies.legacy.iter();
         Ok(Self {
-            unified: hierarchies.unified.as_ref().and_then(existing),
+            unified: hierarchies.unified_existing(path)?,
             legacy: legacy.filter_map(|(name, mount)| Some((name.clone(), existing(mount)?))).collect(),
         })
     }

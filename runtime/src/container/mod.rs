@@ -14,8 +14,8 @@ mod signal;
 
 pub use mount::{ContentFile, CopyUp, ImageMount};
 pub(crate) use oci::DEFAULT_PATH;
-pub use signal::{catches_signal, signal_number};
 pub use rest::{ids_of, root_at_rest};
+pub use signal::{catches_signal, signal_number};
 
 use crate::launch::{BindFiles, LaunchError, LaunchRequest, LaunchStdio};
 use crate::spec::{ExecSpec, LogSpec, NamespaceMode};
@@ -36,6 +36,13 @@ pub struct Bundle {
     /// Path below the cgroup root; empty: none of its own.
     pub cgroup: String,
     pub ephemeral: bool,
+}
+
+impl Bundle {
+    /// The program gets a terminal of its own.
+    pub(crate) fn has_terminal(&self) -> bool {
+        self.spec.process().as_ref().and_then(|process| process.terminal()) == Some(true)
+    }
 }
 
 /// What a container needs beyond the OCI runtime spec.

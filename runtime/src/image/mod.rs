@@ -28,6 +28,7 @@ mod error;
 #[doc(hidden)]
 pub mod fixture;
 pub mod manifest;
+pub(crate) mod pending;
 pub mod platform;
 pub mod progress;
 pub mod prune;
@@ -48,4 +49,3 @@ pub use platform::Platform;
 pub use progress::{Phase, Progress, Report};
 pub use reference::Reference;
 pub use store::{Image, Lease, Store};
-

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::container::{capability, seccomp as filter};
-use crate::sys;
+use crate::sys::{self, user_namespace::is_single_id};
 use oci_spec::runtime::{LinuxSeccomp, PosixRlimit};
 use rustix::fs::{Gid, Uid};
 use rustix::process::Signal;
@@ -136,7 +136,11 @@ pub(super) fn identity(context: &Context<'_>, wanted: &[u8]) -> io::Result<()> {
     let identity = &context.identity;
     let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
-    set_thread_groups(&groups)?;
+    match set_thread_groups(&groups) {
+        // A user namespace with a single id has no other groups to take or to leave (user_namespaces(7)).
+        Err(rustix::io::Errno::PERM) if is_single_id() => {}
+        result => result?,
+    }
     set_thread_res_gid(gid, gid, gid)?;
     set_thread_res_uid(uid, uid, uid)?;
     // Old kernels have no ambient set; then there is nothing to clear.

@@ -5,6 +5,7 @@ use super::path::{self, Kind};
 use super::{Context, Note, root};
 use crate::container::{ContentFile, ImageMount};
 use crate::sys::mount::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY, set_attributes, set_propagation};
+use crate::sys::user_namespace::{is_initial, is_single_id};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount};
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, makedev, mknodat, openat, symlinkat,
@@ -28,8 +29,27 @@ pub(super) fn mount(context: &Context<'_>, mount: &Mount) -> io::Result<()> {
     match mount.typ().as_deref() {
         Some("bind") => bind(context, source, target, &options),
         Some("cgroup" | "cgroup2") => control_groups(context, target, &options),
+        Some("sysfs") => system(context, source, target, &options),
+        Some("devpts") if is_single_id() => {
+            // The group of terminals is not mapped.
+            let data = options.data.iter().filter(|(key, _)| key != "gid").cloned().collect();
+            let options = Options { data, ..options };
+            attach(context, &file_system("devpts", source, &options)?, target, Kind::Directory)
+        }
         Some(kind) => attach(context, &file_system(kind, source, &options)?, target, Kind::Directory),
         None => Err(Errno::INVAL.into()),
+    }
+}
+
+/// sysfs shows a network namespace; that of the host belongs to somebody else than the root of a user namespace, who
+/// gets the host's mount instead.
+fn system(context: &Context<'_>, source: &Path, target: &Path, options: &Options) -> io::Result<()> {
+    match file_system("sysfs", source, options) {
+        Err(e) if e.raw_os_error() == Some(libc::EPERM) && !is_initial() => {
+            let set = options.set | NO_SUID | NO_EXEC | NO_DEV;
+            bind(context, Path::new("/sys"), target, &Options { set, recursive: true, ..Options::default() })
+        }
+        made => attach(context, &made?, target, Kind::Directory),
     }
 }
 
@@ -147,6 +167,7 @@ pub(super) fn device(context: &Context<'_>, device: &LinuxDevice) -> io::Result<
     let mode = Mode::from_raw_mode(device.file_mode().unwrap_or(0o666));
     let number = makedev(device.major() as u32, device.minor() as u32);
     match mknodat(&dir, &name, kind, mode, number) {
+        Err(Errno::PERM) if !is_initial() => return host_device(context, device),
         Err(Errno::EXIST) => {
             unlinkat(&dir, &name, AtFlags::empty())?;
             mknodat(&dir, &name, kind, mode, number)?;
@@ -157,6 +178,16 @@ pub(super) fn device(context: &Context<'_>, device: &LinuxDevice) -> io::Result<
     chmodat(&dir, &name, mode, AtFlags::empty())?;
     let owner = device.uid().map(Uid::from_raw);
     Ok(chownat(&dir, &name, owner, device.gid().map(Gid::from_raw), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// In a user namespace no node can be made; the host's own is bound instead.
+fn host_device(context: &Context<'_>, device: &LinuxDevice) -> io::Result<()> {
+    let class = if device.typ() == LinuxDeviceType::B { "block" } else { "char" };
+    let by_number = format!("/dev/{class}/{}:{}", device.major(), device.minor());
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    // By the usual name first: some containers' hosts have no links by number.
+    let tree = open_tree(CWD, device.path(), flags).or_else(|_| open_tree(CWD, by_number, flags))?;
+    attach(context, &tree, device.path(), Kind::File)
 }
 
 pub(super) fn link(context: &Context<'_>, link: &str, target: &str) -> io::Result<()> {

@@ -3,6 +3,7 @@
 
 use super::Context;
 use crate::sys::mount::{READ_ONLY, set_attributes};
+use crate::sys::user_namespace::is_initial;
 use rustix::fs::{CWD, Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -72,8 +73,14 @@ pub(crate) fn overlay(
     }
     // An index would tie the upper directory to these very lower ones, and redirects or metadata-only copies would
     // make it unreadable as a layer; kernels without them need no switch.
-    for feature in PLAIN {
-        let _ = fsconfig_set_string(&context, feature, "off");
+    if is_initial() {
+        for feature in PLAIN {
+            let _ = fsconfig_set_string(&context, feature, "off");
+        }
+    } else {
+        // The marks of a layer are in names that such a root may write, and those features are off by themselves
+        // (overlayfs, "User xattr").
+        fsconfig_set_flag(&context, "userxattr")?;
     }
     if volatile && upper.is_some() {
         fsconfig_set_flag(&context, "volatile")?;
@@ -92,9 +99,10 @@ fn overlay_before_6_5(
     let mut data = format!("lowerdir={}", lower.iter().map(magic).collect::<Vec<_>>().join(":"));
     if let Some((upper, work)) = upper {
         data += &format!(",upperdir={},workdir={}", magic(upper), magic(work));
-        data += ",index=off,redirect_dir=off,metacopy=off";
+        data += if is_initial() { ",index=off,redirect_dir=off,metacopy=off" } else { "" };
         data += if volatile { ",volatile" } else { "" };
     }
+    data += if is_initial() { "" } else { ",userxattr" };
     let data = std::ffi::CString::new(data)?;
     rustix::mount::mount("overlay", scratch, "overlay", MountFlags::empty(), Some(data.as_c_str()))?;
     let tree = open_tree(CWD, scratch, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC);
@@ -173,7 +181,8 @@ mod tests {
     fn old_kernels_get_the_same_overlay_in_one_string() {
         in_own_mounts(|dir| {
             let open_dir = |name: &str| {
-                open(dir.join(name), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap()
+                open(dir.join(name), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                    .unwrap()
             };
             let lower = [open_dir("a"), open_dir("b")];
             let upper = (open_dir("upper"), open_dir("work"));

@@ -12,7 +12,7 @@ mod exec;
 mod run;
 mod streams;
 
-pub use attach::{Attachment, attach};
+pub use attach::{Attachment, connect_to};
 pub(crate) use exec::run as exec;
 pub(crate) use run::run;
 

@@ -103,8 +103,7 @@ impl Monitor {
         let resources =
             bundle.spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
         let (group, warnings) = Group::create(&bundle.cgroup, &resources).named("make the control group")?;
-        let terminal = bundle.spec.process().as_ref().and_then(|process| process.terminal()) == Some(true);
-        let made = Streams::open(&bundle, terminal, given).named("make the standard streams");
+        let made = Streams::open(&bundle, given).named("make the standard streams");
         let cloned = made.and_then(|(streams, theirs)| Ok((streams, start_init(&bundle, &group, theirs)?)));
         let (streams, child) = cloned.inspect_err(|_| drop(group.remove()))?;
         let monitor = Self { _claim: claim, bundle, group, child, streams, started_at: String::new() };
@@ -153,9 +152,6 @@ impl Monitor {
             self.fail(&error);
             return tell(&reply, &Reply::Failed(error), &[]);
         }
-        if let Some(terminal) = progress.terminal.take() {
-            self.streams.set_terminal(terminal);
-        }
         tell(&reply, &Reply::Started { warnings: progress.warnings }, &[]);
         drop(reply);
         self.streams.pump(&self.child.pidfd);
@@ -183,9 +179,14 @@ impl Monitor {
 
     /// `run.json` first, then the program.
     fn start(&mut self, progress: &mut Progress) -> Result<(), LaunchError> {
+        while self.bundle.has_terminal() && progress.terminal.is_none() && progress.read(&self.child) {}
         if let Some(failure) = progress.failure.take() {
             return Err(failure);
         }
+        if let Some(terminal) = progress.terminal.take() {
+            self.streams.set_terminal(terminal);
+        }
+        self.streams.greet();
         self.started_at = Timestamp::now().to_string();
         self.write_run().named("write run.json")?;
         packet::send(&self.child.link, b"g", &[]).named("start init")?;

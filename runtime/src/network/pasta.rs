@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 use tokio::io::unix::AsyncFd;
 
 const PROGRAM: &str = "pasta";
+/// In its environment: the path of its log, which tells the processes of several stacks apart.
+const MARK: &str = "STACK_UPLINK_LOG";
 /// Link-local, so it can hide no address that is routed anywhere.
 const ADDRESS: &str = "169.254.77.1";
 const GATEWAY: &str = "169.254.77.2";
@@ -53,7 +55,8 @@ impl Pasta {
     /// # Errors
     /// A sentence for the user.
     pub(super) fn start(host: &OwnedFd, served: &OwnedFd, log: &Path, life: Life) -> Result<Self, String> {
-        let command = command(log).map_err(|e| format!("failed to start {PROGRAM}: {e}"))?;
+        let mut command = command(log).map_err(|e| format!("failed to start {PROGRAM}: {e}"))?;
+        command.env(MARK, log);
         let pid = aside::spawn(command, host, served, life).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => missing(),
             _ => format!("failed to start {PROGRAM}: {e}"),
@@ -143,6 +146,30 @@ fn start_time(pid: i32) -> io::Result<u64> {
     let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
     let field = fields.split_ascii_whitespace().nth(19).and_then(|f| f.parse().ok());
     field.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Processes that were started with this log, also those that nobody came to record. One that was just forked shows
+/// itself a moment later, so it is worth to look again.
+pub(super) fn unrecorded(log: &Path) -> Vec<Pid> {
+    const LOOKS: u32 = 5;
+    let mark = format!("{MARK}={}", log.display());
+    let is_it = |process: &Path| {
+        let named = std::fs::read_to_string(process.join("comm")).is_ok_and(|name| name.starts_with(PROGRAM));
+        let environment = || std::fs::read(process.join("environ")).unwrap_or_default();
+        named && environment().split(|byte| *byte == 0).any(|own| own == mark.as_bytes())
+    };
+    for look in 0..LOOKS {
+        if look > 0 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+        let pid = |path: &Path| Pid::from_raw(path.file_name()?.to_str()?.parse().ok()?);
+        let found: Vec<Pid> = processes.filter(|path| is_it(path)).filter_map(|path| pid(&path)).collect();
+        if !found.is_empty() {
+            return found;
+        }
+    }
+    Vec::new()
 }
 
 /// Ends a recorded process without a runtime and without its supervisor, and removes the

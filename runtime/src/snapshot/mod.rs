@@ -3,7 +3,7 @@
 //! A snapshot is named by its chain id and lies in `store/snapshots/HEX/{fs,meta.json}`, with
 //! `blob.json` beside them if its archive is in the store. `fs` is
 //! an overlay lower directory as it is: a removed name is a character device 0:0, a directory
-//! that hides what is below has `trusted.overlay.opaque=y`. It never changes once it is there.
+//! that hides what is below has [`opaque`]`=y`. It never changes once it is there.
 //!
 //! Life of a layer that is built:
 //!
@@ -21,8 +21,11 @@ mod pack;
 pub(crate) mod tree;
 mod unpack;
 
+pub use tree::{opaque, owner};
+
 use crate::home;
 use crate::image::digest::{Hasher, Hashing, chain};
+use crate::image::pending;
 use crate::image::store::{BlobRecord, LAYERS_MAX};
 use crate::image::{Digest, Doing, Error, Result, Store};
 use serde::{Deserialize, Serialize};
@@ -131,12 +134,15 @@ pub fn unpack(store: &Store, parent: &str, layer: impl Read, expected: Option<&D
     let fs = make_fs(made.path()).doing(doing)?;
     let below = below::Below::open(store, parent).doing(doing)?;
     let mut hashing = Hashing::new(layer);
-    let size = unpack::extract(&mut hashing, tree::open_root(&fs).doing(doing)?, below).map_err(layer_error)?;
+    let size =
+        unpack::extract(&mut hashing, tree::open_root(&fs).doing(doing)?, below).map_err(layer_error)?;
     let diff_id = hashing.hasher.finish();
     match expected {
-        Some(expected) if *expected != diff_id => {
-            Err(Error::Digest { what: "the unpacked layer".into(), expected: expected.clone(), found: diff_id })
-        }
+        Some(expected) if *expected != diff_id => Err(Error::Digest {
+            what: "the unpacked layer".into(),
+            expected: expected.clone(),
+            found: diff_id,
+        }),
         _ => publish(store, made.path(), Meta { parent: parent.to_owned(), diff_id, size }),
     }
 }
@@ -177,6 +183,7 @@ fn publish(store: &Store, made: &Path, meta: Meta) -> Result<Layer> {
     let chain_id = chain(&meta.parent, &meta.diff_id);
     let doing = || format!("store snapshot {chain_id}");
     home::replace_json(&made.join("meta.json"), &meta).doing(doing)?;
+    pending::mark(store, pending::Kind::Snapshot, &chain_id).doing(doing)?;
     let target = store.snapshots().join(chain_id.hex());
     match std::fs::rename(made, &target) {
         Err(e) if !exists(store, chain_id.as_str()) => Err(e).doing(doing),

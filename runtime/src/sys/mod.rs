@@ -14,6 +14,7 @@ pub mod process;
 pub mod seccomp;
 pub mod signal;
 pub mod tty;
+pub mod user_namespace;
 mod watch;
 
 pub use watch::watch;

@@ -85,6 +85,6 @@ pub(super) const DEPLOY: &[Attribute] = &[
     row("services.*.deploy.placement.preferences", LIST, "For Swarm."),
     row("services.*.deploy.placement.preferences[]", MAP, "For Swarm."),
     row("services.*.deploy.placement.preferences[].spread", STR, "For Swarm."),
-    integer("services.*.deploy.placement.max_replicas_per_node", "For Swarm."),
+    integer("services.*.deploy.placement.max_replicas_per_node", "For Swarm.").range(0, i64::MAX),
     row("services.*.deploy.endpoint_mode", STR, "For Swarm.").inert(),
 ];

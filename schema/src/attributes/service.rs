@@ -33,10 +33,12 @@ pub(super) const BEFORE_DEPLOY: &[Attribute] = &[
         .like(HOOK)
         .needs(&["command"]),
     row("services.*.develop.watch[].include", STR | LIST, "Patterns of files that count.")
-        .short(Short::OneOrMore),
+        .short(Short::OneOrMore)
+        .unique(Unique::Strict),
     row("services.*.develop.watch[].include[]", STR, "A pattern."),
     row("services.*.develop.watch[].ignore", STR | LIST, "Patterns of files that do not count.")
-        .short(Short::OneOrMore),
+        .short(Short::OneOrMore)
+        .unique(Unique::Strict),
     row("services.*.develop.watch[].ignore[]", STR, "A pattern."),
     boolean("services.*.develop.watch[].initial_sync", "Sync everything when the watch begins."),
     row("services.*.blkio_config", MAP, "Weights and limits of block devices.").not_yet(),
@@ -44,9 +46,7 @@ pub(super) const BEFORE_DEPLOY: &[Attribute] = &[
     row("services.*.blkio_config.weight_device", LIST, "Weights per device."),
     row("services.*.blkio_config.weight_device[]", MAP, "A device."),
     row("services.*.blkio_config.weight_device[].path", STR, "The device."),
-    row("services.*.blkio_config.weight_device[].weight", INT | STR, "Its weight.")
-        .cast(Cast::Int)
-        .keep_zero(),
+    row("services.*.blkio_config.weight_device[].weight", INT, "Its weight.").cast(Cast::Int).keep_zero(),
     row("services.*.blkio_config.device_read_bps", LIST, "Bytes read per second."),
     row("services.*.blkio_config.device_read_bps[]", MAP, "A device."),
     row("services.*.blkio_config.device_read_bps[].path", STR, "The device."),
@@ -157,13 +157,12 @@ pub(super) const AFTER_DEPLOY: &[Attribute] = &[
         .keep_zero(),
     row("services.*.env_file[].format", STR, "`raw`: values as they stand.").one_of(&["raw"]),
     row("services.*.expose", LIST, "Ports the container listens on.").unique(Unique::Value),
-    row("services.*.expose[]", FLOAT | STR, "A port or range.").cast(Cast::Text),
+    row("services.*.expose[]", INT | STR, "A port or range.").cast(Cast::Text),
     row("services.*.extends", STR | MAP, "A service this one begins with.").needs(&["service"]),
     row("services.*.extends.service", STR, "Its key."),
-    row("services.*.extends.file", STR, "The file that has it."),
+    row("services.*.extends.file", NULL | STR, "The file that has it."),
     row("services.*.external_links", LIST, "Names for containers outside the project.")
-        .unique(Unique::Strict)
-        .not_yet(),
+        .unique(Unique::Strict),
     row("services.*.external_links[]", STR, "A container."),
     row("services.*.extra_hosts", MAP | LIST, "Entries of /etc/hosts; `host-gateway` is this machine.")
         .short(Short::Hosts)
@@ -172,7 +171,10 @@ pub(super) const AFTER_DEPLOY: &[Attribute] = &[
     row("services.*.extra_hosts.*[]", STR, "An address."),
     row("services.*.group_add", LIST, "Further groups of the process.").unique(Unique::Strict),
     row("services.*.group_add[]", FLOAT | STR, "A name or number.").cast(Cast::Text),
-    row("services.*.gpus", STR | LIST, "GPUs the container gets.").short(Short::Gpus).not_yet(),
+    row("services.*.gpus", STR | LIST, "GPUs the container gets.")
+        .one_of(&["all"])
+        .short(Short::Gpus)
+        .not_yet(),
     row("services.*.gpus[]", MAP, "A request.").like("services.*.deploy.resources.reservations.devices[]"),
     row("services.*.hostname", STR, "The name the container knows itself by."),
     row("services.*.healthcheck", MAP, "How to tell whether the service works."),
@@ -272,7 +274,7 @@ pub(super) const AFTER_DEPLOY: &[Attribute] = &[
     duration("services.*.stop_grace_period", "The time between the stop signal and SIGKILL.").keep_zero(),
     row("services.*.stop_signal", STR, "The signal that stops it."),
     row("services.*.storage_opt", MAP, "Options of the root file system.").short(Short::Strings).not_yet(),
-    row("services.*.storage_opt.*", ANY, "One option.").cast(Cast::Text),
+    row("services.*.storage_opt.*", SCALAR | NULL, "One option.").cast(Cast::Text),
     labels("services.*.sysctls", "Kernel parameters of its namespaces."),
     row("services.*.sysctls.*", SCALAR | NULL, "One parameter."),
     row("services.*.tmpfs", STR | LIST, "Memory file systems: `path[:options]`.")
@@ -315,10 +317,10 @@ pub(super) const AFTER_DEPLOY: &[Attribute] = &[
     row("services.*.volumes[].volume.subpath", STR, "A directory in the volume."),
     row("services.*.volumes[].tmpfs", MAP, "For memory file systems."),
     row("services.*.volumes[].tmpfs.size", INT | STR, "Its size.").cast(Cast::Bytes),
-    row("services.*.volumes[].tmpfs.mode", FLOAT | STR, "Its mode, as a number.").cast(Cast::Int),
+    row("services.*.volumes[].tmpfs.mode", FLOAT, "Its mode, as a number.").cast(Cast::Int),
     row("services.*.volumes[].image", MAP, "For images."),
     row("services.*.volumes[].image.subpath", STR, "A directory in the image."),
-    row("services.*.volumes_from", LIST, "All mounts of another service.").unique(Unique::Strict).not_yet(),
+    row("services.*.volumes_from", LIST, "All mounts of another service.").unique(Unique::Strict),
     row("services.*.volumes_from[]", STR, "`service[:ro]` or `container:name`."),
     row("services.*.working_dir", STR, "Where the process starts."),
     row("services.*.pre_start", LIST, "Containers that run before the first replica.").not_yet(),

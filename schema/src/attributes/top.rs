@@ -6,7 +6,7 @@ use super::*;
 pub(super) const PROJECT: &[Attribute] = &[
     row("version", STR, "Obsolete; ignored with a warning.").inert(),
     row("name", STR, "The project's name; `-p` and COMPOSE_PROJECT_NAME win."),
-    row("include", LIST, "Other Compose files, each loaded as a project of its own."),
+    row("include", LIST | NULL, "Other Compose files, each loaded as a project of its own."),
     row("include[]", STR | MAP, "A path, or a path with its own base and environment."),
     row("include[].path", STR | LIST, "One file, or files that override each other."),
     row("include[].path[]", STR, "A file."),
@@ -24,7 +24,7 @@ pub(super) const RESOURCES: &[Attribute] = &[
     row("networks", MAP, "The networks by key."),
     row("networks.*", MAP | NULL, "A network; null takes every default."),
     row("networks.*.name", STR, "The network's own name instead of `<project>_<key>`."),
-    row("networks.*.driver", STR, "`bridge` unless written.").keep_zero(),
+    row("networks.*.driver", STR, "`bridge` unless written."),
     row("networks.*.driver_opts", MAP, "Options of the driver.").short(Short::Strings),
     row("networks.*.driver_opts.*", FLOAT | STR, "One option.").cast(Cast::Text),
     row("networks.*.ipam", MAP, "Addresses of the network."),
@@ -63,7 +63,7 @@ pub(super) const RESOURCES: &[Attribute] = &[
     row("secrets", MAP, "The secrets by key.").names(),
     row("secrets.*", MAP, "A secret, from a file or a variable."),
     row("secrets.*.name", STR, "The name for a lookup."),
-    row("secrets.*.file", STR, "The file that holds it.").kind(PathKind::Local),
+    row("secrets.*.file", STR, "The file that holds it.").kind(PathKind::Foreign),
     row("secrets.*.environment", STR, "The variable that holds it."),
     row("secrets.*.external", BOOL | STR | MAP, "Kept elsewhere; refused when a service uses it.")
         .cast(Cast::Bool)
@@ -78,7 +78,7 @@ pub(super) const RESOURCES: &[Attribute] = &[
     row("configs", MAP, "The configs by key.").names(),
     row("configs.*", MAP, "A config, from a file, text or a variable."),
     row("configs.*.name", STR, "The name for a lookup."),
-    row("configs.*.file", STR, "The file that holds it.").kind(PathKind::Local),
+    row("configs.*.file", STR, "The file that holds it.").kind(PathKind::Foreign),
     row("configs.*.environment", STR, "The variable that holds it."),
     row("configs.*.content", STR, "The text itself."),
     row("configs.*.external", BOOL | STR | MAP, "Kept elsewhere; refused when a service uses it.")

@@ -117,6 +117,8 @@ impl Session<'_> {
             dns_opt: list(node, "dns_opt"),
             extra_hosts: list(node, "extra_hosts").iter().map(|item| split(item, '=')).collect(),
             links: list(node, "links"),
+            external_links: list(node, "external_links"),
+            volumes_from: list(node, "volumes_from"),
             secrets: items(node, "secrets").filter_map(|grant| self::grant(grant, "/run/secrets/")).collect(),
             configs: items(node, "configs").filter_map(|grant| self::grant(grant, "/")).collect(),
             scale: scale(node),

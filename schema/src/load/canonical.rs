@@ -33,7 +33,7 @@ impl Canonical<'_> {
                         self.node(&mut entry.node, below, &path.key(key));
                     }
                 }
-                external(map, shape);
+                self.external(map, shape, path);
             }
             Value::Seq(items) => {
                 let Some(below) = &shape.item else { return };
@@ -58,6 +58,9 @@ impl Canonical<'_> {
             }),
             Short::Names => names(node, |item| Node::new(Value::Null, item.place.clone())),
             Short::KeyValue => {
+                if path.key_at(3) == Some("additional_contexts") {
+                    self.with_values(node, path, &[]);
+                }
                 key_values(node, false);
                 self.names_of_variables(node, path);
             }
@@ -77,13 +80,33 @@ impl Canonical<'_> {
             Short::Grant => grants(node),
             Short::Gpus => gpus(node),
             Short::Hosts => self.hosts(node, path),
-            Short::Ssh => ssh(node),
+            Short::Ssh => {
+                self.with_values(node, path, &["default"]);
+                ssh(node);
+            }
         }
     }
 
     fn report(&mut self, error: &ShortError, place: &Place, path: &KeyPath) {
         let message = format!("`{path}` is not valid: {error}");
         self.diagnostics.push(Diagnostic::error(message).at(place.clone()).key(path.to_string()));
+    }
+
+    /// Items of this list need a value, but for some names.
+    fn with_values(&mut self, node: &mut Node, path: &KeyPath, bare: &[&str]) {
+        let lenient = self.lenient;
+        let mut bad = Vec::new();
+        for (index, item) in node.as_seq_mut().into_iter().flatten().enumerate() {
+            let text = item.as_str().unwrap_or_default();
+            if !lenient && !text.contains('=') && !bare.contains(&text) {
+                bad.push((
+                    ShortError(format!("`{text}` has no value; write `{text}=…`")),
+                    item.place.clone(),
+                    index,
+                ));
+            }
+        }
+        bad.iter().for_each(|(error, place, index)| self.report(error, place, &path.index(*index)));
     }
 
     /// `A = x` in a list is a variable called `A `: surely not what is meant.
@@ -139,6 +162,38 @@ impl Canonical<'_> {
             }
         }
         *items = long;
+    }
+
+    /// `external: {name: x}` becomes `external: true` and the resource's own `name`.
+    fn external(&mut self, map: &mut Map, shape: &Shape, path: &KeyPath) {
+        let is_resource = shape
+            .members
+            .get("external")
+            .and_then(|below| below.attribute)
+            .is_some_and(|a| a.short == Short::External);
+        if !is_resource {
+            return;
+        }
+        let Some(external) = map.get_mut("external").filter(|external| external.as_map().is_some()) else {
+            return;
+        };
+        let place = external.place.clone();
+        let name = external.get("name").cloned();
+        external.value = Value::Bool(true);
+        let Some(name) = name else { return };
+        match map.get("name") {
+            Some(other) if other.as_str() != name.as_str() => {
+                let diagnostic = Diagnostic::error("`name` and `external.name` differ");
+                let diagnostic = diagnostic.at(other.place.clone()).key(path.key("name").to_string());
+                self.diagnostics.push(
+                    diagnostic
+                        .related(name.place, "the other name")
+                        .hint("Write `external: true` and keep one `name`."),
+                );
+            }
+            Some(_) => {}
+            None => map.set("name", Node { place, ..name }),
+        }
     }
 
     fn hosts(&mut self, node: &mut Node, path: &KeyPath) {
@@ -339,7 +394,9 @@ fn volume(item: &Node) -> Result<Node, ShortError> {
     if !bind.is_empty() {
         map.set("bind", Node::new(Value::Map(bind), place.clone()));
     }
-    if !is_bind || !options.is_empty() {
+    // docker compose reads a target of two characters on a way of its own.
+    let is_long = item.as_str().is_some_and(|text| text.len() > 2);
+    if (!is_bind && is_long) || !options.is_empty() {
         map.set("volume", Node::new(Value::Map(options), place.clone()));
     }
     Ok(Node::new(Value::Map(map), place.clone()))
@@ -349,7 +406,8 @@ fn device(item: &Node) -> Result<Node, ShortError> {
     let text = item.as_str().unwrap_or_default();
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, permissions) = match parts[..] {
-        [source] => (source, source, "rwm"),
+        [source] | [source, ""] => (source, source, "rwm"),
+        [source, "", permissions] => (source, source, permissions),
         [source, target] => (source, target, "rwm"),
         [source, target, permissions] => (source, target, permissions),
         _ => return Err(ShortError(format!("`{text}` has too many colons; use the long form"))),
@@ -369,26 +427,5 @@ fn ssh(node: &mut Node) {
                 None => Node::str(id, entry.key.clone()),
             };
         node.value = Value::Seq(map.iter().map(item).collect());
-    }
-}
-
-/// `external: {name: x}` becomes `external: true` and the resource's own `name`.
-fn external(map: &mut Map, shape: &Shape) {
-    let is_resource = shape
-        .members
-        .get("external")
-        .and_then(|below| below.attribute)
-        .is_some_and(|a| a.short == Short::External);
-    if !is_resource {
-        return;
-    }
-    let Some(external) = map.get_mut("external").filter(|external| external.as_map().is_some()) else {
-        return;
-    };
-    let place = external.place.clone();
-    let name = external.get("name").cloned();
-    external.value = Value::Bool(true);
-    if let Some(name) = name.filter(|_| !map.contains_key("name")) {
-        map.set("name", Node { place, ..name });
     }
 }

@@ -98,7 +98,7 @@ impl Checker<'_> {
     fn refusals(&self, service: &Service<'_>, refused: &mut Found) {
         service::restart(service, refused);
         if let Some(name) =
-            service.text("container_name").filter(|name| name.len() > 1 && !is_container_name(name))
+            service.text("container_name").filter(|name| has_container_name(name) && !is_container_name(name))
         {
             let hint = "It begins with a letter or digit and goes on with these, `_`, `.` and `-`.";
             refused.push(
@@ -223,12 +223,16 @@ impl Checker<'_> {
                 continue;
             }
             let kind = reference.section.trim_end_matches('s');
-            let message = format!("service `{}` refers to undefined {kind} `{}`", service.key, reference.key);
+            let message = match reference.key.as_str() {
+                "" => format!("a {kind} of service `{}` has no `source`", service.key),
+                key => format!("service `{}` refers to undefined {kind} `{key}`", service.key),
+            };
             let path =
                 reference.path.steps().iter().fold(service.path(), |path, step| path.then(step.clone()));
             let diagnostic = Diagnostic::error(message).at(reference.place).key(path.to_string());
             let near = super::fit::nearest(&reference.key, declared.keys());
             found.push(match near {
+                _ if reference.key.is_empty() => diagnostic,
                 Some(near) => diagnostic.hint(format!("Did you mean `{near}`?")),
                 None => diagnostic.hint(format!(
                     "Declare it: `{}: {{{}: }}` at the top level.",
@@ -376,9 +380,12 @@ impl Checker<'_> {
                 continue;
             };
             let Some(name) = node.as_str() else { continue };
-            if name.len() < 2 {
-                let diagnostic =
-                    Diagnostic::error("a container name has at least two characters").at(node.place.clone());
+            if !has_container_name(name) {
+                let message = match name.len() {
+                    0 | 1 => "a container name has at least two characters".to_owned(),
+                    _ => format!("`{name}` cannot be a container name"),
+                };
+                let diagnostic = Diagnostic::error(message).at(node.place.clone());
                 found.push(diagnostic.key(format!("services.{key}.container_name")));
             }
             if let Some((other, first)) = seen.get(name) {
@@ -407,10 +414,13 @@ impl Checker<'_> {
                 let at = |message: String| {
                     Diagnostic::error(message).at(entry.key.clone()).key(format!("{section}.{key}"))
                 };
+                let external = entry.node.get("external").and_then(Node::as_bool);
+                let may_lack = match section {
+                    "secrets" => external == Some(true),
+                    _ => external.is_some() || entry.node.get("driver").is_some(),
+                };
                 match given.len() {
-                    0 if entry.node.get("external").is_none() => {
-                        found.push(at(format!("`{section}.{key}` needs one of {list}")))
-                    }
+                    0 if !may_lack => found.push(at(format!("`{section}.{key}` needs one of {list}"))),
                     2.. => found.push(at(format!("`{section}.{key}` has more than one of {list}"))),
                     _ => {}
                 }
@@ -430,6 +440,12 @@ fn refused_object(object: &Node, section: &str, service: &Service<'_>) -> Option
     }
     let is_read_only = service.find("read_only").and_then(Node::as_bool) == Some(true);
     (is_read_only && !has("file")).then_some("it is written into the container, whose root is read-only")
+}
+
+/// What docker compose asks for: somewhere in it two characters of a container name. The engine wants all of it to be one.
+fn has_container_name(name: &str) -> bool {
+    let is_inner = |c: &u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.' | b'-');
+    name.as_bytes().windows(2).any(|pair| pair[0].is_ascii_alphanumeric() && is_inner(&pair[1]))
 }
 
 fn is_container_name(name: &str) -> bool {

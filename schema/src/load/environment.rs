@@ -90,13 +90,13 @@ impl Session<'_> {
         let outer = self.environment.clone();
         let earlier = read.clone();
         let own_value = |name: &str| own.and_then(|own| own.get(name)).and_then(Node::as_str);
-        let lookup = |name: &str| {
-            let found = outer.get(name).or_else(|| own_value(name)).or_else(|| earlier.get(name));
-            found.map(str::to_owned)
-        };
+        let lookup = |name: &str| outer.get(name).or_else(|| own_value(name)).map(str::to_owned);
         let is_raw = item.get("format").and_then(Node::as_str) == Some("raw");
-        let dotenv =
-            if is_raw { env::parse_raw(&source, &lookup) } else { env::parse_dotenv(&source, &lookup) };
+        let dotenv = if is_raw {
+            env::parse_raw(&source, &lookup)
+        } else {
+            env::parse_dotenv_after(&source, &earlier, &lookup)
+        };
         self.diagnostics.extend(dotenv.diagnostics);
         read.overlay(dotenv.variables);
     }

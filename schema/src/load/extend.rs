@@ -22,11 +22,26 @@ struct Link {
 struct Wanted<'a> {
     name: &'a str,
     place: &'a Place,
+    around: Around<'a>,
+}
+
+/// What surrounds the document that begins the chain.
+#[derive(Clone, Copy)]
+struct Around<'a> {
+    /// Where its relative paths count from.
+    base: &'a Path,
     environment: &'a Env,
 }
 
 impl Session<'_> {
-    pub(super) fn extend(&mut self, document: &mut Node, source: &Arc<Source>, environment: &Env) {
+    pub(super) fn extend(
+        &mut self,
+        document: &mut Node,
+        source: &Arc<Source>,
+        base: &Path,
+        environment: &Env,
+    ) {
+        let around = Around { base, environment };
         let Some(services) = document.get("services").and_then(Node::as_map) else { return };
         let extending: Vec<String> = services
             .iter()
@@ -35,7 +50,7 @@ impl Session<'_> {
             .collect();
         for key in extending {
             let mut chain = Vec::new();
-            if let Some(service) = self.resolved(document, source, &key, environment, &mut chain)
+            if let Some(service) = self.resolved(document, source, &key, around, &mut chain)
                 && let Some(slot) = document.get_mut("services").and_then(|services| services.get_mut(&key))
             {
                 *slot = service;
@@ -49,7 +64,7 @@ impl Session<'_> {
         document: &Node,
         source: &Arc<Source>,
         key: &str,
-        environment: &Env,
+        around: Around<'_>,
         chain: &mut Vec<Link>,
     ) -> Option<Node> {
         let mut service = document.get("services")?.get(key)?.clone();
@@ -60,7 +75,16 @@ impl Session<'_> {
             return Some(service);
         }
         let named = extends.node.get("service").unwrap_or(&extends.node);
-        let Some(name) = named.as_str() else { return Some(service) };
+        let Some(name) = named.as_str() else {
+            if named.as_map().is_some() {
+                let path = KeyPath::root().key("services").key(key).key("extends");
+                let diagnostic = Diagnostic::error(format!("`{path}` names no service"));
+                self.report(
+                    diagnostic.at(named.place.clone()).key(path.to_string()).hint("Give it `service:`."),
+                );
+            }
+            return Some(service);
+        };
         let file = source.path.clone().unwrap_or_default();
         if chain.iter().any(|link| link.file == file && link.service == key) {
             // Every service of the circle would tell the same.
@@ -70,7 +94,7 @@ impl Session<'_> {
             return None;
         }
         chain.push(Link { file, service: key.to_owned(), place: named.place.clone() });
-        let wanted = Wanted { name, place: &named.place, environment };
+        let wanted = Wanted { name, place: &named.place, around };
         let base = match extends
             .node
             .get("file")
@@ -93,13 +117,13 @@ impl Session<'_> {
         wanted: &Wanted<'_>,
         chain: &mut Vec<Link>,
     ) -> Option<Node> {
-        let Wanted { name, place, environment } = *wanted;
+        let Wanted { name, place, around } = *wanted;
         if document.get("services").and_then(|services| services.get(name)).is_none() {
             let diagnostic = self.missing(document, name, place, source).key(key_of(chain));
             self.report(diagnostic);
             return None;
         }
-        self.resolved(document, source, name, environment, chain)
+        self.resolved(document, source, name, around, chain)
     }
 
     fn base_in_file(
@@ -110,7 +134,7 @@ impl Session<'_> {
         wanted: &Wanted<'_>,
         chain: &mut Vec<Link>,
     ) -> Option<Node> {
-        let Wanted { name, environment, .. } = *wanted;
+        let Wanted { name, around: Around { base, environment }, .. } = *wanted;
         if paths::is_remote(file) || file.starts_with("oci:") {
             let message = format!("extending a service of `{file}` from elsewhere is not supported yet");
             self.report(
@@ -121,12 +145,11 @@ impl Session<'_> {
             );
             return None;
         }
-        let project_directory = self.request.project_directory.clone();
         let base = match (chain.len(), from.path.as_deref().and_then(Path::parent)) {
-            (2.., Some(directory)) => directory.to_owned(),
-            _ => project_directory,
+            (2.., Some(directory)) => directory,
+            _ => base,
         };
-        let path = PathBuf::from(paths::join(file, &base));
+        let path = PathBuf::from(paths::join(file, base));
         let source = self.read(&path, Some(file_place))?;
         let document = self.extended_document(&source, name, environment)?;
         let mut service = self.base_in_document(&document, &source, wanted, chain)?;
@@ -137,12 +160,13 @@ impl Session<'_> {
         Some(service)
     }
 
-    /// The documents of a base file, merged. Problems in services that nobody extends do not count.
+    /// The documents of a base file, merged. What does not fit in services that nobody extends does not count.
     fn extended_document(&mut self, source: &Arc<Source>, name: &str, environment: &Env) -> Option<Node> {
         let mut merged: Option<Node> = None;
         for document in yaml::parse(source, yaml::Limits::default(), &mut self.diagnostics) {
+            let mut document = self.interpolated(document, environment)?;
             let before = self.diagnostics.len();
-            let document = self.document(document, environment)?;
+            self.canonicalise(&mut document);
             let prefix = format!("services.{name}.");
             let mut index = 0;
             self.diagnostics.retain(|diagnostic| {

@@ -129,7 +129,9 @@ impl Fit<'_> {
         if node.is_null() {
             return;
         }
-        if let Some(text) = node.as_str().filter(|text| is_plain(node, text) && scalar::is_timestamp(text)) {
+        if let Some(text) =
+            node.as_str().filter(|text| node.place.is_text(text) && scalar::is_timestamp(text))
+        {
             let message = format!("`{}` is a date, which no attribute takes", shown(path));
             let hint = format!("Write it in quotes: \"{text}\".");
             self.drop_with(
@@ -140,6 +142,14 @@ impl Fit<'_> {
         }
         match cast(&node.value, attribute) {
             Ok(value) => {
+                if let (Value::Int(whole), Value::Float(number)) = (&value, &node.value)
+                    && number.fract() != 0.0
+                {
+                    let message = format!("`{}` is a whole number: {whole}, not {number}", shown(path));
+                    let diagnostic =
+                        Diagnostic::warning(message).at(node.place.clone()).key(path.to_string());
+                    self.diagnostics.push(diagnostic.hint("The fraction is dropped."));
+                }
                 if let (Value::Bool(is), Some(text)) = (&value, node.as_str())
                     && !matches!(text, "true" | "false")
                 {
@@ -187,11 +197,6 @@ impl Fit<'_> {
     }
 }
 
-/// Whether the string stands in the text without quotes.
-fn is_plain(node: &Node, text: &str) -> bool {
-    node.place.source.text[node.place.start..node.place.end] == *text
-}
-
 fn bits(value: &Value) -> u8 {
     match value {
         Value::Null => form::NULL,
@@ -232,6 +237,9 @@ pub(super) fn cast(value: &Value, attribute: &Attribute) -> Result<Value, String
             text.parse().map(Value::Int).map_err(|_| format!("`{text}` is no whole number"))
         }
         (Cast::Int, Value::Float(number)) if number.fract() == 0.0 => Ok(Value::Int(*number as i64)),
+        (Cast::Int, Value::Float(number)) if attribute.accepts(form::FLOAT & !form::INT) => {
+            Ok(Value::Int(*number as i64))
+        }
         (Cast::Int, Value::Float(number)) => Err(format!("{number} is no whole number")),
         (Cast::Float, Value::Str(text)) => {
             let number: f32 = text.parse().map_err(|_| format!("`{text}` is no number"))?;

@@ -120,8 +120,7 @@ impl Session<'_> {
         let mut inner = Env::default();
         for (path, place) in files {
             let Some(source) = self.read(&path, place.as_ref()) else { continue };
-            let lookup = |name: &str| outer.get(name).or_else(|| inner.get(name)).map(str::to_owned);
-            let dotenv = env::parse_dotenv(&source, &lookup);
+            let dotenv = env::parse_dotenv_after(&source, &inner, &|name| outer.get(name).map(str::to_owned));
             self.diagnostics.extend(dotenv.diagnostics);
             inner.overlay(dotenv.variables);
         }

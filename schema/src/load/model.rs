@@ -40,7 +40,7 @@ impl Session<'_> {
             for document in self.documents(source) {
                 let Some(mut document) = self.document(document, environment) else { continue };
                 self.include(&mut document, base, environment);
-                self.extend(&mut document, source, environment);
+                self.extend(&mut document, source, base, environment);
                 let place = document.place.clone();
                 let mut whole = merged.take().unwrap_or_else(|| Node::map(place));
                 merge::merge(
@@ -80,7 +80,13 @@ impl Session<'_> {
     }
 
     /// A document that fits the table and has only long forms; `None` when it is no mapping.
-    pub(super) fn document(&mut self, mut document: Node, environment: &Env) -> Option<Node> {
+    pub(super) fn document(&mut self, document: Node, environment: &Env) -> Option<Node> {
+        let mut document = self.interpolated(document, environment)?;
+        self.canonicalise(&mut document);
+        Some(document)
+    }
+
+    pub(super) fn interpolated(&mut self, mut document: Node, environment: &Env) -> Option<Node> {
         if !matches!(document.value, Value::Map(_)) {
             let message = format!("a Compose file is a mapping, this is {}", document.kind_name());
             self.report(Diagnostic::error(message).at(document.place));
@@ -94,9 +100,12 @@ impl Session<'_> {
             let lookup = |name: &str| environment.get(name).map(str::to_owned);
             interpolate::tree(&mut document, &KeyPath::root(), &lookup, &mut self.diagnostics);
         }
-        let lenient = self.request.no_interpolate;
-        fit::Fit { lenient, diagnostics: &mut self.diagnostics }.root(&mut document);
-        canonical::Canonical { lenient, diagnostics: &mut self.diagnostics }.root(&mut document);
         Some(document)
+    }
+
+    pub(super) fn canonicalise(&mut self, document: &mut Node) {
+        let lenient = self.request.no_interpolate;
+        fit::Fit { lenient, diagnostics: &mut self.diagnostics }.root(document);
+        canonical::Canonical { lenient, diagnostics: &mut self.diagnostics }.root(document);
     }
 }

@@ -93,6 +93,11 @@ fn service_defaults(service: &mut Map) {
         }
     });
     each_item(service, "gpus", device_count);
+    if let (Some(scale), Some(deploy)) =
+        (service.get("scale").cloned(), service.get_mut("deploy").and_then(Node::as_map_mut))
+    {
+        default(deploy, "replicas", scale.value, &scale.place);
+    }
     build_defaults(service);
     depends_on_defaults(service);
     let reservations = service

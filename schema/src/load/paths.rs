@@ -12,7 +12,8 @@ pub(super) fn resolve(node: &mut Node, shape: &Shape, base: &Path, environment: 
         match attribute.kind {
             PathKind::None => {}
             PathKind::Local => *text = absolute(text, base, environment),
-            PathKind::Context if is_remote(text) => {}
+            PathKind::Foreign => *text = mount_source(text, base, environment),
+            PathKind::Context if text.is_empty() || is_remote(text) => {}
             PathKind::Context => *text = absolute(text, base, environment),
         }
     }
@@ -87,7 +88,9 @@ pub(super) fn absolute(text: &str, base: &Path, environment: &Env) -> String {
 }
 
 fn mount_source(text: &str, base: &Path, environment: &Env) -> String {
-    if text.as_bytes().get(1) == Some(&b':') && text.as_bytes().first().is_some_and(u8::is_ascii_alphabetic) {
+    let is_drive =
+        text.as_bytes().get(1) == Some(&b':') && text.as_bytes().first().is_some_and(u8::is_ascii_alphabetic);
+    if is_drive || text.starts_with("\\\\") {
         return text.to_owned();
     }
     absolute(text, base, environment)

@@ -3,7 +3,7 @@
 
 use super::Loaded;
 use crate::attributes::{self, Shape, Short};
-use crate::yaml::{Map, Node, Value, emit};
+use crate::yaml::{Map, Node, Value, emit, scalar};
 
 /// As YAML.
 pub fn yaml(loaded: &Loaded) -> String {
@@ -88,9 +88,7 @@ fn order(node: &mut Node, shape: &Shape) {
             let below = shape.item.as_deref().unwrap_or(&nothing);
             items.iter_mut().for_each(|item| order(item, below));
             if shape.attribute.is_some_and(|attribute| attribute.short == Short::Hosts) {
-                items.sort_by_key(|item| {
-                    item.as_str().and_then(|text| text.split('=').next()).map(str::to_owned)
-                });
+                items.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
             }
         }
         _ => {}
@@ -148,8 +146,26 @@ fn drop_extensions(node: &mut Node, shape: &Shape, is_root: bool) {
     }
 }
 
+/// What docker compose makes of an extension on its way to JSON: an empty list is null, a date a point in time.
+fn extension(node: &mut Node) {
+    match &mut node.value {
+        Value::Seq(items) if items.is_empty() => node.value = Value::Null,
+        Value::Seq(items) => items.iter_mut().for_each(extension),
+        Value::Map(map) => map.iter_mut().for_each(|(_, entry)| extension(&mut entry.node)),
+        Value::Str(text) if text.len() == "2001-12-14".len() && node.place.is_text(text) => {
+            if scalar::is_timestamp(text) {
+                text.push_str("T00:00:00Z");
+            }
+        }
+        _ => {}
+    }
+}
+
 fn json_members(tree: &mut Node) {
     drop_extensions(tree, attributes::root(), true);
+    let extensions =
+        tree.as_map_mut().into_iter().flat_map(Map::iter_mut).filter(|(key, _)| key.starts_with("x-"));
+    extensions.for_each(|(_, entry)| extension(&mut entry.node));
     let ensure = |node: &mut Node, key: &str, value: Value| {
         let place = node.place.clone();
         if let Some(map) = node.as_map_mut().filter(|map| !map.contains_key(key)) {

@@ -134,12 +134,12 @@ pub(super) fn references(service: &Node) -> Vec<Reference> {
 fn sources(owner: &Node, section: &'static str, path: &KeyPath, found: &mut Vec<Reference>) {
     for (index, item) in owner.get(section).and_then(Node::as_seq).unwrap_or_default().iter().enumerate() {
         let is_used = section != "volumes" || item.get("type").and_then(Node::as_str) == Some("volume");
-        let source = item
-            .get("source")
-            .filter(|source| is_used && source.as_str().is_some_and(|text| !text.is_empty()));
-        if let Some((source, key)) = source.and_then(|source| Some((source, source.as_str()?))) {
-            let path = path.key(section).index(index);
-            found.push(Reference { section, key: key.to_owned(), place: source.place.clone(), path });
+        let source = item.get("source").filter(|source| source.as_str().is_some());
+        let key = source.and_then(Node::as_str).unwrap_or_default();
+        // A volume without a source is anonymous.
+        if is_used && !(section == "volumes" && key.is_empty()) {
+            let (place, path) = (source.unwrap_or(item).place.clone(), path.key(section).index(index));
+            found.push(Reference { section, key: key.to_owned(), place, path });
         }
     }
 }

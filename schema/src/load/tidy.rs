@@ -23,7 +23,7 @@ fn node(node: &mut Node, shape: &Shape) {
                 map.retain(|key, entry| {
                     key.starts_with("x-")
                         || (is_root && key == "services")
-                        || !is_silent(&entry.node, shape.members.get(key))
+                        || !(is_silent(&entry.node, shape.members.get(key)) || is_forgotten(key, shape))
                 });
             }
         }
@@ -37,6 +37,12 @@ fn node(node: &mut Node, shape: &Shape) {
         }
         _ => {}
     }
+}
+
+/// docker compose reads it and keeps nothing of it.
+fn is_forgotten(key: &str, shape: &Shape) -> bool {
+    let path = shape.members.get(key).and_then(|below| below.attribute).map(|attribute| attribute.path);
+    path == Some("services.*.pull_refresh_after")
 }
 
 fn is_silent(node: &Node, shape: Option<&Shape>) -> bool {

@@ -36,15 +36,17 @@ pub fn parse_volume(text: &str) -> Result<VolumeSpec, ShortError> {
     Ok(spec)
 }
 
-/// Splits at colons, except the one of a drive letter.
+/// Splits at colons, except the one of a drive letter: one with a backslash behind it, or a slash and a target of its own.
 fn split(text: &str) -> Vec<&str> {
-    let mut parts: Vec<&str> = text.split(':').collect();
+    let parts: Vec<&str> = text.split(':').collect();
     let is_drive = |head: &str, tail: &str| {
-        head.len() == 1 && head.as_bytes()[0].is_ascii_alphabetic() && tail.starts_with('\\')
+        let is_path = tail.starts_with('\\')
+            || (tail.starts_with('/') && parts.get(2).is_some_and(|target| target.starts_with('/')));
+        head.len() == 1 && head.as_bytes()[0].is_ascii_alphabetic() && is_path
     };
     if parts.len() > 1 && is_drive(parts[0], parts[1]) {
-        parts[1] = &text[..parts[0].len() + 1 + parts[1].len()];
-        parts.remove(0);
+        let path = &text[..parts[0].len() + 1 + parts[1].len()];
+        return std::iter::once(path).chain(parts[2..].iter().copied()).collect();
     }
     parts
 }
@@ -114,6 +116,8 @@ mod tests {
             ("d:/data:nocopy", "d|/data|nocopy"),
             ("/a:/b/../c:rshared,cached", "/a|/c|rshared"),
             ("C:\\p:/p:ro", "C:\\p|/p|ro"),
+            ("c:/p:/p", "c:/p|/p|"),
+            ("c:/p:ro", "c|/p|ro"),
         ] {
             assert_eq!(shown(text), spec, "{text}");
         }

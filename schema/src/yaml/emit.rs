@@ -85,7 +85,7 @@ fn float(number: f64) -> String {
     } else if number.is_infinite() {
         if number > 0.0 { ".inf".into() } else { "-.inf".into() }
     } else {
-        scalar::format_float(number)
+        format!("{number}")
     }
 }
 

@@ -225,6 +225,7 @@ impl<'t, 'd> Composer<'t, 'd> {
                 (Event::MappingEnd, _) => break,
                 event => event,
             };
+            let is_plain = matches!(&event.0, Event::Scalar(_, ScalarStyle::Plain, _, None));
             let is_merge =
                 matches!(&event.0, Event::Scalar(text, ScalarStyle::Plain, _, None) if text == "<<");
             let key = self.node(event)?;
@@ -232,6 +233,8 @@ impl<'t, 'd> Composer<'t, 'd> {
             let node = self.node(event)?;
             if is_merge {
                 self.merge_source(key.place, node, &mut merged);
+            } else if is_plain && key.as_str().is_some_and(scalar::is_timestamp) {
+                self.bad_key(&key);
             } else {
                 self.insert(&mut map, key, node);
             }
@@ -247,13 +250,7 @@ impl<'t, 'd> Composer<'t, 'd> {
 
     fn insert(&mut self, map: &mut Map, key: Node, node: Node) {
         let Some(name) = key.as_str().map(str::to_owned) else {
-            let shown = key.scalar_text().unwrap_or_else(|| "null".into());
-            let diagnostic = match &key.value {
-                Value::Seq(_) | Value::Map(_) => Diagnostic::error("a key must be a string"),
-                _ => Diagnostic::error(format!("the key `{shown}` is not a string"))
-                    .hint(format!("Write it in quotes: \"{shown}\".")),
-            };
-            self.diagnostics.push(diagnostic.at(key.place));
+            self.bad_key(&key);
             return;
         };
         if let Some(first) = map.entry(&name) {
@@ -262,6 +259,16 @@ impl<'t, 'd> Composer<'t, 'd> {
             return;
         }
         map.insert(name, Entry { key: key.place, node });
+    }
+
+    fn bad_key(&mut self, key: &Node) {
+        let shown = key.scalar_text().unwrap_or_else(|| "null".into());
+        let diagnostic = match &key.value {
+            Value::Seq(_) | Value::Map(_) => Diagnostic::error("a key must be a string"),
+            _ => Diagnostic::error(format!("the key `{shown}` is not a string"))
+                .hint(format!("Write it in quotes: \"{shown}\".")),
+        };
+        self.diagnostics.push(diagnostic.at(key.place.clone()));
     }
 
     /// The value of `<<`: a mapping or a list of mappings.

@@ -17,31 +17,60 @@ pub fn resolve(text: &str) -> Value {
     if !text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) {
         return Value::Str(text.to_owned());
     }
+    if let Some(large) = large(text) {
+        return Value::Str(large);
+    }
     integer(text)
         .map(Value::Int)
         .or_else(|| float(text).map(Value::Float))
         .unwrap_or_else(|| Value::Str(text.to_owned()))
 }
 
-/// A plain scalar that docker compose's reader takes for a point in time, which no attribute accepts: `2001-12-14`.
+/// A plain scalar that docker compose's reader takes for a point in time, which no attribute accepts: `2001-12-14`,
+/// `2001-12-14 21:59:43`, `2001-12-14T21:59:43Z`.
 pub fn is_timestamp(text: &str) -> bool {
-    let (date, time) = match text.find(['T', 't', ' ']) {
-        Some(at) => (&text[..at], Some(&text[at + 1..])),
-        None => (text, None),
-    };
-    let parts: Vec<&str> = date.split('-').collect();
-    let within = |part: &str, longest: usize, most: u32| {
-        part.len() <= longest
-            && part.chars().all(|c| c.is_ascii_digit())
-            && part.parse::<u32>().is_ok_and(|n| (1..=most).contains(&n))
-    };
+    let Some(at) = text.find(['T', 't', ' ']) else { return is_date(text) };
+    let time = &text[at + 1..];
+    let is_zoned = !text[at..].starts_with(' ');
+    is_date(&text[..at])
+        && match (is_zoned, time.find(['Z', '+', '-'])) {
+            (true, Some(zone)) => is_time(&time[..zone]) && is_zone(&time[zone..]),
+            (false, None) => is_time(time),
+            _ => false,
+        }
+}
+
+/// A number of one or two digits, from `least` to `most`.
+fn is_number(part: &str, least: u32, most: u32) -> bool {
+    part.len() <= 2
+        && part.bytes().all(|c| c.is_ascii_digit())
+        && part.parse::<u32>().is_ok_and(|n| (least..=most).contains(&n))
+}
+
+fn is_date(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
     let [year, month, day] = parts[..] else { return false };
     year.len() == 4
-        && within(year, 4, 9999)
-        && within(month, 2, 12)
-        && within(day, 2, 31)
-        && time
-            .is_none_or(|time| time.split(':').count() == 3 && time.starts_with(|c: char| c.is_ascii_digit()))
+        && year.bytes().all(|c| c.is_ascii_digit())
+        && is_number(month, 1, 12)
+        && is_number(day, 1, 31)
+}
+
+fn is_time(text: &str) -> bool {
+    let parts: Vec<&str> = text.split(':').collect();
+    let [hour, minute, second] = parts[..] else { return false };
+    let (second, fraction) = second.split_once('.').unwrap_or((second, "0"));
+    is_number(hour, 0, 23)
+        && is_number(minute, 0, 59)
+        && is_number(second, 0, 59)
+        && !fraction.is_empty()
+        && fraction.bytes().all(|c| c.is_ascii_digit())
+}
+
+/// `Z`, `+01:00`
+fn is_zone(text: &str) -> bool {
+    text == "Z"
+        || (text.len() == 6 && text[1..].split(':').all(|part| part.len() == 2 && is_number(part, 0, 59)))
 }
 
 fn integer(text: &str) -> Option<i64> {
@@ -57,6 +86,14 @@ fn integer(text: &str) -> Option<i64> {
     }
     let signed = if negative { format!("-{digits}") } else { digits.to_owned() };
     i64::from_str_radix(&signed, radix).ok()
+}
+
+/// A whole number that only 64 bits without a sign can hold stays text, digit for digit.
+fn large(text: &str) -> Option<String> {
+    let plain = text.replace('_', "");
+    let number = plain.strip_prefix('+').unwrap_or(&plain);
+    let fits = !number.starts_with('0') && number.parse::<u64>().is_ok_and(|n| i64::try_from(n).is_err());
+    fits.then(|| number.to_owned())
 }
 
 fn radix(digits: &str) -> (u32, &str) {
@@ -97,7 +134,7 @@ fn float(text: &str) -> Option<f64> {
     }
 }
 
-/// A float as Go prints it: shortest digits, an exponent below 1e-4 and from 1e21.
+/// A float as Go prints it: shortest digits, an exponent below 1e-4 and from 1e6.
 pub fn format_float(number: f64) -> String {
     if number.is_nan() {
         return "NaN".into();
@@ -106,7 +143,7 @@ pub fn format_float(number: f64) -> String {
         return if number > 0.0 { "+Inf".into() } else { "-Inf".into() };
     }
     let magnitude = number.abs();
-    if magnitude != 0.0 && !(1e-4..1e21).contains(&magnitude) {
+    if magnitude != 0.0 && !(1e-4..1e6).contains(&magnitude) {
         return go_exponent(&format!("{number:e}"));
     }
     format!("{number}")
@@ -153,7 +190,7 @@ mod tests {
     #[test]
     fn prints_floats_like_go() {
         for (number, text) in
-            [(1.1, "1.1"), (3.0, "3"), (1e21, "1e+21"), (1e-7, "1e-07"), (123456789.0, "123456789")]
+            [(1.1, "1.1"), (3.0, "3"), (1e6, "1e+06"), (1e-7, "1e-07"), (999999.5, "999999.5")]
         {
             assert_eq!(format_float(number), text);
         }

@@ -6,6 +6,7 @@
 //! service's variables win over the image's and a null one removes it; image VOLUMEs become anonymous volumes unless
 //! something is mounted there.
 
+mod borrowed;
 mod health;
 mod mounts;
 mod network;
@@ -13,8 +14,9 @@ mod resources;
 
 use super::label;
 use super::step::Creation;
+pub(super) use borrowed::{Borrowed, Donor};
 use stack_runtime::image::ImageConfig;
-use stack_runtime::spec::{ContainerSpec, LogSpec, Map, NamespaceMode, RestartSpec};
+use stack_runtime::spec::{ContainerSpec, LogSpec, Map, MountSpec, NamespaceMode, RestartSpec};
 use stack_schema::diagnostic::Diagnostic;
 use stack_schema::project::{Project, RestartPolicy, Service};
 
@@ -28,15 +30,23 @@ pub struct ImageView {
     pub config: ImageConfig,
 }
 
-/// Completes a creation. `mounted` resolves references of `type: image` mounts to their chain ids.
+/// What a creation takes from other images and containers.
+pub trait Around {
+    /// The chain id of an image to mount.
+    fn image(&self, reference: &str) -> Option<String>;
+    /// The mounts of a container of the project, by its final name.
+    fn mounts(&self, container: &str) -> Option<Vec<MountSpec>>;
+}
+
+/// Completes a creation.
 ///
 /// # Errors
-/// What Docker refuses at create: no command, an external secret, an unknown namespace owner.
+/// What Docker refuses at create: no command, an external secret, an unknown namespace owner or donor of mounts.
 pub fn container_spec(
     project: &Project,
     creation: &Creation,
     image: &ImageView,
-    mounted: &dyn Fn(&str) -> Option<String>,
+    around: &dyn Around,
 ) -> Result<ContainerSpec, Diagnostic> {
     let service = &creation.service;
     Ok(ContainerSpec {
@@ -60,7 +70,7 @@ pub fn container_spec(
         cap_add: service.cap_add.clone(),
         cap_drop: service.cap_drop.clone(),
         security_opt: service.security_opt.clone(),
-        mounts: mounts::mounts(project, creation, image, mounted)?,
+        mounts: mounts::mounts(project, creation, image, around)?,
         devices: resources::devices(service),
         ulimits: service
             .ulimits
@@ -74,10 +84,11 @@ pub fn container_spec(
         network: network::mode(project, creation)?,
         dns: network::dns(service),
         extra_hosts: service.extra_hosts.clone(),
+        links: network::links(project, service),
         ports: network::ports(service)?,
         exposed: network::exposed(service, &image.config),
-        pid_mode: namespace(project, service.pid.as_deref(), "pid")?,
-        ipc_mode: namespace(project, service.ipc.as_deref(), "ipc")?,
+        pid_mode: namespace(project, service, service.pid.as_deref(), "pid")?,
+        ipc_mode: namespace(project, service, service.ipc.as_deref(), "ipc")?,
         uts_host: service.uts.as_deref() == Some("host"),
         userns: service.userns_mode.clone(),
         health: health::health(service.healthcheck.as_ref(), &image.config),
@@ -145,14 +156,20 @@ fn labels(project: &Project, creation: &Creation, image: &ImageView) -> Map {
 }
 
 /// `host`, `private`, `shareable`, `service:x`, `container:x`.
-fn namespace(project: &Project, text: Option<&str>, key: &str) -> Result<NamespaceMode, Diagnostic> {
+fn namespace(
+    project: &Project,
+    service: &Service,
+    text: Option<&str>,
+    key: &str,
+) -> Result<NamespaceMode, Diagnostic> {
     match text {
         None | Some("" | "private") => Ok(NamespaceMode::Private),
         Some("host") => Ok(NamespaceMode::Host),
         Some("shareable") => Ok(NamespaceMode::Shareable),
         Some(other) => match owner(project, other) {
             Some(name) => Ok(NamespaceMode::Container(name)),
-            None => Err(Diagnostic::error(format!("`{key}: {other}` is not supported"))),
+            None => Err(Diagnostic::error(format!("`{key}: {other}` is not supported"))
+                .key(format!("services.{}.{key}", service.key))),
         },
     }
 }

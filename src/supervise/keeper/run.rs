@@ -3,32 +3,38 @@
 use super::Keeper;
 use crate::host::record::Supervision;
 use crate::supervise::health::HealthMachine;
-use crate::supervise::launch::{self, Run};
+use crate::supervise::launch::{self, Launched, Run};
 use crate::supervise::life::{Action, Event};
-use crate::supervise::protocol::What;
+use crate::supervise::protocol::{Attach, What};
 use crate::supervise::stopping::Init;
 use stack_runtime::engine::Result;
 use stack_runtime::monitor::RunRecord;
 use stack_runtime::observed::Exit;
 use stack_runtime::spec::RestartSpec;
 use stack_runtime::{cgroup, monitor};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 impl Keeper {
-    pub(super) async fn launch(&mut self) -> Result<()> {
+    /// With a connection to the attach socket, made before the program starts, when one is asked for.
+    pub(super) async fn launch(&mut self, attach: Option<Attach>) -> Result<Option<OwnedFd>> {
         self.attempt_at = None;
-        self.supervision =
-            Supervision { restarts: self.supervision.restarts.clone(), is_up: true, ..Default::default() };
+        self.supervision = Supervision {
+            restarts: self.supervision.restarts.clone(),
+            has_run: self.supervision.has_run,
+            is_up: true,
+            ..Default::default()
+        };
         self.save();
         self.report(self.dir.forget_run());
         self.show();
-        match launch::launch(&self.stack, &self.dir, &self.record).await {
-            Ok((run, connected)) => {
+        match launch::launch(&self.stack, &self.dir, &self.record, attach).await {
+            Ok(Launched { run, connected, attached }) => {
                 self.supervision.addresses = connected.addresses;
                 self.supervision.published = connected.published;
                 self.supervision.warnings = connected.warnings;
                 self.started(run);
-                Ok(())
+                Ok(attached)
             }
             Err(failure) => {
                 self.not_started(&failure).await;
@@ -52,7 +58,7 @@ impl Keeper {
             self.exit = Some(exit);
             return self.ended().await;
         }
-        if let Err(e) = self.launch().await {
+        if let Err(e) = self.launch(None).await {
             tracing::warn!(container = self.record.spec.name, "the start failed: {e}");
         }
     }
@@ -64,6 +70,7 @@ impl Keeper {
             self.record.spec.health.clone().map(|spec| HealthMachine::start(spec, earlier, run.started));
         self.run = Some(run);
         self.exit = None;
+        self.supervision.has_run = true;
         self.save();
         self.save_health();
         self.tell(What::Started);
@@ -184,6 +191,7 @@ impl Keeper {
             Err(e) => tracing::warn!(container = self.record.spec.name, "its network is not back: {e}"),
         }
         self.supervision.is_up = true;
+        self.supervision.has_run = true;
         self.supervision.is_waiting = false;
         self.save();
         if let Some(grace) = self.supervision.stopping {

@@ -140,7 +140,7 @@ pub(super) fn program(home: &Path, directory: &Path, env: &[(&str, &str)], args:
     let mut command = Command::new(env!("CARGO_BIN_EXE_stack"));
     command.args(args).current_dir(directory).env_clear();
     command.env("STACK_HOME", home).env("HOME", home).env("LANG", "C.UTF-8");
-    for kept in ["PATH", "RUST_BACKTRACE", "STACK_LOG"] {
+    for kept in ["PATH", "RUST_BACKTRACE", "STACK_LOG", "XDG_RUNTIME_DIR"] {
         if let Some(value) = std::env::var_os(kept) {
             command.env(kept, value);
         }

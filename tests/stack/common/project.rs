@@ -56,7 +56,7 @@ impl Project<'_> {
     }
 
     /// A file may carry a `name:`; two tests must still not meet.
-    fn named<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+    pub(super) fn named<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
         [&["-p", self.name.as_str()], args].concat()
     }
 

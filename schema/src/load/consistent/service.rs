@@ -3,7 +3,7 @@
 use super::{Found, Service, number};
 use crate::diagnostic::Diagnostic;
 use crate::source::Place;
-use crate::yaml::Node;
+use crate::yaml::{Node, Value};
 use std::collections::HashMap;
 
 pub(super) fn scale(service: &Service<'_>, found: &mut Found) {
@@ -40,7 +40,8 @@ pub(super) fn limits(service: &Service<'_>, found: &mut Found) {
     ] {
         let (Some(mine), Some(owner_node)) = (service.find(short), service.find(owner)) else { continue };
         let theirs = owner_node.get(long);
-        if theirs.map(|node| &node.value) != Some(&mine.value) {
+        let is_unset = matches!(&mine.value, Value::Int(0)) || mine.as_str() == Some("0");
+        if !is_unset && theirs.map(|node| &node.value) != Some(&mine.value) {
             let message =
                 format!("service `{}` says different things in `{short}` and `{owner}.{long}`", service.key);
             let place = theirs.unwrap_or(owner_node).place.clone();
@@ -79,7 +80,7 @@ pub(super) fn ports(service: &Service<'_>, found: &mut Found) {
             Some(_) => {}
         }
         if let Some(node) = port.get("host_ip")
-            && node.as_str().is_some_and(|ip| !ip.is_empty() && ip.parse::<std::net::IpAddr>().is_err())
+            && node.as_str().is_some_and(|ip| ip.parse::<std::net::IpAddr>().is_err())
         {
             found.push(error(format!("`{}` is no IP address", node.as_str().unwrap_or_default()), node));
         }
@@ -124,12 +125,12 @@ pub(super) fn mounts(service: &Service<'_>, found: &mut Found) {
     }
     for (index, item) in service.find("tmpfs").and_then(Node::as_seq).unwrap_or_default().iter().enumerate() {
         let target = item.as_str().unwrap_or_default().split(':').next().unwrap_or_default();
-        if let Some(first) = seen.get(&crate::short::clean_path(target)) {
+        if let Some(first) = seen.insert(crate::short::clean_path(target), item.place.clone()) {
             let message = format!("service `{}` mounts two things at `{target}`", service.key);
             let diagnostic = Diagnostic::error(message)
                 .at(item.place.clone())
                 .key(format!("{}.tmpfs[{index}]", service.path()));
-            found.push(diagnostic.related(first.clone(), "the other one"));
+            found.push(diagnostic.related(first, "the other one"));
         }
     }
 }
@@ -201,7 +202,7 @@ pub(super) fn device_requests(service: &Service<'_>, found: &mut Found) {
             let at = |message: &str| {
                 Diagnostic::error(message).at(request.place.clone()).key(format!("{}.{path}", service.path()))
             };
-            if number(request.get("count")).is_some_and(|count| count >= 0) && has("device_ids") {
+            if has("count") && has("device_ids") {
                 found.push(at("a device request has either `count` or `device_ids`"));
             }
             if path != "gpus" && !has("capabilities") && !has("driver") {
