@@ -10,12 +10,13 @@ use super::label::{Labelled, container_name, image_of};
 use super::materials::{self, Materials};
 use super::order;
 use super::resources::{self, Resources, take_down};
-use super::spec::{ImageView, container_spec};
+use super::spec::{Around, ImageView, container_spec};
 use super::step::{Action, Cause, Creation, Guard, OneOff, Plan, Settled, StepId, Target};
 use super::survey::{Survey, anonymous_volumes, donors, existing, final_name, is_running, temporary_name};
 use super::verdict::{Judge, Verdict};
 use stack_runtime::image::ImageConfig;
 use stack_runtime::observed::{ContainerObserved, Observed};
+use stack_runtime::spec::MountSpec;
 use stack_schema::diagnostic::Diagnostic;
 use stack_schema::project::{Project, Service};
 use std::collections::BTreeMap;
@@ -88,6 +89,19 @@ struct Ahead {
     dependency: String,
 }
 
+/// Every image and container that a service names, before they are there.
+struct Anything;
+
+impl Around for Anything {
+    fn image(&self, _: &str) -> Option<String> {
+        Some(String::new())
+    }
+
+    fn mounts(&self, _: &str) -> Option<Vec<MountSpec>> {
+        Some(Vec::new())
+    }
+}
+
 impl<'a> Rise<'a> {
     /// `kept` are brought up; `used` also need their images, networks and volumes.
     fn prepare(
@@ -131,7 +145,7 @@ impl<'a> Rise<'a> {
         let project = self.project;
         let made = services.iter().map(|service| {
             let creation = self.creation(service, 1, container_name(project, service, 1), None);
-            container_spec(project, &creation, &image, &|_| Some(String::new()))
+            container_spec(project, &creation, &image, &Anything)
         });
         let findings: Findings = made.filter_map(Result::err).collect();
         if findings.is_empty() { Ok(()) } else { Err(findings) }
