@@ -13,8 +13,9 @@ use super::shared::{Shared, blocking};
 use super::state::{Made, State, Words};
 use super::transfer::{self, Source};
 use crate::schedule::{self, AfterFailure, Outcome};
+use stack_runtime::image::digest::chain;
 use stack_runtime::image::{Digest, Image, Platform, Progress, Reference as ImageName, pull};
-use stack_runtime::snapshot::Layer;
+use stack_runtime::snapshot::{self, Layer};
 use stack_schema::dockerfile::lint::{self, Finding};
 use stack_schema::dockerfile::stages::Reference;
 use stack_schema::dockerfile::{Instruction, Kind, parse_trigger};
@@ -94,6 +95,15 @@ fn report_findings(shared: &Shared, events: Events<'_>) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// A layer to find or make.
+struct Wanted {
+    step: usize,
+    key: Digest,
+    created_by: String,
+    /// It is the same on every stage.
+    is_independent: bool,
 }
 
 /// What a step was.
@@ -365,7 +375,7 @@ impl Builder<'_> {
                 .await
                 .map(|layer| (layer, made_key))
         };
-        self.layer(step, key, created_by, state, make).await
+        self.layer(Wanted { step, key, created_by, is_independent: false }, state, make).await
     }
 
     async fn transfer(
@@ -385,11 +395,13 @@ impl Builder<'_> {
             }
         };
         let (shared, parent) = (self.shared.clone(), state.chain.clone());
+        let is_independent = plan.is_independent();
         let make = |keyed: transfer::Keyed| async move {
             let (layer, key) = blocking(move || transfer::execute(&shared, &plan, keyed, &parent)).await?;
             Ok((layer, Some(key)))
         };
-        self.layer(step, keyed.key.clone(), created_by, state, || make(keyed)).await
+        let layer = Wanted { step, key: keyed.key.clone(), created_by, is_independent };
+        self.layer(layer, state, || make(keyed)).await
     }
 
     async fn run(&self, index: usize, plan: command::Plan, state: &mut State) -> Result<Finished> {
@@ -411,15 +423,14 @@ impl Builder<'_> {
                     .await?;
             Ok((layer, None))
         };
-        self.layer(index, key, plan.created_by(), state, make).await
+        let created_by = plan.created_by();
+        self.layer(Wanted { step: index, key, created_by, is_independent: false }, state, make).await
     }
 
     /// The layer of a key: recorded, or made now and recorded. `make` may correct the key.
     async fn layer<F>(
         &self,
-        step: usize,
-        key: Digest,
-        created_by: String,
+        Wanted { step, key, created_by, is_independent }: Wanted,
         state: &mut State,
         make: impl FnOnce() -> F,
     ) -> Result<Finished>
@@ -430,7 +441,7 @@ impl Builder<'_> {
         let is_uncached = self.is_uncached(step);
         let find = || (!is_uncached).then(|| cache.find(&self.shared.env.store, &key)).flatten();
         if let Some(made) = find() {
-            return Ok(self.found(made, created_by, state));
+            return self.found(made, created_by, is_independent, state).await;
         }
         let _lock = {
             let (cache, key) = (cache.clone(), key.clone());
@@ -438,21 +449,43 @@ impl Builder<'_> {
         };
         // Another build may have made it meanwhile.
         if let Some(made) = find() {
-            return Ok(self.found(made, created_by, state));
+            return self.found(made, created_by, is_independent, state).await;
         }
         let (layer, corrected) = make().await?;
         let created = jiff::Timestamp::now().to_string();
         let made = Made { diff_id: layer.diff_id, chain_id: layer.chain_id, created };
         cache.record(&corrected.unwrap_or(key), &made, &created_by).doing(|| "record a step in the cache")?;
         self.count(false);
-        state.add_layer(made, created_by);
+        state.add_layer(self.in_place(made, is_independent, state).await?, created_by);
         Ok(Finished::Done)
     }
 
-    fn found(&self, made: Made, created_by: String, state: &mut State) -> Finished {
+    async fn found(
+        &self,
+        made: Made,
+        created_by: String,
+        is_independent: bool,
+        state: &mut State,
+    ) -> Result<Finished> {
         self.count(true);
-        state.add_layer(made, created_by);
-        Finished::Cached
+        state.add_layer(self.in_place(made, is_independent, state).await?, created_by);
+        Ok(Finished::Cached)
+    }
+
+    /// A layer that was made on nothing, on top of the stage.
+    async fn in_place(&self, made: Made, is_independent: bool, state: &State) -> Result<Made> {
+        let wanted = chain(&state.chain, &made.diff_id);
+        if !is_independent || wanted == made.chain_id {
+            return Ok(made);
+        }
+        let (store, parent) = (self.shared.env.store.clone(), state.chain.clone());
+        blocking(move || {
+            if !snapshot::exists(&store, wanted.as_str()) {
+                snapshot::rebase(&store, made.chain_id.as_str(), &parent)?;
+            }
+            Ok(Made { chain_id: wanted, ..made })
+        })
+        .await
     }
 
     fn count(&self, cached: bool) {
