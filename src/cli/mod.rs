@@ -16,6 +16,7 @@ mod exec;
 mod image;
 mod images;
 mod life;
+mod login;
 mod logs;
 mod ls;
 mod patience;
@@ -126,6 +127,8 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<()> {
         Verb::Watch(args) => watch::run(args, context).await,
         Verb::Version(args) => version::run(&args, context),
         Verb::Image(verb) => image::run(verb, context).await,
+        Verb::Login(args) => login::run(args, context).await,
+        Verb::Logout(args) => login::logout(&args, context),
         Verb::Builder(verb) => builder::run(&verb, context),
         Verb::Volume(verb) => volume::run(verb, context),
         Verb::System(verb) => system::run(verb, context),
