@@ -123,7 +123,7 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<()> {
         Verb::Build(args) => build::run(args, context).await,
         Verb::Pull(args) => pull::run(args, context).await,
         Verb::Push(args) => pull::push(args, context).await,
-        Verb::Config(args) => config::run(args, context),
+        Verb::Config(args) => config::run(args, context).await,
         Verb::Watch(args) => watch::run(args, context).await,
         Verb::Version(args) => version::run(&args, context),
         Verb::Image(verb) => image::run(verb, context).await,
