@@ -21,6 +21,7 @@ pub mod launch;
 pub mod logs;
 pub mod monitor;
 pub mod network;
+pub mod oci;
 pub mod snapshot;
 pub mod sys;
 pub mod volume;

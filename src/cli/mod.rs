@@ -18,6 +18,7 @@ mod images;
 mod life;
 mod logs;
 mod ls;
+pub mod oci;
 mod port;
 mod ports;
 mod ps;
