@@ -12,6 +12,8 @@ use std::os::fd::AsFd;
 /// Puts the streams at 0, 1, 2. Pipes and terminals of our own belong to the user, so that programs may open
 /// `/dev/stdout` anew.
 pub(super) fn streams(context: &mut Context<'_>, terminal: bool) -> io::Result<()> {
+    // Now, since a filter may forbid it later. What we open from here on says so itself.
+    process::close_on_exec(3 + context.preserved)?;
     let Some([input, output, error]) = context.streams.take() else { return inherited(context) };
     if context.owns_streams {
         for stream in [&input, &output, &error] {
@@ -60,7 +62,6 @@ pub(super) fn execute(context: &mut Context<'_>, args: &[String], with_reaper: b
     if with_reaper {
         reaper::stand_in_front()?;
     }
-    process::close_on_exec(3 + context.preserved)?;
     context.link.send(&Note::Executing, &[])?;
     process::default_signals();
     let program = args.first().map_or("", String::as_str);

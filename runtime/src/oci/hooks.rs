@@ -24,6 +24,13 @@ pub(crate) fn run(hooks: &[Hook], state: &State, dir: Option<&Path>) -> io::Resu
     Ok(())
 }
 
+/// All of them, whatever becomes of the others; failures are warnings, as the specification has it for what comes
+/// after the start.
+pub(super) fn each(hooks: &[Hook], state: &State, dir: &Path) -> Vec<String> {
+    let failed = |hook| run(std::slice::from_ref(hook), state, Some(dir)).err();
+    hooks.iter().filter_map(failed).map(|e| e.to_string()).collect()
+}
+
 fn one(hook: &Hook, state: &[u8], dir: Option<&Path>) -> io::Result<()> {
     let mut command = Command::new(hook.path());
     if let Some((name, rest)) = hook.args().as_deref().and_then(<[String]>::split_first) {

@@ -70,13 +70,14 @@ impl Runtime {
         }
     }
 
-    /// Removes what is left of a container that has ended; with `force` ends it first, and none is fine.
+    /// Removes what is left of a container that has ended; with `force` ends it first, and none is fine. Warnings
+    /// are those of its hooks.
     ///
     /// # Errors
     /// It still runs; the operating system's.
-    pub fn delete(&self, id: &str, force: bool) -> Result<()> {
+    pub fn delete(&self, id: &str, force: bool) -> Result<Vec<String>> {
         let record = match self.load(id) {
-            Err(_) if force && !self.dir(id).join("state.json").exists() => return self.delete_rest(id),
+            Err(_) if force && !self.dir(id).join("state.json").exists() => return self.delete_rest(id).map(|()| Vec::new()),
             record => record?,
         };
         match self.status(&record) {
@@ -91,12 +92,9 @@ impl Runtime {
         }
         let bundle = self.load_bundle(id);
         record.group()?.remove().named("remove the control group")?;
-        let gone = match bundle {
-            Ok(bundle) => self.run_poststop(&record, &bundle.spec),
-            Err(_) => Ok(()),
-        };
+        let warnings = bundle.map(|bundle| self.run_poststop(&record, &bundle.spec)).unwrap_or_default();
         fs::remove_dir_all(self.dir(id)).named("remove the state")?;
-        gone
+        Ok(warnings)
     }
 
     /// A directory that a create which was killed has left.
@@ -125,13 +123,9 @@ impl Runtime {
         Ok(())
     }
 
-    /// All of them, whatever the others do; the first failure is told.
-    pub(super) fn run_poststop(&self, record: &Record, spec: &Spec) -> Result<()> {
+    pub(super) fn run_poststop(&self, record: &Record, spec: &Spec) -> Vec<String> {
         let list = spec.hooks().as_ref().and_then(|hooks| hooks.poststop().clone()).unwrap_or_default();
-        let state = record.state(Status::Stopped);
-        let results: Vec<_> =
-            list.iter().map(|hook| hooks::run(std::slice::from_ref(hook), &state, Some(&record.bundle))).collect();
-        results.into_iter().collect::<std::io::Result<()>>().named("run the poststop hooks")
+        hooks::each(&list, &record.state(Status::Stopped), &record.bundle)
     }
 }
 

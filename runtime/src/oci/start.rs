@@ -8,7 +8,7 @@ use crate::launch::{LaunchError, Named};
 use oci_spec::runtime::Spec;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::fs::{self, File};
 use std::io::Read;
 
@@ -43,15 +43,10 @@ impl Runtime {
         let path = self.dir(&record.id).join(START_PIPE);
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let pipe = rustix::fs::open(&path, flags, Mode::empty()).named("open the start pipe")?;
-        let warnings = hear(pipe.into(), record)?;
+        let mut warnings = hear(pipe.into(), record)?;
         let _ = fs::remove_file(&path);
-        if let Some(poststart) = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref()) {
-            let state = record.state(Status::Running);
-            hooks::run(poststart, &state, Some(&record.bundle)).named("run the poststart hooks").inspect_err(|_| {
-                // Whoever set it up did not; so it does not run.
-                let _ = Pid::from_raw(record.pid).map(|pid| kill_process(pid, Signal::KILL));
-            })?;
-        }
+        let poststart = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().clone()).unwrap_or_default();
+        warnings.extend(hooks::each(&poststart, &record.state(Status::Running), &record.bundle));
         Ok(warnings)
     }
 
@@ -75,7 +70,7 @@ impl Runtime {
         }
         let code = foreground::attend(&made.child, made.terminal).named("wait for the container")?;
         if !keep {
-            self.delete(&options.id, true)?;
+            warnings.extend(self.delete(&options.id, true)?);
         }
         Ok((code, warnings))
     }

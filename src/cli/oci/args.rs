@@ -214,8 +214,14 @@ pub(super) struct Delete {
 
 impl Delete {
     /// All of them; the last failure is the command's, the others are only told.
-    pub(super) fn each(&self, delete: impl Fn(&str, bool) -> Result<()>, log: &Log) -> Result<()> {
-        let mut failures: Vec<LaunchError> = self.ids.iter().filter_map(|id| delete(id, self.force).err()).collect();
+    pub(super) fn each(&self, delete: impl Fn(&str, bool) -> Result<Vec<String>>, log: &Log) -> Result<()> {
+        let mut failures = Vec::new();
+        for id in &self.ids {
+            match delete(id, self.force) {
+                Ok(warnings) => log.warnings(warnings),
+                Err(failure) => failures.push(failure),
+            }
+        }
         let last = failures.pop();
         failures.iter().for_each(|failure| log.error(failure));
         last.map_or(Ok(()), Err)
@@ -425,6 +431,7 @@ impl Limits {
         update.set("memory", "limit", bytes(self.memory.as_ref())?);
         update.set("memory", "reservation", bytes(self.memory_reservation.as_ref())?);
         update.set("memory", "swap", bytes(self.memory_swap.as_ref())?);
+        let _ = bytes(self.kernel_memory.as_ref())?;
         update.set("memory", "kernelTCP", bytes(self.kernel_memory_tcp.as_ref())?);
         update.set("pids", "limit", self.pids_limit.map(Value::from));
         Ok(update)
