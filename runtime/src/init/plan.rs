@@ -45,6 +45,9 @@ pub(crate) fn container(bundle: &Bundle) -> Vec<Operation> {
             operations.extend(hooks(bundle, direct, "startContainer", Hooks::start_container, false));
         }
         operations.push(execute(process, bundle.extras.init));
+    } else {
+        // It can be created, and that is all.
+        operations.push(Operation::AwaitStart);
     }
     operations
 }

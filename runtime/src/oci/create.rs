@@ -190,10 +190,10 @@ impl Attempt<'_> {
         }
         if let Some((uids, gids)) = config::new_maps(spec) {
             Maps { uids, gids }.write(child.pid).named("map the ids of the user namespace")?;
-            packet::send(&child.link, b"m", &[]).named("start init")?;
+            tell(child, b"m")?;
         }
         self.group.place(child.pid).named("enter the control group")?;
-        packet::send(&child.link, b"p", &[]).named("start init")
+        tell(child, b"p")
     }
 
     /// Until init waits for its start.
@@ -212,9 +212,10 @@ impl Attempt<'_> {
             }
             if std::mem::take(&mut progress.prepared) {
                 let own = self.bundle.spec.hooks().clone().unwrap_or_default();
-                self.run_hooks("prestart", own.prestart())?;
-                self.run_hooks("createRuntime", own.create_runtime())?;
-                packet::send(&child.link, b"g", &[]).named("start init")?;
+                // The older of the two were made for what is a created container in the words of today.
+                self.run_hooks("prestart", own.prestart(), Status::Created)?;
+                self.run_hooks("createRuntime", own.create_runtime(), Status::Creating)?;
+                tell(child, b"g")?;
             }
             match (progress.terminal.take(), master) {
                 (Some(terminal), Master::Socket(socket)) => console::send(socket, &terminal)?,
@@ -234,8 +235,8 @@ impl Attempt<'_> {
         Ok(kept)
     }
 
-    fn run_hooks(&self, kind: &str, list: &Option<Vec<Hook>>) -> Result<()> {
-        let state = self.record.state(Status::Creating);
+    fn run_hooks(&self, kind: &str, list: &Option<Vec<Hook>>, status: Status) -> Result<()> {
+        let state = self.record.state(status);
         let list = list.as_deref().unwrap_or_default();
         hooks::run(list, &state, Some(&self.record.bundle)).named(format!("run the {kind} hooks"))
     }
@@ -250,6 +251,14 @@ impl Attempt<'_> {
             let _ = self.runtime.run_poststop(&self.record, &self.bundle.spec);
         }
         let _ = fs::remove_dir_all(&self.bundle.dir);
+    }
+}
+
+/// An init that is gone has left a note about why.
+fn tell(child: &Child, word: &[u8]) -> Result<()> {
+    match packet::send(&child.link, word, &[]) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => Ok(()),
+        result => result.named("start init"),
     }
 }
 
