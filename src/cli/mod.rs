@@ -19,6 +19,7 @@ mod life;
 mod login;
 mod logs;
 mod ls;
+pub mod oci;
 mod patience;
 mod port;
 mod ports;
