@@ -13,6 +13,7 @@ mod external;
 mod face;
 mod failing;
 mod harness;
+mod ids;
 mod lives;
 mod plan;
 mod runtime;
