@@ -5,6 +5,7 @@
 mod common;
 mod fake;
 
+mod attached;
 mod cli;
 mod crash;
 mod database;
@@ -14,10 +15,14 @@ mod face;
 mod failing;
 mod harness;
 mod ids;
+mod listing;
 mod lives;
 mod plan;
+mod refused;
 mod runtime;
 mod sharing;
 mod terminal;
+mod user;
+mod verbs;
 mod volumes;
 mod watch;

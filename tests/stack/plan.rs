@@ -30,7 +30,7 @@ fn run_plan(project: &Project, fake: &Fake, plan: &Plan) -> Report {
     let observed = fake.observed();
     let world =
         World { engine: fake, images: fake, project, observed: &observed, events: &Nothing, parallel: 8 };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(apply(&world, plan))
 }
 
@@ -351,6 +351,7 @@ fn a_one_shot_dependency_is_waited_for() {
     assert!(
         text(&project.0, &fake, Intent::Up(up())).contains("wait for db completed (api depends on it)\n")
     );
+    fake.state().waits.insert("shop-api-1".into(), Waited::Reached); // and stays up
     done(&project.0, &fake, Intent::Up(Up { wait: true, ..up() }));
 }
 
@@ -361,7 +362,7 @@ fn an_unhealthy_dependency_keeps_its_dependents_down() {
     let plan = plan(&shop().0, &fake, Intent::Up(up()));
     let report = run_plan(&shop().0, &fake, &plan);
     let (_, failure, container) = report.failure().expect("unhealthy");
-    assert_eq!(failure.message, "container shop-db-1 is unhealthy");
+    assert_eq!(failure.message, "dependency failed to start: container shop-db-1 is unhealthy");
     assert!(container.is_some());
     assert!(fake.summary().iter().any(|l| l.starts_with("shop-api-1 created")));
     assert!(fake.summary().iter().any(|l| l.starts_with("shop-cache-1 running")));
@@ -387,7 +388,7 @@ fn waiting_for_health_needs_a_check() {
     let report = run(&project.0, &fake, Intent::Up(up()));
     assert_eq!(
         report.failure().expect("no check").1.message,
-        "container shop-db-1 has no healthcheck configured"
+        "dependency failed to start: container shop-db-1 has no healthcheck configured"
     );
 }
 
@@ -505,7 +506,7 @@ fn life_verbs_keep_the_order() {
     );
     done(&shop().0, &fake, start);
     let restart = Intent::Restart { services: vec!["db".into()], grace: None, dependents: true };
-    assert_eq!(text(&shop().0, &fake, restart), "stop db-1 (asked for)\nstart db-1 (asked for)\n");
+    assert_eq!(text(&shop().0, &fake, restart), "stop db-1 (restart)\nstart db-1 (restart)\n");
     let kill = Intent::Kill { services: vec!["db".into()], signal: "HUP".into(), orphans: false };
     assert_eq!(text(&shop().0, &fake, kill), "send HUP to db-1 (asked for)\n");
     let remove = Intent::Remove { services: vec!["db".into()], stop: false, volumes: false };
@@ -582,8 +583,5 @@ fn health_that_is_still_starting_is_waited_for() {
         container.health.status = HealthStatus::Starting;
     }
     assert_eq!(text(&shop().0, &fake, Intent::Up(up())), "");
-    assert_eq!(
-        text(&shop().0, &fake, Intent::Up(Up { wait: true, ..up() })),
-        "wait for db up (--wait depends on it)\n"
-    );
+    assert_eq!(text(&shop().0, &fake, Intent::Up(Up { wait: true, ..up() })), "wait for db up (asked for)\n");
 }

@@ -56,7 +56,7 @@ fn progress_is_redrawn_in_place_whatever_the_width() {
             project.write("go/now", "");
             up.code(0);
             let lines = up.lines();
-            assert_eq!(lines[0], "[+] up 3/3", "{lines:#?}");
+            assert!(lines.contains(&"[+] up 3/3".to_owned()), "{lines:#?}");
             let rows = rows(&lines, &slow);
             assert_eq!(rows.len(), 1, "one row a thing: {lines:#?}");
             assert!(rows[0].starts_with(" ✔ "), "{lines:#?}");
@@ -89,7 +89,7 @@ services:
         project.write("go/now", "");
         up.code(0);
         let lines = up.lines();
-        assert_eq!(lines[0], "[+] up 11/11", "{lines:#?}");
+        assert!(lines.contains(&"[+] up 11/11".to_owned()), "{lines:#?}");
         assert_eq!(lines.iter().filter(|line| line.starts_with(" ✔ ")).count(), 11, "{lines:#?}");
     });
 }

@@ -164,7 +164,7 @@ fn open_all(dir: &Path, newer_than: Option<&Source>) -> io::Result<Vec<Source>> 
 /// A log file as it is found.
 enum Found {
     Plain(File, Mark),
-    Compressed(compressed::Opened),
+    Compressed(Box<compressed::Opened>),
 }
 
 impl Found {
@@ -181,7 +181,7 @@ impl Found {
         }
         match compressed::open(&compressed::name(path)) {
             Err(e) if missing(&e) => Ok(None),
-            opened => opened.map(Self::Compressed).map(Some),
+            opened => opened.map(|opened| Some(Self::Compressed(Box::new(opened)))),
         }
     }
 

@@ -160,7 +160,9 @@ pub(super) fn unrecorded(log: &Path) -> Vec<Pid> {
     const LOOKS: u32 = 5;
     let mark = format!("{MARK}={}", log.display());
     let is_it = |process: &Path| {
-        let named = std::fs::read_to_string(process.join("comm")).is_ok_and(|name| name.starts_with(PROGRAM));
+        // It is one program with `passt`, and may run as a variant for the processor.
+        let is_name = |name: String| ["pasta", "passt"].iter().any(|known| name.starts_with(known));
+        let named = std::fs::read_to_string(process.join("comm")).is_ok_and(is_name);
         let environment = || std::fs::read(process.join("environ")).unwrap_or_default();
         named && environment().split(|byte| *byte == 0).any(|own| own == mark.as_bytes())
     };

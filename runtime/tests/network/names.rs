@@ -16,7 +16,7 @@ fn two_containers_resolve_and_reach_each_other() {
         let db_has = db.connect(&network).await;
         let address = db_has.addresses[0].1.clone();
         for name in ["db", "p-db-1", "DB", "db.p_default", "p-db-1.p_default", &db.id[..12]] {
-            assert_eq!(web.resolve(name).unwrap(), [address.clone()], "{name}");
+            assert_eq!(web.resolve(name).unwrap(), std::slice::from_ref(&address), "{name}");
         }
         assert_eq!(db.resolve("front").unwrap(), [web_has.addresses[0].1.clone()]);
         let _service = db.serve("0.0.0.0:5432", "database");

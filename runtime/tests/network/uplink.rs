@@ -21,7 +21,7 @@ fn with_pasta(test: &str) -> bool {
         "{test} needs the package passt"
     );
     if !installed {
-        println!("SKIPPED {test}: needs the package passt");
+        eprintln!("SKIPPED {test}: needs the package passt");
     }
     installed
 }
@@ -99,7 +99,7 @@ fn udp_to_the_world(from: &Worker, world: &Worker) {
 fn compare_with_nft(lab: &Lab) {
     let listed = lab.stack_worker().run_blocking(|| Command::new("nft").args(["list", "ruleset"]).output());
     let Ok(output) = listed else {
-        println!("SKIPPED comparison of the rules: needs the package nftables");
+        eprintln!("SKIPPED comparison of the rules: needs the package nftables");
         return;
     };
     let text = String::from_utf8(output.stdout).unwrap();
@@ -187,6 +187,17 @@ fn the_uplink_outlives_a_supervisor_and_ends_with_the_stack() {
         // One that had no reason to look for it ends it all the same.
         lab.open().close().await;
         eventually("the left-over ends", || !is_running(second)).await;
+        let network = lab.open();
+        network.adopt(web.request()).await.unwrap();
+        assert_eq!(ready(&network).await, UplinkState::Ready);
+        let third = recorded_pid(&lab).unwrap();
+        drop(network);
+        // Killed before it could write the record.
+        let run = lab.home.run_of("p");
+        std::fs::remove_file(run.join("uplink.json")).unwrap();
+        std::fs::write(run.join("uplink.starting"), "").unwrap();
+        lab.open().close().await;
+        eventually("the unrecorded one ends", || !is_running(third)).await;
     });
 }
 
