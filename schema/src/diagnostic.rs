@@ -69,6 +69,32 @@ impl Diagnostic {
         self
     }
 
+    /// The same as data; what is not there is left out.
+    ///
+    /// `severity`, `message`, `file`, `line`, `column`, `end_line`, `end_column` (all from 1, the end exclusive), `key_path`,
+    /// `excerpt`, `hint`, and `related`: objects of `file`, `line`, `column`, … and `message`.
+    pub fn to_json(&self) -> serde_json::Value {
+        let mut object = serde_json::json!({ "severity": self.severity, "message": self.message });
+        if let Some(place) = &self.place {
+            place_to_json(&mut object, place);
+        }
+        if !self.key_path.is_empty() {
+            object["key_path"] = self.key_path.as_str().into();
+        }
+        if let Some(hint) = &self.hint {
+            object["hint"] = hint.as_str().into();
+        }
+        if !self.related.is_empty() {
+            let related = self.related.iter().map(|(place, remark)| {
+                let mut object = serde_json::json!({ "message": remark });
+                place_to_json(&mut object, place);
+                object
+            });
+            object["related"] = related.collect();
+        }
+        object
+    }
+
     /// The one shape, as plain text without colour (the terminal's writer adds it).
     pub fn render(&self) -> String {
         let head = match self.severity {
@@ -88,6 +114,19 @@ impl Diagnostic {
             out.push_str(&format!("hint: {hint}\n"));
         }
         out
+    }
+}
+
+fn place_to_json(object: &mut serde_json::Value, place: &Place) {
+    let (line, column) = place.line_column();
+    let (end_line, end_column) = place.end_line_column();
+    object["file"] = place.source.name.as_str().into();
+    object["line"] = line.into();
+    object["column"] = column.into();
+    object["end_line"] = end_line.into();
+    object["end_column"] = end_column.into();
+    if let Some(text) = place.source.text.lines().nth(line - 1) {
+        object["excerpt"] = text.chars().take(200).collect::<String>().into();
     }
 }
 

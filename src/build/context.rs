@@ -36,7 +36,8 @@ impl Context {
     }
 }
 
-fn ignore_file(directory: &Path, dockerfile: Option<&Path>) -> Result<Patterns> {
+/// The patterns of the ignore file that counts.
+pub(super) fn ignore_file(directory: &Path, dockerfile: Option<&Path>) -> Result<Patterns> {
     let own = dockerfile.map(|path| {
         let mut name = path.as_os_str().to_owned();
         name.push(".dockerignore");

@@ -14,6 +14,7 @@
 //! | `state` | what a stage is after a step; metadata instructions (pure) |
 //! | `key` | content-addressed cache keys |
 //! | `cache` | records on disk, prune |
+//! | `check` | findings without a build |
 //! | `tree` | a directory tree that nothing leads out of |
 //! | `view` | merged layers, mounted where nobody else sees them |
 //! | `pick` | the files a COPY or ADD means, with their digests |
@@ -53,6 +54,7 @@
 //! leaves the old state or the new one.
 
 mod cache;
+mod check;
 mod command;
 mod context;
 mod event;
@@ -77,6 +79,7 @@ mod unpack;
 mod view;
 
 pub use cache::{Pruned, Usage, chains_in_use, prune, sweep, usage};
+pub use check::{Checked, check};
 pub use event::{BuildEvent, Stream};
 pub use failure::BuildFailure;
 pub use request::{BuildEnv, BuildRequest, BuildResult, DockerfileSource, Network, Secret};

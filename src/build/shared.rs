@@ -10,6 +10,7 @@ use super::state::Outside;
 use super::view::Layers;
 use stack_runtime::snapshot::{self, Working};
 use stack_schema::dockerfile::Dockerfile;
+use stack_schema::dockerfile::lint::Check;
 use stack_schema::dockerfile::stages::Selection;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -22,6 +23,8 @@ pub(super) struct Shared {
     pub(super) cache: Cache,
     pub(super) outside: Outside,
     pub(super) file: Dockerfile,
+    /// Which findings are wanted.
+    pub(super) check: Check,
     dockerfile: Option<PathBuf>,
     pub(super) selection: Selection,
     pub(super) graph: Graph,
@@ -43,6 +46,7 @@ impl Shared {
     pub(super) fn new(env: BuildEnv, request: BuildRequest) -> Result<Self> {
         let (file, dockerfile) = inputs::read(&request)?;
         let outside = inputs::outside(&file, &request)?;
+        let check = super::check::wanted(&file, &outside)?;
         let selection = inputs::selection(&file, &request, &outside)?;
         let graph = Graph::new(&file, &selection);
         let cache = Cache::open(&env.home).doing(|| "open the build cache")?;
@@ -52,6 +56,7 @@ impl Shared {
             cache,
             outside,
             file,
+            check,
             dockerfile,
             selection,
             graph,

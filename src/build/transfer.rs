@@ -116,6 +116,16 @@ impl Plan {
         format!("{text} # buildkit")
     }
 
+    /// Its layer does not depend on what is below it, so it is made, and found, on nothing.
+    pub(super) fn is_independent(&self) -> bool {
+        self.link
+    }
+
+    /// What the layer is made on.
+    fn base<'a>(&self, parent: &'a str) -> &'a str {
+        if self.is_independent() { "" } else { parent }
+    }
+
     fn keeps_owners(&self) -> bool {
         self.chown.is_none() && matches!(self.from, Source::Chain(_))
     }
@@ -155,7 +165,7 @@ impl Plan {
     }
 
     fn key(&self, parent: &str, content: &Digest, owner: Option<Ids>) -> Digest {
-        let key = Key::new("transfer").text("keyword", self.keyword).text("parent", parent);
+        let key = Key::new("transfer").text("keyword", self.keyword).text("parent", self.base(parent));
         let key = key.text("content", content.as_str()).text("destination", &self.destination);
         let key =
             key.number("into directory", u64::from(self.into_directory)).number("link", u64::from(self.link));
@@ -299,8 +309,9 @@ pub(super) fn materialise(
 
 /// Makes the layer. The returned key is of what was really copied.
 pub(super) fn execute(shared: &Shared, plan: &Plan, keyed: Keyed, parent: &str) -> Result<(Layer, Digest)> {
-    let working = Working::temporary(&shared.env.store, parent).doing(|| "make a working layer")?;
-    let target = shared.writable(parent, &working)?;
+    let base = plan.base(parent);
+    let working = Working::temporary(&shared.env.store, base).doing(|| "make a working layer")?;
+    let target = shared.writable(base, &working)?;
     let source = match &plan.from {
         Source::Chain(chain) => Some(shared.view(chain)?),
         Source::Context(_) => None,

@@ -1,7 +1,7 @@
 //! What can be typed: the global flags and the verbs.
 
 use super::{
-    build, builder, config, down, exec, image, images, life, logs, ls, port, ps, pull, run, system, top, up,
+    build, builder, config, down, exec, image, images, life, login, logs, ls, port, ps, pull, run, system, top, up,
     version, volume, watch,
 };
 use crate::find::Asked;
@@ -131,6 +131,10 @@ pub(super) enum Verb {
     /// Images: list, pull, push, load, save, tag, remove
     #[command(subcommand)]
     Image(image::Verb),
+    /// Sign in to a registry
+    Login(login::Args),
+    /// Forget a registry's password
+    Logout(login::LogoutArgs),
     /// The build cache
     #[command(subcommand)]
     Builder(builder::Verb),

@@ -4,10 +4,11 @@ use super::image::of_image;
 use super::{Context, Hushed};
 use crate::build::{self, BuildEnv, BuildEvent, BuildRequest, DockerfileSource, Network, Secret};
 use crate::event::{Event, Sink};
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::{Failure, Kind, Result, failed};
+use crate::plan::Plan;
 use crate::plan::intent::{self, Intent};
 use crate::plan::label;
-use crate::plan::step::Building;
+use crate::plan::step::{Action, Building};
 use crate::ui::human;
 use indexmap::IndexMap;
 use stack_runtime::home::Home;
@@ -37,6 +38,9 @@ pub(super) struct Args {
     /// Also build what the services depend on
     #[arg(long)]
     with_dependencies: bool,
+    /// Look the Dockerfiles over without building
+    #[arg(long)]
+    check: bool,
     /// Forward an ssh agent to the build: default, or ID=SOCKET; may be repeated
     #[arg(long, value_name = "ID[=SOCKET]")]
     ssh: Vec<String>,
@@ -73,10 +77,38 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     if plan.is_empty() {
         context.ui.remark("No services to build");
     }
+    if args.check {
+        return check(context, &scene.project, &plan);
+    }
     context.apply(&scene, &plan).await?;
     if args.push && !context.dry_run {
         super::pull::push_services(context, &scene, &args.services, false).await?;
     }
+    Ok(())
+}
+
+/// Findings are warnings, unless a Dockerfile wants them to be errors.
+fn check(context: &Context, project: &Project, plan: &Plan) -> Result<()> {
+    let store = Store::open(&context.home).map_err(failed("open the image store"))?;
+    let env = BuildEnv::new(context.home.clone(), store);
+    let (mut count, mut is_error) = (0, false);
+    for (_, step) in plan.steps() {
+        let Action::Build(building) = &step.action else { continue };
+        let checked = build::check(&env, &request(project, building)?)?;
+        count += checked.findings.len();
+        is_error |= checked.is_error;
+        let diagnostics: Vec<_> = checked.findings.into_iter().map(|finding| finding.diagnostic).collect();
+        context.ui.diagnostics(&diagnostics);
+    }
+    let found = match count {
+        0 => "no warnings found".to_string(),
+        1 => "1 warning has been found".to_string(),
+        count => format!("{count} warnings have been found"),
+    };
+    if is_error {
+        return Err(Failure::new(Kind::Build, format!("check complete, {found}")));
+    }
+    context.ui.remark(&format!("Check complete, {found}."));
     Ok(())
 }
 

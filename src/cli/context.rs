@@ -154,6 +154,16 @@ impl Context {
         Ok(loaded)
     }
 
+    /// The same with the findings as data.
+    ///
+    /// # Errors
+    /// Nothing more to say when something is wrong in the files.
+    pub fn load_as_data(&self, request: &LoadRequest) -> Result<Loaded> {
+        let loaded = load(request, &Disk);
+        self.ui.findings(&loaded.diagnostics);
+        if loaded.has_errors() { Err(Failure::exit(1)) } else { Ok(loaded) }
+    }
+
     /// The project with these services and what they depend on; none named: all.
     ///
     /// # Errors

@@ -17,8 +17,10 @@ mod exec;
 mod image;
 mod images;
 mod life;
+mod login;
 mod logs;
 mod ls;
+pub mod oci;
 mod patience;
 mod port;
 mod ports;
@@ -123,10 +125,12 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<()> {
         Verb::Build(args) => build::run(args, context).await,
         Verb::Pull(args) => pull::run(args, context).await,
         Verb::Push(args) => pull::push(args, context).await,
-        Verb::Config(args) => config::run(args, context),
+        Verb::Config(args) => config::run(args, context).await,
         Verb::Watch(args) => watch::run(args, context).await,
         Verb::Version(args) => version::run(&args, context),
         Verb::Image(verb) => image::run(verb, context).await,
+        Verb::Login(args) => login::run(args, context).await,
+        Verb::Logout(args) => login::logout(&args, context),
         Verb::Builder(verb) => builder::run(&verb, context),
         Verb::Volume(verb) => volume::run(verb, context),
         Verb::System(verb) => system::run(verb, context),

@@ -145,10 +145,15 @@ impl Ui {
         for diagnostic in diagnostics.iter().filter(|d| d.severity == Severity::Warning) {
             match self.view {
                 View::Quiet => {}
-                View::Json => self.note(&Event::warning(&diagnostic.message).to_json()),
+                View::Json => self.note(&json_warning(diagnostic)),
                 _ => self.raw(&self.painted(&diagnostic.render())),
             }
         }
+    }
+
+    /// Findings as data: one object a line, on standard error.
+    pub fn findings(&self, diagnostics: &[Diagnostic]) {
+        diagnostics.iter().for_each(|diagnostic| self.note(&diagnostic.to_json().to_string()));
     }
 
     fn painted(&self, text: &str) -> String {
@@ -250,7 +255,20 @@ fn json_failure(failure: &Failure) -> String {
     if !failure.summary().is_empty() {
         object["message"] = failure.render().trim_end().into();
     }
+    if !failure.diagnostics.is_empty() {
+        object["diagnostics"] = failure.diagnostics.iter().map(Diagnostic::to_json).collect();
+    }
     object.to_string()
+}
+
+fn json_warning(diagnostic: &Diagnostic) -> String {
+    serde_json::json!({
+        "v": crate::event::VERSION,
+        "level": "warning",
+        "msg": diagnostic.message,
+        "diagnostic": diagnostic.to_json(),
+    })
+    .to_string()
 }
 
 /// Ends quietly, as SIGPIPE would have, when the reader of standard output is gone.

@@ -5,9 +5,13 @@ use crate::registry::Server;
 use stack::build::BuildRequest;
 use stack_runtime::image::progress::silent;
 use stack_runtime::image::{Reference, push};
+use std::io::Write;
+use std::process::{Command, Stdio};
 
-pub(crate) const ALL: &[(&str, Case)] =
-    &[("bases_are_pulled_once_and_again_when_asked", bases_are_pulled_once_and_again_when_asked)];
+pub(crate) const ALL: &[(&str, Case)] = &[
+    ("bases_are_pulled_once_and_again_when_asked", bases_are_pulled_once_and_again_when_asked),
+    ("signing_in_lets_a_build_pull", signing_in_lets_a_build_pull),
+];
 
 fn bases_are_pulled_once_and_again_when_asked(bed: &Bed) {
     let Some(server) = bed.wait_for(Server::start(15_099, false)) else { return };
@@ -41,4 +45,39 @@ fn bases_are_pulled_once_and_again_when_asked(bed: &Bed) {
         local.manifest_digest.expect("pulled")
     );
     assert_eq!(bed.text(&bed.build(&pinned), "c"), "1\n");
+}
+
+fn signing_in_lets_a_build_pull(bed: &Bed) {
+    let Some(server) = bed.wait_for(Server::start(15_098, true)) else { return };
+    let name = server.name("base:1");
+    let host = format!("127.0.0.1:{}", server.port);
+    let stack = |args: &[&str], input: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stack"));
+        command.args(args).current_dir(&bed.context).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .env("STACK_HOME", &bed.env.home.data)
+            .env("DOCKER_CONFIG", bed.directory.path().join("docker"));
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("started");
+        child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("written");
+        let ran = child.wait_with_output().expect("ended");
+        let said = [ran.stdout, ran.stderr].concat();
+        (ran.status.success(), String::from_utf8_lossy(&said).into_owned())
+    };
+    stack(&["image", "tag", "busybox:1", &name], "");
+    let (is_pushed, said) = stack(&["image", "push", &name], "");
+    assert!(!is_pushed && said.contains("denied"), "{said}");
+    let login = |password| stack(&["login", "-u", "user", "--password-stdin", &host], password);
+    let (is_in, said) = login("wrong");
+    assert!(!is_in && said.contains("denied"), "{said}");
+    let (is_in, said) = login("s3cret\n");
+    assert!(is_in && said.contains("Login Succeeded") && !said.contains("s3cret"), "{said}");
+    assert!(stack(&["image", "push", &name], "").0);
+    bed.env.store.remove(&name, true).expect("removed here");
+    bed.write("Dockerfile", &format!("FROM {name}\nRUN true\n"));
+    bed.write("compose.yaml", "services: {web: {build: {context: ., network: none}}}\n");
+    let (is_built, said) = stack(&["--progress", "plain", "build"], "");
+    assert!(is_built, "{said}");
+    assert!(stack(&["logout", &host], "").1.contains("Removing login credentials"));
+    assert!(stack(&["logout", &host], "").1.contains("Not logged in"));
+    assert!(!stack(&["--progress", "plain", "build", "--pull"], "").0);
 }

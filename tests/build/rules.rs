@@ -1,7 +1,7 @@
 //! The Dockerfile's rules that need a build to be seen.
 
 use crate::bed::{Bed, Built, Case};
-use stack::build::{BuildRequest, DockerfileSource, Network, Secret};
+use stack::build::{self, BuildRequest, DockerfileSource, Network, Secret};
 use stack_runtime::image::Reference;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
@@ -27,6 +27,8 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     ("hosts_cannot_be_written", hosts_cannot_be_written),
     ("the_dockerfile_may_lie_elsewhere", the_dockerfile_may_lie_elsewhere),
     ("the_command_line_builds", the_command_line_builds),
+    ("a_check_finds_and_builds_nothing", a_check_finds_and_builds_nothing),
+    ("findings_can_be_errors", findings_can_be_errors),
 ];
 
 fn tagged(bed: &Bed, name: &str, dockerfile: &str) -> Built {
@@ -392,4 +394,87 @@ fn the_command_line_builds(bed: &Bed) {
     // No terminal is here, so this is plain.
     let auto = stack(&["build", "--no-cache"]);
     assert!(auto.contains("said-a"), "{auto}");
+}
+
+/// `Rule:LINE` of what a check finds.
+fn checked(bed: &Bed, dockerfile: &str) -> Vec<String> {
+    let checked =
+        build::check(&bed.env, &bed.request(dockerfile)).unwrap_or_else(|e| panic!("{}", e.render()));
+    let line = |place: &stack_schema::source::Place| place.line_column().0;
+    let findings = checked.findings.iter();
+    findings.map(|f| format!("{}:{}", f.rule, f.diagnostic.place.as_ref().map_or(0, line))).collect()
+}
+
+fn a_check_finds_and_builds_nothing(bed: &Bed) {
+    bed.write("a", "a");
+    bed.write("left/out", "x");
+    bed.write(".dockerignore", "left");
+    tagged(bed, "base:1", "FROM busybox:1\nENV BASE=x");
+    for (text, expected) in [
+        ("FROM busybox:1\nARG FOO=1\nENV X=$FO", "UndefinedVar:3"),
+        ("FROM busybox:1\nCOPY $NOPE /", "UndefinedVar:2"),
+        ("FROM busybox:1 AS a\nCOPY $NOPE /\nFROM busybox:1\nRUN false", "UndefinedVar:2"),
+        ("FROM busybox:1\nCOPY a left/out /x/", "CopyIgnoredFile:2"),
+        ("FROM --platform=$P base:1", "UndefinedArgInFrom:1"),
+        ("ARG P=linux/s390x\nFROM --platform=$P base:1", "InvalidBaseImagePlatform:2"),
+        ("FROM busybox:1\nRUN false\nCMD x", "JSONArgsRecommended:3"),
+    ] {
+        assert_eq!(checked(bed, text), [expected], "{text}");
+    }
+    for text in [
+        "FROM base:1\nENV X=$BASE",
+        "FROM busybox:1\nARG GIVEN\nENV X=$GIVEN",
+        "FROM busybox:1 AS a\nENV Y=1\nFROM a\nENV X=$Y",
+        // What an image that is not here sets is not known.
+        "FROM not.here/image:1\nENV X=$UNKNOWN",
+        "FROM busybox:1\nRUN echo $anything\nCOPY --from=not.here/image:1 left/out /x",
+    ] {
+        assert!(checked(bed, text).is_empty(), "{text}: {:?}", checked(bed, text));
+    }
+    let hint = build::check(&bed.env, &bed.request("FROM busybox:1\nARG FOO=1\nENV X=$FO")).expect("checked");
+    assert!(hint.findings[0].diagnostic.render().contains("Did you mean `FOO`?"));
+    assert!(build::check(&bed.env, &bed.request("FROM busybox:1\nNOPE")).is_err());
+    assert_eq!(build::usage(&bed.env.home, &bed.env.store).expect("measured").records, 0);
+}
+
+fn findings_can_be_errors(bed: &Bed) {
+    let text = "# check=error=true\nFROM busybox:1\nCMD run";
+    let failed = bed.build(text).failure();
+    assert!(
+        failed.contains("lint violation found for rules: JSONArgsRecommended") && failed.contains(":3:1"),
+        "{failed}"
+    );
+    let mut request = bed.request(text);
+    request
+        .args
+        .insert("BUILDKIT_DOCKERFILE_CHECK".into(), Some("skip=JSONArgsRecommended;error=true".into()));
+    bed.build_request(request).success();
+    let warned = bed.build("FROM busybox:1\nARG GOOD=1\nLABEL l=$GOD\nCMD run");
+    let warnings: Vec<&str> = warned
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            build::BuildEvent::Warning(diagnostic) => diagnostic.message.split(':').next(),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(warnings, ["JSONArgsRecommended", "UndefinedVar"]);
+    bed.write("Dockerfile", text);
+    bed.write("compose.yaml", "services: {web: {build: .}}\n");
+    let check = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stack"));
+        command.args(["build", "--check"]).args(args).current_dir(&bed.context);
+        let ran = command.env("STACK_HOME", &bed.env.home.data).output().expect("started");
+        (ran.status.success(), String::from_utf8_lossy(&ran.stderr).into_owned())
+    };
+    let (is_success, said) = check(&[]);
+    assert!(
+        !is_success && said.contains("JSONArgsRecommended") && said.contains("1 warning has been found"),
+        "{said}"
+    );
+    bed.write("Dockerfile", "FROM busybox:1\nCMD run");
+    let (is_success, said) = check(&[]);
+    assert!(is_success && said.contains("Dockerfile:2:1"), "{said}");
+    bed.write("Dockerfile", "FROM busybox:1");
+    assert!(check(&[]).1.contains("Check complete, no warnings found."));
 }

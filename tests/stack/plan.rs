@@ -11,15 +11,15 @@ use stack_runtime::observed::{Exit, HealthStatus};
 use stack_schema::project::{Build as BuildOf, Condition, Project, PullPolicy};
 use std::collections::BTreeMap;
 
-fn up() -> Up {
+pub(crate) fn up() -> Up {
     Up::default()
 }
 
-fn plan(project: &Project, fake: &Fake, intent: Intent) -> Plan {
+pub(crate) fn plan(project: &Project, fake: &Fake, intent: Intent) -> Plan {
     converge(project, &fake.observed(), &intent).expect("a plan")
 }
 
-fn text(project: &Project, fake: &Fake, intent: Intent) -> String {
+pub(crate) fn text(project: &Project, fake: &Fake, intent: Intent) -> String {
     plan(project, fake, intent).to_string()
 }
 
@@ -35,13 +35,13 @@ fn run_plan(project: &Project, fake: &Fake, plan: &Plan) -> Report {
     runtime.block_on(apply(&world, plan))
 }
 
-fn done(project: &Project, fake: &Fake, intent: Intent) {
+pub(crate) fn done(project: &Project, fake: &Fake, intent: Intent) {
     let report = run(project, fake, intent);
     assert!(report.failure().is_none(), "{:?}", report.failure());
 }
 
 /// API on a database that must be healthy and a cache, one named volume.
-fn shop() -> Shop {
+pub(crate) fn shop() -> Shop {
     Shop::new()
         .volume("data")
         .service("db", |s| {
@@ -56,7 +56,7 @@ fn shop() -> Shop {
         })
 }
 
-fn fake() -> Fake {
+pub(crate) fn fake() -> Fake {
     Fake::with_images(&["db", "cache", "api"])
 }
 

@@ -12,7 +12,7 @@
 //! | [`tar_read`], [`tar_write`] | tar: bounded reading, reproducible writing |
 //! | `transfer` | one blob, resumed, repeated and verified |
 //! | `registry` | one registry over HTTP: tokens, manifests, blobs, uploads |
-//! | `auth` | credentials of `config.json` |
+//! | `auth`, [`login`] | credentials of `config.json` and their helpers |
 //! | [`pull`], [`push`] | whole images, with progress |
 //! | [`archive`] | load, save, import |
 //!
@@ -27,6 +27,7 @@ pub mod digest;
 mod error;
 #[doc(hidden)]
 pub mod fixture;
+pub mod login;
 pub mod manifest;
 pub(crate) mod pending;
 pub mod platform;

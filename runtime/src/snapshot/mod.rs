@@ -18,8 +18,11 @@
 
 mod below;
 mod pack;
+mod rebase;
 pub(crate) mod tree;
 mod unpack;
+
+pub use rebase::rebase;
 
 pub use tree::{opaque, owner};
 

@@ -30,14 +30,17 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
-/// Forks into new namespaces (`CLONE_NEW…` flags) and, if given, into a version 2 control group.
+/// Forks into new namespaces (`CLONE_NEW…` flags) and, if given, into a version 2 control group. With
+/// `CLONE_PARENT` the child is our parent's.
 pub fn clone(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Clone> {
     let mut pidfd: RawFd = -1;
     // SAFETY: clone_args is plain integers, for which zero is valid.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.flags = namespaces | libc::CLONE_PIDFD as u64;
     arguments.pidfd = (&raw mut pidfd) as u64;
-    arguments.exit_signal = libc::SIGCHLD as u64;
+    // The kernel wants none for somebody else's child, which gets ours.
+    let is_sibling = namespaces & libc::CLONE_PARENT as u64 != 0;
+    arguments.exit_signal = if is_sibling { 0 } else { libc::SIGCHLD as u64 };
     if let Some(group) = cgroup {
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = group.as_raw_fd() as u64;
@@ -73,9 +76,9 @@ pub fn close_all_except(keep: &[RawFd]) -> io::Result<()> {
     close_range(first, u32::MAX, 0)
 }
 
-/// Marks every descriptor from 3 on as close-on-exec.
-pub fn close_on_exec() -> io::Result<()> {
-    close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+/// Marks every descriptor from `first` on as close-on-exec.
+pub fn close_on_exec(first: u32) -> io::Result<()> {
+    close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
 }
 
 fn close_range(first: u32, last: u32, flags: u32) -> io::Result<()> {

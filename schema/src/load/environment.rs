@@ -19,7 +19,9 @@ impl Session<'_> {
             for (_, entry) in services.iter_mut() {
                 let service = &mut entry.node;
                 fill(service.get_mut("environment"), environment);
-                fill(service.get_mut("build").and_then(|build| build.get_mut("args")), environment);
+                if !self.request.no_normalize {
+                    fill(service.get_mut("build").and_then(|build| build.get_mut("args")), environment);
+                }
             }
         }
         for section in ["secrets", "configs"] {

@@ -37,6 +37,7 @@ impl Merger<'_> {
         let rule = shape.attribute.map_or(Merge::Default, |attribute| attribute.merge);
         let replaces = rule == Merge::Replace
             || over.tag == Tag::Override
+            || (rule == Merge::Pools && over.is_null())
             || (rule == Merge::SameDriver && !same_driver(base, &over));
         if replaces {
             self.settle(&mut over);

@@ -202,6 +202,7 @@ impl<'a> Session<'a> {
         model::set_name(&mut tree, &name);
         self.needed(&tree);
         let broken = self.failed();
+        normalise::defaults(&mut tree);
         if !self.request.no_normalize {
             normalise::normalise(&mut tree, &name, &mut self.diagnostics);
         }

@@ -50,6 +50,7 @@ impl Session<'_> {
                     &KeyPath::root(),
                     &mut self.diagnostics,
                 );
+                fit::nulls(&whole, attributes::root(), &KeyPath::root(), &mut self.diagnostics);
                 merged = Some(whole);
             }
         }

@@ -150,7 +150,7 @@ pub(super) fn program(home: &Path, directory: &Path, env: &[(&str, &str)], args:
 }
 
 pub(super) fn spawn(world: &World, directory: &Path, env: &[(&str, &str)], args: &[&str]) -> Background {
-    start(world, program(&world.home, directory, env, args), args)
+    start(world, super::user::wrapped(world, program(&world.home, directory, env, args)), args)
 }
 
 fn start(world: &World, mut command: Command, args: &[&str]) -> Background {
