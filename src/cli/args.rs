@@ -78,7 +78,9 @@ impl Global {
 
     pub(super) fn wishes(&self) -> Wishes {
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-        Wishes { progress: self.progress.clone(), ansi: self.ansi.clone(), no_colour }
+        let status = std::env::var("COMPOSE_STATUS_STDOUT").ok();
+        let notes_on_stdout = crate::find::is_true(status.as_deref());
+        Wishes { progress: self.progress.clone(), ansi: self.ansi.clone(), no_colour, notes_on_stdout }
     }
 }
 

@@ -6,6 +6,7 @@ mod args;
 mod attach;
 mod context;
 mod follow;
+mod interrupts;
 mod terminal;
 
 mod build;
