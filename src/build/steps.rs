@@ -305,7 +305,9 @@ impl Builder<'_> {
                     None => self.context_source("")?,
                 };
                 let plan = transfer::plan(transfer, keyword, from, state, &words_of(self, &unset));
-                self.transfer(index, plan.map_err(BuildFailure::new)?, &instruction.text, state).await?
+                let mut plan = plan.map_err(BuildFailure::new)?;
+                plan.obtain(&self.shared).await?;
+                self.transfer(index, plan, &instruction.text, state).await?
             }
             _ => Finished::Done,
         };
