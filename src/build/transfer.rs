@@ -49,6 +49,8 @@ pub(super) struct Plan {
     /// What the addresses gave, in their order.
     remotes: Vec<Remote>,
     from: Source,
+    /// The latest time of what is copied.
+    epoch: Option<i64>,
 }
 
 enum Item {
@@ -67,6 +69,7 @@ pub(super) fn plan(
     from: Source,
     state: &State,
     words: &Words<'_>,
+    epoch: Option<i64>,
 ) -> Text<Plan> {
     let word = |text: &String| words.word(state, text);
     let items = transfer
@@ -101,6 +104,7 @@ pub(super) fn plan(
         checksum,
         remotes: Vec::new(),
         from,
+        epoch,
     })
 }
 
@@ -201,6 +205,10 @@ impl Plan {
             key.number("into directory", u64::from(self.into_directory)).number("link", u64::from(self.link));
         let key = key.optional("chmod", self.chmod_text.as_deref()).number("unpack", u64::from(self.unpack));
         let key = key.number("unpack remote", u64::from(self.unpack_remote));
+        let key = match self.epoch {
+            Some(epoch) => key.number("epoch", epoch.cast_unsigned()),
+            None => key,
+        };
         let key = match owner {
             Some(ids) => key.number("uid", ids.uid.into()).number("gid", ids.gid.into()),
             None => key.text("owner", "own"),
@@ -352,7 +360,9 @@ pub(super) fn execute(shared: &Shared, plan: &Plan, keyed: Keyed, parent: &str) 
         copy(plan, keyed, source.as_ref(), &target, mounts, parent)
     };
     let key = isolated(&shared.cache.tmp(), work).doing(|| "make a mount namespace")??;
-    Ok((working.commit(&shared.env.store)?, key))
+    // Times in an archive are content, those of a checkout are an accident.
+    let all = matches!(plan.from, Source::Context(_)) && !plan.unpack;
+    Ok((shared.commit(working, all)?, key))
 }
 
 fn copy(
@@ -433,7 +443,7 @@ pub(super) fn make_workdir(shared: &Shared, path: &str, user: &str, parent: &str
         super::place::make_directories(&target, &real, owner)
     };
     isolated(&shared.cache.tmp(), work).doing(|| "make a mount namespace")??;
-    Ok(working.commit(&shared.env.store)?)
+    shared.commit(working, false)
 }
 
 /// Reads every file.
