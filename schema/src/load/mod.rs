@@ -22,11 +22,15 @@ mod model;
 mod name;
 mod normalise;
 mod paths;
+pub mod provenance;
 pub mod render;
 mod select;
 mod support;
 mod tidy;
 mod unique;
+mod unset;
+
+pub use provenance::Provenance;
 
 pub use name::{is_project_name, normalise_name};
 
@@ -82,6 +86,8 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
     /// Nothing was interpolated: a `$` is rendered as it stands.
     pub verbatim: bool,
+    /// Where what stands in `tree` came from.
+    pub provenance: Provenance,
 }
 
 impl Loaded {
@@ -120,6 +126,8 @@ pub fn load(request: &LoadRequest, files: &dyn Files) -> Loaded {
         Some((tree, project)) => (Some(tree), Some(project)),
         None => (session.tree.take(), None),
     };
+    session.report_unset(None);
+    session.trace(tree.as_ref());
     let mut diagnostics = session.diagnostics;
     sort(&mut diagnostics);
     let failed = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
@@ -128,6 +136,7 @@ pub fn load(request: &LoadRequest, files: &dyn Files) -> Loaded {
         tree: tree.filter(|_| !failed),
         diagnostics,
         verbatim: request.no_interpolate,
+        provenance: session.provenance,
     }
 }
 
@@ -162,6 +171,11 @@ struct Session<'a> {
     contents: HashMap<(String, String), String>,
     /// What is valid but makes it impossible to create a container.
     refusals: Vec<Diagnostic>,
+    provenance: Provenance,
+    /// Warnings about variables that are not set, until it is known which of them matter.
+    unset: Vec<Diagnostic>,
+    /// How many of the diagnostics say already how their text came where it is.
+    traced: usize,
     /// The files being included, outermost first, with the places that include them.
     including: Vec<(PathBuf, Place)>,
     tree: Option<Node>,
@@ -178,6 +192,9 @@ impl<'a> Session<'a> {
             parsed: HashMap::new(),
             contents: HashMap::new(),
             refusals: Vec::new(),
+            provenance: Provenance::default(),
+            unset: Vec::new(),
+            traced: 0,
             including: Vec::new(),
             tree: None,
         }
@@ -185,6 +202,14 @@ impl<'a> Session<'a> {
 
     fn report(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
+    }
+
+    /// Says of each new finding how its text came where it is.
+    fn trace(&mut self, tree: Option<&Node>) {
+        for diagnostic in &mut self.diagnostics[self.traced..] {
+            self.provenance.lengthen(diagnostic, tree);
+        }
+        self.traced = self.diagnostics.len();
     }
 
     fn failed(&self) -> bool {
@@ -221,11 +246,13 @@ impl<'a> Session<'a> {
                     .map(|refusal| Diagnostic { severity: Severity::Warning, ..refusal.clone() }),
             );
         }
+        self.trace(Some(&tree));
         if self.failed() {
             return None;
         }
         self.service_variables(&mut tree, &selection);
         let disabled = select::split(&mut tree, &selection, self.request.all_resources);
+        self.report_unset(Some(&tree));
         tidy::tidy(&mut tree);
         support::warn(&tree, &mut self.diagnostics);
         let project = self.bind(&tree, disabled, name);
