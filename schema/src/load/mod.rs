@@ -36,6 +36,7 @@ pub use name::{is_project_name, normalise_name};
 
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::env::{Env, Origin};
+use crate::interpolate::Usage;
 use crate::keypath::{KeyPath, Step};
 use crate::project::Project;
 use crate::source::{Files, Place, Source};
@@ -58,6 +59,8 @@ pub struct LoadRequest {
     pub profiles: Vec<String>,
     /// The process environment over the `.env` files.
     pub environment: Env,
+    /// Of variables in the `.env` files' own values.
+    pub usages: Vec<Usage>,
     /// Services named on the command line; empty: all. Their profiles become active.
     pub services: Vec<String>,
     /// Names in diagnostics are relative to this directory.
@@ -90,10 +93,37 @@ pub struct Loaded {
     pub provenance: Provenance,
 }
 
+/// A value of the model and where it came from.
+#[derive(Debug)]
+pub struct Explanation<'l> {
+    /// The value, with its place.
+    pub node: &'l Node,
+    /// False for a default, and for a member of a long form that was made from a short one: the place is what it was made from.
+    pub is_written: bool,
+    /// Nearest first.
+    pub trail: Vec<provenance::Step>,
+}
+
 impl Loaded {
     /// Where the value at a key path such as `services.web.ports[1]` was written; when there is none, its nearest parent.
     pub fn place_of(&self, key_path: &str) -> Option<Place> {
         place_of(self.tree.as_ref()?, key_path)
+    }
+
+    /// The value at a key path and how it came to be; `None` when the model has nothing there.
+    pub fn explain(&self, key_path: &str) -> Option<Explanation<'_>> {
+        let path = KeyPath::parse(key_path)?;
+        let tree = self.tree.as_ref()?;
+        let (node, key) =
+            path.steps().iter().try_fold((tree, None), |(node, _), step| match (step, &node.value) {
+                (Step::Key(key), Value::Map(map)) => {
+                    map.entry(key).map(|entry| (&entry.node, Some((key, entry))))
+                }
+                (Step::Index(index), Value::Seq(items)) => items.get(*index).map(|item| (item, None)),
+                _ => None,
+            })?;
+        let is_written = key.is_none_or(|(name, entry)| entry.key != node.place || entry.key.is_text(name));
+        Some(Explanation { node, is_written, trail: self.provenance.trail(&node.place, &path, Some(tree)) })
     }
 
     pub fn has_errors(&self) -> bool {
@@ -219,6 +249,7 @@ impl<'a> Session<'a> {
     fn run(&mut self) -> Option<(Node, Project)> {
         let inputs = self.inputs();
         let name = self.project_name(&inputs)?;
+        self.provenance.used(self.request.usages.clone(), &self.environment);
         self.environment.set("COMPOSE_PROJECT_NAME", &name, Origin::Given("the project's name".into()));
         let environment = self.environment.clone();
         let directory = self.request.project_directory.clone();
