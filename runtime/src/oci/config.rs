@@ -41,9 +41,28 @@ pub(super) fn tidy(value: &mut Value) {
             namespace.shift_remove("path");
         }
     }
-    // The state and its hooks know them as text only.
+    // An old spelling that Go's reader takes too.
+    let pages = value.pointer_mut("/linux/resources/hugepageLimits").and_then(Value::as_array_mut);
+    for page in pages.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if let Some(size) = page.shift_remove("pagesize") {
+            page.insert("pageSize".into(), size);
+        }
+    }
+    // What is missing is said in our own words later.
     if let Some(root) = value.as_object_mut() {
         root.entry("ociVersion").or_insert_with(|| Value::String(String::new()));
+    }
+    if let Some(process) = value.get_mut("process") {
+        tidy_process(process);
+    }
+}
+
+/// Without a user it is root's; a missing directory is said later.
+pub(super) fn tidy_process(value: &mut Value) {
+    drop_nulls(value);
+    if let Some(process) = value.as_object_mut() {
+        process.entry("user").or_insert_with(|| Value::Object(serde_json::Map::new()));
+        process.entry("cwd").or_insert_with(|| Value::String(String::new()));
     }
 }
 

@@ -164,6 +164,10 @@ impl Attempt<'_> {
             })?,
         };
         self.group = group;
+        let others = self.group.processes().map(|pids| pids.len()).unwrap_or(0);
+        if others > 0 {
+            self.warnings.push(format!("container's cgroup is not empty: {others} process(es) found"));
+        }
         match unmet.is_empty() {
             true => Ok(()),
             false => Err(LaunchError::new("set the limits", unmet.join("; "))),

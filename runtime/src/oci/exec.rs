@@ -232,7 +232,7 @@ fn wanted(bundle: &Bundle, options: &ExecOptions) -> Result<Process> {
     if let Some(path) = &options.process {
         let reading = || format!("read {}", path.display());
         let mut value: serde_json::Value = serde_json::from_slice(&fs::read(path).named(reading())?).named(reading())?;
-        config::tidy(&mut value);
+        config::tidy_process(&mut value);
         let mut process: Process = serde_json::from_value(value).named(reading())?;
         process.set_terminal(Some(process.terminal() == Some(true) || options.terminal));
         return checked(process);
