@@ -123,7 +123,7 @@ fn bundle(options: &CreateOptions, spec: Spec, record: &Record, dir: PathBuf) ->
 }
 
 impl Attempt<'_> {
-    fn make(&mut self, master: Master<'_>, preserved: u32) -> Result<Option<OwnedFd>> {
+    fn make(&mut self, master: Master<'_>, preserved: Vec<i32>) -> Result<Option<OwnedFd>> {
         self.runtime.save(&self.record)?;
         self.runtime.save_bundle(&self.bundle)?;
         self.confine()?;
@@ -316,10 +316,8 @@ fn namespace_for(mount: &Mount, spec: &Spec) -> std::io::Result<OwnedFd> {
     init::map_namespace(Maps { uids: &uids, gids: &gids })
 }
 
-/// Whether descriptors from 3 on are there to be handed on.
-pub(super) fn check_preserved(count: u32) -> Result<()> {
-    match (3..3 + count.cast_signed()).find(|fd| !task::is_open(*fd)) {
-        Some(fd) => Err(LaunchError::new(format!("preserve descriptor {fd}"), "it is not open")),
-        None => Ok(()),
-    }
+/// Which of the descriptors from 3 on whoever called us has left open for the program.
+pub(super) fn inherited(count: u32) -> Vec<i32> {
+    const MAX: u32 = 1 << 20;
+    (3..3 + count.min(MAX).cast_signed()).filter(|fd| task::is_inherited(*fd)).collect()
 }

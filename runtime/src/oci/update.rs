@@ -17,7 +17,7 @@ impl Update {
     /// It is no JSON object.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let mut value: Value = serde_json::from_slice(bytes).named("read the resources")?;
-        super::config::tidy(&mut value);
+        drop(super::config::tidy(&mut value));
         match value {
             Value::Object(mut fields) => {
                 fields.shift_remove("ociVersion");
