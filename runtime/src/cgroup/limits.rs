@@ -175,19 +175,35 @@ impl Writer<'_> {
         }
     }
 
-    /// The period first: a quota is at most that of the parent's share of it.
     fn cpu_time_legacy(&mut self, cpu: &LinuxCpu, dir: &Path) {
-        let values = [
-            ("cpu period", "cpu.cfs_period_us", cpu.period().filter(|n| *n != 0).map(|n| n.to_string())),
-            ("cpu limit", "cpu.cfs_quota_us", cpu.quota().filter(|n| *n != 0).map(|n| n.to_string())),
-            ("cpu burst", "cpu.cfs_burst_us", cpu.burst().map(|n| n.to_string())),
-            ("real-time period", "cpu.rt_period_us", cpu.realtime_period().filter(|n| *n != 0).map(|n| n.to_string())),
-            ("real-time runtime", "cpu.rt_runtime_us", cpu.realtime_runtime().filter(|n| *n != 0).map(|n| n.to_string())),
-        ];
-        for (what, file, value) in values {
-            if let Some(value) = value {
-                self.write(what, &dir.join(file), &value);
+        let text = |number: Option<i64>| number.filter(|number| *number != 0).map(|number| number.to_string());
+        let unsigned = |number: Option<u64>| number.filter(|number| *number != 0).map(|number| number.to_string());
+        let real_time = (unsigned(cpu.realtime_period()), text(cpu.realtime_runtime()));
+        self.share("real-time limit", dir, ["cpu.rt_period_us", "cpu.rt_runtime_us"], real_time);
+        let usual = (unsigned(cpu.period()), text(cpu.quota()));
+        self.share("cpu limit", dir, ["cpu.cfs_period_us", "cpu.cfs_quota_us"], usual);
+        if let Some(burst) = cpu.burst() {
+            self.write("cpu burst", &dir.join("cpu.cfs_burst_us"), &burst.to_string());
+        }
+    }
+
+    /// A period and a part of it, which together may not exceed the parent's: if the new period is refused beside the
+    /// old part, it may be right beside the new one.
+    fn share(&mut self, what: &str, dir: &Path, files: [&str; 2], (period, part): (Option<String>, Option<String>)) {
+        let [of_period, of_part] = files.map(|file| dir.join(file));
+        let again = match &period {
+            Some(period) if part.is_some() => fs::write(&of_period, period).is_err(),
+            Some(period) => {
+                self.write(what, &of_period, period);
+                false
             }
+            None => false,
+        };
+        if let Some(part) = &part {
+            self.write(what, &of_part, part);
+        }
+        if let Some(period) = period.filter(|_| again) {
+            self.write(what, &of_period, &period);
         }
     }
 

@@ -158,8 +158,8 @@ pub(crate) fn is_bind(mount: &Mount) -> bool {
 }
 
 fn attach_bind(context: &Context<'_>, tree: &OwnedFd, target: &Path, options: &Options) -> io::Result<()> {
-    if let Some((word, _)) = options.data.first() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("bind mounts have no option {word:?}")));
+    for (word, _) in &options.data {
+        context.warn(format!("the bind mount at {} has no use for the option {word:?}", target.display()));
     }
     change(tree, options)?;
     let kind = if path::file_type(tree)? == FileType::Directory { Kind::Directory } else { Kind::File };

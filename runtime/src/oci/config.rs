@@ -1,7 +1,7 @@
 //! `config.json`: read, checked, and completed with what every container has.
 
 use super::Result;
-use super::create::{CreateOptions, check_preserved};
+use super::create::{CreateOptions, inherited};
 use crate::container::{default_devices, default_device_rules};
 use crate::launch::{LaunchError, Named};
 use oci_spec::runtime::{
@@ -17,23 +17,23 @@ const MAX_BYTES: u64 = 32 << 20;
 /// The spec with absolute paths, and warnings.
 pub(super) fn load(options: &CreateOptions) -> Result<(Spec, Vec<String>)> {
     let path = options.config.as_ref().map_or_else(|| options.bundle.join("config.json"), |path| options.bundle.join(path));
-    let spec = read(&path)?;
+    let (spec, warnings) = read(&path)?;
     check(&spec).map_err(|reason| LaunchError::new(format!("use {}", path.display()), format!("invalid configuration: {reason}")))?;
-    complete(spec, &options.bundle)
+    complete(spec, &options.bundle, warnings)
 }
 
-fn read(path: &Path) -> Result<Spec> {
+fn read(path: &Path) -> Result<(Spec, Vec<String>)> {
     let reading = || format!("read {}", path.display());
     if fs::metadata(path).named(reading())?.len() > MAX_BYTES {
         return Err(LaunchError::new(reading(), "it is too large"));
     }
     let mut value: Value = serde_json::from_slice(&fs::read(path).named(reading())?).named(reading())?;
-    tidy(&mut value);
-    serde_json::from_value(value).named(reading())
+    let warnings = tidy(&mut value);
+    Ok((serde_json::from_value(value).named(reading())?, warnings))
 }
 
 /// As Go reads it: null and the empty path of a namespace are nothing.
-pub(super) fn tidy(value: &mut Value) {
+pub(super) fn tidy(value: &mut Value) -> Vec<String> {
     drop_nulls(value);
     let namespaces = value.pointer_mut("/linux/namespaces").and_then(Value::as_array_mut);
     for namespace in namespaces.into_iter().flatten().filter_map(Value::as_object_mut) {
@@ -41,10 +41,41 @@ pub(super) fn tidy(value: &mut Value) {
             namespace.shift_remove("path");
         }
     }
-    // The state and its hooks know them as text only.
+    // An old spelling that Go's reader takes too.
+    let pages = value.pointer_mut("/linux/resources/hugepageLimits").and_then(Value::as_array_mut);
+    for page in pages.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if let Some(size) = page.shift_remove("pagesize") {
+            page.insert("pageSize".into(), size);
+        }
+    }
+    // What is missing is said in our own words later.
     if let Some(root) = value.as_object_mut() {
         root.entry("ociVersion").or_insert_with(|| Value::String(String::new()));
     }
+    value.get_mut("process").map(tidy_process).unwrap_or_default()
+}
+
+/// Without a user it is root's; a missing directory is said later. Capabilities that nobody knows cannot be granted,
+/// which is no reason to fail: their names.
+pub(super) fn tidy_process(value: &mut Value) -> Vec<String> {
+    drop_nulls(value);
+    let mut unknown = Vec::new();
+    for set in value.pointer_mut("/capabilities").and_then(Value::as_object_mut).into_iter().flat_map(|sets| sets.values_mut()) {
+        let Some(names) = set.as_array_mut() else { continue };
+        names.retain(|name| {
+            let name = name.as_str().unwrap_or_default();
+            let is_known = crate::container::capability::is_known(name);
+            if !is_known && !unknown.iter().any(|other| other == name) {
+                unknown.push(name.to_owned());
+            }
+            is_known
+        });
+    }
+    if let Some(process) = value.as_object_mut() {
+        process.entry("user").or_insert_with(|| Value::Object(serde_json::Map::new()));
+        process.entry("cwd").or_insert_with(|| Value::String(String::new()));
+    }
+    unknown.iter().map(|name| format!("unknown capability {name:?} is ignored")).collect()
 }
 
 fn drop_nulls(value: &mut Value) {
@@ -151,7 +182,7 @@ fn check_namespaces(spec: &Spec, linux: &Linux) -> Check {
         seen.push(kind);
         match namespace.path() {
             Some(path) if !path.is_absolute() => return Err(format!("the path {path:?} of the {kind} namespace is not absolute")),
-            Some(path) if fs::metadata(path).is_err() => {
+            Some(path) if fs::symlink_metadata(path).is_err() => {
                 return Err(format!("the path {} of the {kind} namespace does not exist", path.display()));
             }
             _ => {}
@@ -268,8 +299,7 @@ fn check_hooks(spec: &Spec) -> Check {
 }
 
 /// Paths from the bundle, the devices and rules that every container has.
-fn complete(mut spec: Spec, bundle: &Path) -> Result<(Spec, Vec<String>)> {
-    let mut warnings = Vec::new();
+fn complete(mut spec: Spec, bundle: &Path, mut warnings: Vec<String>) -> Result<(Spec, Vec<String>)> {
     if let Some(root) = spec.root_mut() {
         let path = bundle.join(root.path());
         root.set_path(fs::canonicalize(&path).named(format!("find the root file system {}", path.display()))?);
@@ -313,9 +343,8 @@ fn complete_linux(spec: &mut Spec) {
 }
 
 /// Descriptors of socket activation come before those that are preserved by wish.
-pub(super) fn listening(mut spec: Spec, preserved: u32) -> Result<(Spec, u32)> {
+pub(super) fn listening(mut spec: Spec, preserved: u32) -> Result<(Spec, Vec<i32>)> {
     let count = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<u32>().ok()).unwrap_or(0).min(1024);
-    check_preserved(count + preserved)?;
     if count > 0 {
         if let Some(process) = spec.process_mut() {
             let mut environment = process.env().clone().unwrap_or_default();
@@ -323,7 +352,7 @@ pub(super) fn listening(mut spec: Spec, preserved: u32) -> Result<(Spec, u32)> {
             process.set_env(Some(environment));
         }
     }
-    Ok((spec, count + preserved))
+    Ok((spec, inherited(count + preserved)))
 }
 
 /// The path of the groups: the spec's below the root of each hierarchy, or one of ours.
@@ -364,7 +393,7 @@ mod tests {
             "linux": { "namespaces": [{ "type": "mount", "path": "" }, { "type": "pid" }] },
         });
         change(&mut value);
-        tidy(&mut value);
+        drop(tidy(&mut value));
         let spec: Spec = serde_json::from_value(value).map_err(|e| e.to_string())?;
         check(&spec)
     }

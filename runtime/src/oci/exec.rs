@@ -1,7 +1,7 @@
 //! A further program in a container.
 
 use super::console::{self, Master};
-use super::create::check_preserved;
+use super::create::inherited;
 use super::store::{Record, Status, write_pid};
 use super::{Result, Runtime, config, foreground, notify};
 use crate::container::{Bundle, capability};
@@ -60,12 +60,12 @@ impl Runtime {
             Status::Stopped => return refuse("cannot exec in a stopped container"),
         }
         let mut bundle = self.load_bundle(&options.id)?;
-        let process = wanted(&bundle, options)?;
+        let preserved = inherited(options.preserve_fds);
+        let (process, warnings) = wanted(&bundle, options)?;
         let terminal = process.terminal() == Some(true);
         let master = console::choose(terminal, options.console_socket.as_ref(), !options.detach)?;
-        check_preserved(options.preserve_fds)?;
         bundle.spec.set_process(Some(process));
-        let mut entry = Entry { record: &record, bundle: &bundle, options, warnings: Vec::new() };
+        let mut entry = Entry { record: &record, bundle: &bundle, options, preserved, warnings };
         let (child, kept) = entry.go(master)?;
         let warnings = entry.warnings;
         write_pid(options.pid_file.as_deref(), child.pid)?;
@@ -80,6 +80,7 @@ struct Entry<'a> {
     record: &'a Record,
     bundle: &'a Bundle,
     options: &'a ExecOptions,
+    preserved: Vec<i32>,
     warnings: Vec<String>,
 }
 
@@ -163,7 +164,7 @@ impl Entry<'_> {
         let process = spec.process().clone().unwrap_or_default();
         let mut context = Context::new(link, group, process.env().clone().unwrap_or_default());
         context.owns_streams = true;
-        context.preserved = self.options.preserve_fds;
+        context.preserved = self.preserved.clone();
         context.link.wait();
         let mut all = CloneFlags::CLONE_NEWNS
             | CloneFlags::CLONE_NEWNET
@@ -228,14 +229,14 @@ fn is_other_user_namespace(pid: i32) -> io::Result<bool> {
 }
 
 /// The container's process with what is asked for.
-fn wanted(bundle: &Bundle, options: &ExecOptions) -> Result<Process> {
+fn wanted(bundle: &Bundle, options: &ExecOptions) -> Result<(Process, Vec<String>)> {
     if let Some(path) = &options.process {
         let reading = || format!("read {}", path.display());
         let mut value: serde_json::Value = serde_json::from_slice(&fs::read(path).named(reading())?).named(reading())?;
-        config::tidy(&mut value);
+        let warnings = config::tidy_process(&mut value);
         let mut process: Process = serde_json::from_value(value).named(reading())?;
         process.set_terminal(Some(process.terminal() == Some(true) || options.terminal));
-        return checked(process);
+        return Ok((checked(process)?, warnings));
     }
     let mut process = bundle.spec.process().clone().unwrap_or_default();
     process.set_args(Some(options.args.clone())).set_terminal(Some(options.terminal));
@@ -246,8 +247,8 @@ fn wanted(bundle: &Bundle, options: &ExecOptions) -> Result<Process> {
     environment.extend(options.env.iter().cloned());
     process.set_env(Some(environment));
     set_user(&mut process, options)?;
-    set_privileges(&mut process, options)?;
-    checked(process)
+    let warnings = set_privileges(&mut process, options)?;
+    Ok((checked(process)?, warnings))
 }
 
 fn set_user(process: &mut Process, options: &ExecOptions) -> Result<()> {
@@ -269,7 +270,7 @@ fn set_user(process: &mut Process, options: &ExecOptions) -> Result<()> {
     Ok(())
 }
 
-fn set_privileges(process: &mut Process, options: &ExecOptions) -> Result<()> {
+fn set_privileges(process: &mut Process, options: &ExecOptions) -> Result<Vec<String>> {
     if options.no_new_privileges {
         process.set_no_new_privileges(Some(true));
     }
@@ -279,10 +280,14 @@ fn set_privileges(process: &mut Process, options: &ExecOptions) -> Result<()> {
     if options.process_label.is_some() {
         process.set_selinux_label(options.process_label.clone());
     }
-    if options.capabilities.is_empty() {
-        return Ok(());
+    let full = |name: &String| if name.starts_with("CAP_") { name.clone() } else { format!("CAP_{name}") };
+    let asked = options.capabilities.iter().map(|name| full(&name.to_uppercase()));
+    let (known, unknown): (Vec<String>, Vec<String>) = asked.partition(|name| capability::is_known(name));
+    let warnings = unknown.iter().map(|name| format!("unknown capability {name:?} is ignored")).collect();
+    if known.is_empty() {
+        return Ok(warnings);
     }
-    let more = capability::resolve(&options.capabilities, &["ALL".into()], false)
+    let more = capability::resolve(&known, &["ALL".into()], false)
         .map_err(|reason| LaunchError::new("add capabilities", reason))?;
     let more = capability::to_oci(&more);
     let mut sets = process.capabilities().clone().unwrap_or_default();
@@ -295,7 +300,7 @@ fn set_privileges(process: &mut Process, options: &ExecOptions) -> Result<()> {
         sets.set_inheritable(inheritable).set_ambient(ambient);
     }
     process.set_capabilities(Some(sets));
-    Ok(())
+    Ok(warnings)
 }
 
 fn checked(process: Process) -> Result<Process> {
