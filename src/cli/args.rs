@@ -155,7 +155,7 @@ pub(super) enum Verb {
 impl Verb {
     /// Neither containers nor the store.
     pub(super) fn is_text_only(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Version(_))
+        matches!(self, Self::Config(_) | Self::Explain(_) | Self::Schema(_) | Self::Version(_))
     }
 
     /// As it heads the progress.
