@@ -18,6 +18,7 @@ mod ids;
 mod listing;
 mod lives;
 mod plan;
+mod probes;
 mod refused;
 mod runtime;
 mod sharing;
