@@ -22,6 +22,7 @@ mod probes;
 mod refused;
 mod runtime;
 mod sharing;
+mod supervision;
 mod terminal;
 mod user;
 mod verbs;
