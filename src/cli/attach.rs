@@ -74,8 +74,7 @@ impl Attached<'_> {
         engine: &HostEngine,
         rising: impl Future<Output = Result<()>>,
     ) -> Result<()> {
-        let client = engine.client(&self.project.name).await?;
-        let mut notices = client.subscribe().await?;
+        let mut notices = engine.watch(&self.project.name).await?;
         let mut show = Show {
             attached: &self,
             follow: Follow::new(),
@@ -96,7 +95,7 @@ impl Attached<'_> {
                     Err(failure) if failure.kind == Kind::Interrupted && show.has_started => break End::Stopped,
                     Err(failure) => break End::Failed(failure),
                     Ok(()) => {
-                        if let Some(code) = show.risen(engine, &client).await? {
+                        if let Some(code) = show.risen(engine, &notices.client()).await? {
                             break End::Code(code);
                         }
                     }
@@ -104,11 +103,11 @@ impl Attached<'_> {
                 () = self.context.interrupts.next(), if !show.is_rising => break End::Stopped,
                 notice = notices.next() => match notice? {
                     Some(notice) => {
-                        if let Some(code) = show.take(engine, &client, notice).await? {
+                        if let Some(code) = show.take(engine, &notices.client(), notice).await? {
                             break End::Code(code);
                         }
                     }
-                    None => return Ok(()),
+                    None => break End::Code(show.last_code(engine).await?),
                 },
             }
         };
@@ -299,6 +298,14 @@ impl Show<'_> {
         }
     }
 
+    /// Nothing is left to supervise: the first bad end, or 0.
+    async fn last_code(&self, engine: &HostEngine) -> Result<i32> {
+        let observed = engine.observe(&self.attached.project.name, &[]).await?;
+        let shown = observed.containers.iter().filter(|c| self.is_shown(c));
+        let codes = shown.filter_map(|c| Some(exit_of(c)?.code.unwrap_or(1)));
+        Ok(codes.into_iter().find(|code| *code != 0).unwrap_or(0))
+    }
+
     /// Only the services that are attached to count, and the one whose code is asked for.
     fn aborts(&self, service: &str, code: i32) -> bool {
         let is_attached = self.attached.services.iter().any(|key| key == service);
@@ -336,6 +343,13 @@ impl Show<'_> {
                     self.over.insert(notice.id);
                 }
                 Ok(self.all_ended(client, &observed).await?.then_some(0))
+            }
+            What::Adopted => {
+                self.add_running(&observed);
+                match self.is_rising {
+                    true => Ok(None),
+                    false => self.ended_before(client, &observed).await,
+                }
             }
             _ => Ok(None),
         }

@@ -190,6 +190,20 @@ impl HostEngine {
         }
     }
 
+    /// The next request finds another supervisor, if this client was the one in use.
+    pub(super) async fn forget_client(&self, project: &str, client: &Arc<Client>) {
+        let mut clients = self.clients.lock().await;
+        if clients.get(project).is_some_and(|known| Arc::ptr_eq(known, client)) {
+            clients.remove(project);
+        }
+    }
+
+    /// Some container of the project needs a supervisor.
+    pub fn has_active(&self, project: &str) -> bool {
+        let ids = record::container_ids(&self.home, project).unwrap_or_default();
+        ids.iter().any(|id| self.is_active(project, id))
+    }
+
     /// Something for a supervisor to look after: it runs, or is between two attempts of its restart policy.
     fn is_active(&self, project: &str, id: &str) -> bool {
         let dir = record::ContainerDir::new(&self.home, project, id);
