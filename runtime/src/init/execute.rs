@@ -82,7 +82,11 @@ pub(super) fn execute(context: &mut Context<'_>, args: &[String], with_reaper: b
 
 /// What the user may not reach, root may; what root may not, the user perhaps. The place must be one of the
 /// container's: a descriptor left open could lead out of it.
-pub(super) fn change_directory(context: &mut Context<'_>, path: &std::path::Path, is_last: bool) -> io::Result<()> {
+pub(super) fn change_directory(
+    context: &mut Context<'_>,
+    path: &std::path::Path,
+    is_last: bool,
+) -> io::Result<()> {
     if context.has_directory {
         return Ok(());
     }
@@ -92,7 +96,9 @@ pub(super) fn change_directory(context: &mut Context<'_>, path: &std::path::Path
     }
     context.has_directory = true;
     match rustix::process::getcwd(Vec::new()) {
-        Ok(real) if !real.as_bytes().starts_with(b"/") => Err(io::Error::other("it is outside of the container")),
+        Ok(real) if !real.as_bytes().starts_with(b"/") => {
+            Err(io::Error::other("it is outside of the container"))
+        }
         Err(rustix::io::Errno::NOENT) => Err(io::Error::other("it is outside of the container")),
         // A filter may forbid to ask.
         _ => Ok(()),

@@ -290,8 +290,12 @@ impl Operation {
             Self::NoNewPrivileges => "set no_new_privs".into(),
             Self::Seccomp(_) => "install the system call filter".into(),
             Self::Identity(_) => "become the user".into(),
-            Self::ChangeDirectory { path, .. } => format!("change to the working directory {}", path.display()),
-            Self::Find(args) | Self::Execute { args, .. } => format!("execute {:?}", args.first().map_or("", String::as_str)),
+            Self::ChangeDirectory { path, .. } => {
+                format!("change to the working directory {}", path.display())
+            }
+            Self::Find(args) | Self::Execute { args, .. } => {
+                format!("execute {:?}", args.first().map_or("", String::as_str))
+            }
         }
     }
 }
