@@ -223,6 +223,26 @@ volumes: { data: {}, kept: { external: true, name: kept-by-me } }
 }
 
 #[test]
+fn down_leaves_services_of_inactive_profiles_running() {
+    let compose = r#"
+x-stays: &stays { image: "busybox:1", command: [sleep, "1000"], stop_signal: SIGKILL }
+services:
+  usual: { <<: *stays }
+  extra: { <<: *stays, profiles: [x] }
+"#;
+    with("profiles", compose, |project| {
+        let file = ["-f", "compose.yaml"];
+        project.stack(&["--profile", "x", "up", "-d"]).ok();
+        assert_eq!(project.ps().len(), 2);
+        let told = project.stack(&[&file[..], &["down", "-t", "0"]].concat()).ok().stderr;
+        assert!(told.contains("Resource is still in use"), "{told}");
+        assert_eq!((project.ps().len(), project.ps_field("extra", "State").as_str()), (1, "running"));
+        project.stack(&[&file[..], &["--profile", "x", "down", "-t", "0"]].concat()).ok();
+        assert!(project.ps().is_empty());
+    });
+}
+
+#[test]
 fn without_a_file_everything_comes_from_labels() {
     with("labels", LIFE, |project| {
         project.stack(&["up", "-d"]).ok();
