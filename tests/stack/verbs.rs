@@ -395,8 +395,10 @@ fn images_come_from_and_go_to_a_registry() {
         assert!(!project.stack(&["up", "-d"]).ok().stderr.contains("Pull"));
         assert!(project.stack(&["up", "-d", "--pull", "always"]).ok().stderr.contains("Pulled"));
         project.edit("compose.yaml", "library/tool:1", "library/none:1");
+        project.edit("compose.yaml", "team/made:2", "team/unmade:2");
         let failed = project.stack(&["pull"]).code(1);
         assert!(failed.stderr.contains("library/none:1"), "{failed}");
+        assert!(failed.stderr.contains("must be built from source by running:\n    stack build c\n"), "{failed}");
         project.stack(&["pull", "--ignore-pull-failures"]).ok();
         project.stack(&["down", "-t", "0"]).ok();
         world.assert_no_leak();
