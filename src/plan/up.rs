@@ -10,7 +10,7 @@ use super::label::{Labelled, container_name, image_of};
 use super::materials::{self, Materials};
 use super::order;
 use super::resources::{self, Resources, take_down};
-use super::spec::{Around, ImageView, container_spec};
+use super::spec::{Around, ImageView, container_spec, logging};
 use super::step::{Action, Cause, Creation, Guard, OneOff, Plan, Settled, StepId, Target};
 use super::survey::{Survey, anonymous_volumes, donors, existing, final_name, is_running, temporary_name};
 use super::verdict::{Judge, Verdict};
@@ -129,6 +129,9 @@ impl<'a> Rise<'a> {
     fn can_be_made(&mut self, services: &[&Service]) -> Result<(), Findings> {
         let config = ImageConfig { cmd: Some(vec![String::new()]), ..ImageConfig::default() };
         let image = ImageView { config, ..ImageView::default() };
+        for warning in services.iter().flat_map(|service| logging::warnings(service)) {
+            self.plan.warn(warning);
+        }
         let project = self.project;
         let around = Foreseen { project, observed: self.survey.observed };
         let made = services.iter().map(|service| {

@@ -14,6 +14,7 @@ mod external;
 mod face;
 mod failing;
 mod harness;
+mod ids;
 mod listing;
 mod lives;
 mod plan;

@@ -31,6 +31,22 @@ fn two_containers_resolve_and_reach_each_other() {
 }
 
 #[test]
+fn a_new_name_resolves_at_once() {
+    run("a_new_name_resolves_at_once", |lab| async move {
+        lab.network("p_default");
+        let network = lab.open();
+        let web = lab.container("p-web-1", &["p_default"], &["web"]);
+        let address = web.connect(&network).await.addresses[0].1.clone();
+        let renamed = ContainerSpec { name: "p-new-1".into(), ..web.spec.clone() };
+        network.rename(&web.id, &renamed).unwrap();
+        for name in ["p-new-1", "web"] {
+            assert_eq!(web.resolve(name).unwrap(), [address.clone()], "{name}");
+        }
+        assert!(web.resolve("p-web-1").is_err(), "the old name is gone");
+    });
+}
+
+#[test]
 fn replicas_answer_in_turn_and_reverse_names_work() {
     run("replicas_answer_in_turn_and_reverse_names_work", |lab| async move {
         lab.network("p_default");

@@ -181,13 +181,6 @@ fn ports_are_ranges() {
 }
 
 #[test]
-fn log_sizes_are_read() {
-    assert_eq!(bytes("10m"), Some(10 << 20));
-    assert_eq!(bytes("512kb"), Some(512 << 10));
-    assert_eq!(bytes("-1"), None);
-}
-
-#[test]
 fn mounts_of_another_service_come_along_but_for_memory_and_own_places() {
     let mut project = project();
     project.services.insert("db".into(), Service { key: "db".into(), ..Service::default() });
