@@ -285,17 +285,29 @@ impl Show<'_> {
     /// The code to end with, if what happened before we looked ends it.
     async fn ended_before(&mut self, client: &Client, observed: &Observed) -> Result<Option<i32>> {
         let shown: Vec<_> = observed.containers.iter().filter(|c| self.is_shown(c)).collect();
-        for container in &shown {
-            if let Some(exit) = exit_of(container) {
-                self.say_ended(&container.name, exit, false).await;
-            }
+        let mut code = None;
+        for container in self.over_among(client, shown.clone()).await? {
+            let Some(exit) = exit_of(container) else { continue };
+            self.say_ended(&container.name, exit, false).await;
+            self.over.insert(container.id.clone());
+            let own = exit.code.unwrap_or(1);
+            code = code.or(self.aborts(container.service(), own).then_some(own));
         }
-        let codes: Vec<(&str, i32)> =
-            shown.iter().filter_map(|c| Some((c.service(), exit_of(c)?.code.unwrap_or(1)))).collect();
-        match codes.iter().find(|(key, code)| self.aborts(key, *code)) {
-            Some((_, code)) => Ok(Some(*code)),
-            None => Ok(self.all_ended(client, observed).await?.then_some(0)),
-        }
+        let all_ended = !self.attached.stays && shown.iter().all(|c| self.over.contains(&c.id));
+        Ok(code.or(all_ended.then_some(0)))
+    }
+
+    /// Those that ended for good: an end that its supervisor has not dealt with yet may be followed by a restart, and
+    /// then we are told.
+    async fn over_among<'c>(
+        &self,
+        client: &Client,
+        containers: Vec<&'c ContainerObserved>,
+    ) -> Result<Vec<&'c ContainerObserved>> {
+        let watched = client.inspect().await?;
+        let is_down = |id: &str| watched.iter().find(|w| w.id == id).is_none_or(|w| w.phase == "down");
+        let has_ended = |c: &&ContainerObserved| matches!(c.state, State::Exited { .. }) && is_down(&c.id);
+        Ok(containers.into_iter().filter(has_ended).collect())
     }
 
     /// Nothing is left to supervise: the first bad end, or 0.
@@ -355,19 +367,14 @@ impl Show<'_> {
         }
     }
 
-    /// An end that its supervisor has not dealt with yet may be followed by a restart; then it tells us.
     async fn all_ended(&self, client: &Client, observed: &Observed) -> Result<bool> {
         let shown: Vec<_> = observed.containers.iter().filter(|c| self.is_shown(c)).collect();
-        let has_ended = |c: &&ContainerObserved| matches!(c.state, State::Exited { .. });
-        if self.is_rising || self.attached.stays || !shown.iter().all(has_ended) {
+        if self.is_rising || self.attached.stays {
             return Ok(false);
         }
-        if shown.iter().all(|c| self.over.contains(&c.id)) {
-            return Ok(true);
-        }
-        let watched = client.inspect().await?;
-        let is_down = |id: &str| watched.iter().find(|w| w.id == id).is_none_or(|w| w.phase == "down");
-        Ok(shown.iter().all(|c| self.over.contains(&c.id) || is_down(&c.id)))
+        let doubtful: Vec<_> = shown.into_iter().filter(|c| !self.over.contains(&c.id)).collect();
+        let all = doubtful.len();
+        Ok(all == 0 || self.over_among(client, doubtful).await?.len() == all)
     }
 
     async fn say_ended(&mut self, name: &str, exit: &Exit, restarts: bool) {

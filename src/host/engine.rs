@@ -69,12 +69,6 @@ impl HostEngine {
         Ok(client)
     }
 
-    /// Starts the supervisor beside other work, so that the first start need not wait for it. A failure shows there.
-    pub fn warm_up(&self, project: &str) {
-        let (engine, project) = (self.clone(), project.to_owned());
-        tokio::spawn(async move { drop(engine.client(&project).await) });
-    }
-
     /// The supervisor of a project, if one runs.
     pub async fn running_client(&self, project: &str) -> Result<Option<Arc<Client>>> {
         let mut clients = self.clients.lock().await;

@@ -229,6 +229,31 @@ fn the_hash_is_about_what_env_files_say_and_not_their_names() {
 }
 
 #[test]
+fn the_hash_leaves_out_what_does_not_make_a_container() {
+    let place = Place::with("");
+    let hash = |service: &str| {
+        let text = format!("services: {{other: {{image: y}}, web: {{image: x, {service}}}}}");
+        std::fs::write(place.path().join("compose.yaml"), text).unwrap();
+        place.stack(&["--profile", "*", "config", "--hash", "web"]).out()
+    };
+    let plain = hash("");
+    assert_eq!(plain.trim().len(), 4 + 64, "{plain}");
+    for same in [
+        "build: .",
+        "pull_policy: always",
+        "scale: 3",
+        "deploy: {replicas: 3}",
+        "depends_on: [other]",
+        "profiles: [p]",
+    ] {
+        assert_eq!(hash(same), plain, "{same}");
+    }
+    for other in ["command: a", "labels: {a: b}", "ports: ['80']", "environment: {A: b}"] {
+        assert_ne!(hash(other), plain, "{other}");
+    }
+}
+
+#[test]
 fn every_verb_explains_itself() {
     let place = Place::with("no: [yaml");
     let help = place.stack(&["--help"]).out();
