@@ -7,7 +7,8 @@
 //! {"v":1,"id":"Container shop-web-1","status":"Working","text":"Creating"}
 //! {"v":1,"id":"sha256:ab…","parent_id":"Image redis:8","status":"Working","text":"Downloading","current":10,"total":99,"percent":10}
 //! {"v":1,"level":"warning","msg":"…"}
-//! {"v":1,"error":true,"message":"…"}
+//! {"v":1,"level":"warning","msg":"…","diagnostic":{"message":"…","file":"compose.yaml","line":4,"column":7,…}}
+//! {"v":1,"error":true,"message":"…","diagnostics":[{…}]}
 //! ```
 
 use serde::Serialize;

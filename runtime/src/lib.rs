@@ -11,6 +11,7 @@ pub mod logs;
 pub mod monitor;
 pub mod network;
 pub mod observed;
+pub mod oci;
 pub mod rootless;
 pub mod snapshot;
 pub mod spec;

@@ -26,7 +26,16 @@ pub struct Place {
 impl Place {
     /// 1-based line and column (columns count characters).
     pub fn line_column(&self) -> (usize, usize) {
-        let before = &self.source.text[..self.start.min(self.source.text.len())];
+        self.line_column_at(self.start)
+    }
+
+    /// The same for the end.
+    pub fn end_line_column(&self) -> (usize, usize) {
+        self.line_column_at(self.end)
+    }
+
+    fn line_column_at(&self, at: usize) -> (usize, usize) {
+        let before = &self.source.text[..at.min(self.source.text.len())];
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
         (line, column)

@@ -14,6 +14,10 @@ use stack_runtime::observed::Exit;
 use stack_runtime::spec::MountSpec;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// When Compose looks for the first time.
+const UP_AFTER: Duration = Duration::from_millis(500);
 
 /// What the plan made so far: id and whether it has a health check, by final name.
 #[derive(Debug, Default)]
@@ -148,7 +152,12 @@ impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
     async fn pull(&self, reference: &str, platform: Option<&str>, optional: bool) -> Result<()> {
         match self.world.images.pull(reference, platform, self.world.events).await {
             Err(failure) if optional => {
+                self.emit(Event::warned(format!("Image {reference}"), "Missing"));
                 self.emit(Event::warning(format!("{}; it is built instead", failure.summary())));
+                Ok(())
+            }
+            Ok(()) if optional => {
+                self.emit(Event::done(format!("Image {reference}"), "Pulled"));
                 Ok(())
             }
             other => other,
@@ -260,8 +269,20 @@ impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
             Reached::Up { .. } if !container.has_health => Until::Running,
             Reached::Healthy | Reached::Up { .. } => Until::Healthy,
         };
-        let waited = self.world.engine.wait(&self.world.project.name, &container.id, wanted).await?;
+        let mut waited = self.world.engine.wait(&self.world.project.name, &container.id, wanted).await?;
+        if wanted == Until::Running && waited == Waited::Reached {
+            waited = self.stays_up(&container.id).await?;
+        }
         judge(name, until, &waited)
+    }
+
+    /// A program without a health check that ends at once was never up.
+    async fn stays_up(&self, id: &str) -> Result<Waited> {
+        let end = self.world.engine.wait(&self.world.project.name, id, Until::Exited);
+        match tokio::time::timeout(UP_AFTER, end).await {
+            Ok(ended) => Ok(ended?),
+            Err(_) => Ok(Waited::Reached),
+        }
     }
 }
 

@@ -89,7 +89,8 @@ mod tests {
             }
         });
         let own = rustix::process::getuid().as_raw();
-        let owner = Owner { mode: Some(0o640), uid: Some(own), gid: Some(rustix::process::getgid().as_raw()) };
+        let owner =
+            Owner { mode: Some(0o640), uid: Some(own), gid: Some(rustix::process::getgid().as_raw()) };
         let forwarded = forward(&agents.path().join("a"), directory.path(), &owner).expect("forwarded");
         let meta = forwarded.socket.metadata().expect("there");
         assert_eq!((meta.permissions().mode() & 0o777, meta.uid()), (0o640, own));

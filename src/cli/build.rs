@@ -1,7 +1,7 @@
 //! `stack build`, and how a service's build becomes a request to the builder.
 
-use super::Context;
 use super::image::of_image;
+use super::{Context, Hushed};
 use crate::build::{self, BuildEnv, BuildEvent, BuildRequest, DockerfileSource, Network, Secret};
 use crate::event::{Event, Sink};
 use crate::failure::{Failure, Kind, Result, failed};
@@ -58,6 +58,9 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
+    if args.quiet {
+        context.hush(Hushed::All);
+    }
     let request = context.request(|r| r.services = args.services.clone())?;
     let value = |key: &str| request.environment.get(key).map(str::to_string);
     let build_args = args.build_args.iter().map(|text| argument(text, &value)).collect();

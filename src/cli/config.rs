@@ -1,18 +1,23 @@
 //! `stack config`: the line up to the project.
 
+mod digests;
+mod variables;
+
 use super::Context;
 use crate::failure::{Failure, Result, failed};
 use crate::plan::label::image_of;
+use stack_schema::env::Origin;
 use stack_schema::load::{LoadRequest, Loaded, render};
 use stack_schema::project::{MountKind, Project};
+use stack_schema::yaml::Node;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// yaml or json
-    #[arg(long, default_value = "yaml", value_name = "FORMAT")]
-    format: String,
+    /// yaml or json; with json the findings on standard error are data too, one object a line
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
     /// Only say whether it is valid
     #[arg(short, long)]
     quiet: bool,
@@ -31,6 +36,9 @@ pub(super) struct Args {
     /// Image of each service
     #[arg(long)]
     images: bool,
+    /// References of the models that are used
+    #[arg(long)]
+    models: bool,
     /// All profiles of the file
     #[arg(long)]
     profiles: bool,
@@ -40,6 +48,15 @@ pub(super) struct Args {
     /// The variables that interpolation sees
     #[arg(long)]
     environment: bool,
+    /// The variables that the files name
+    #[arg(long)]
+    variables: bool,
+    /// Pin images to the digests that their registries give them now
+    #[arg(long)]
+    resolve_image_digests: bool,
+    /// An override file with nothing but pinned images
+    #[arg(long)]
+    lock_image_digests: bool,
     /// Leave ${…} as it is
     #[arg(long)]
     no_interpolate: bool,
@@ -59,22 +76,35 @@ pub(super) struct Args {
     keys: Vec<String>,
 }
 
-pub(super) fn run(args: Args, context: &Context) -> Result<()> {
+pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     let request = context.request(|request| args.adjust(request))?;
-    if args.environment {
-        let line =
-            |(name, variable): (&str, &stack_schema::env::Variable)| format!("{name}={}\n", variable.value);
-        return args.write(context, &sorted(request.environment.iter().map(line)));
+    let mut loaded = match args.format.as_deref() {
+        Some("json") => context.load_as_data(&request)?,
+        _ => context.load(&request)?,
+    };
+    if args.resolve_image_digests || args.lock_image_digests {
+        digests::pin(&mut loaded).await?;
     }
-    let loaded = context.load(&request)?;
-    let text = args.text(&loaded)?;
+    if args.lock_image_digests {
+        digests::only_images(&mut loaded);
+    }
+    let text = if args.environment { environment(&request, &loaded) } else { args.text(&loaded)? };
     if args.quiet { Ok(()) } else { args.write(context, &text) }
+}
+
+/// What interpolation sees: the project's name too.
+fn environment(request: &LoadRequest, loaded: &Loaded) -> String {
+    let mut environment = request.environment.clone();
+    if let Some(project) = &loaded.project {
+        environment.set("COMPOSE_PROJECT_NAME", &project.name, Origin::Given("the project's name".into()));
+    }
+    sorted(environment.iter().map(|(name, variable)| format!("{name}={}\n", variable.value)))
 }
 
 impl Args {
     fn adjust(&self, request: &mut LoadRequest) {
         request.services = self.keys.clone();
-        request.no_interpolate = self.no_interpolate;
+        request.no_interpolate = self.no_interpolate || self.variables;
         request.no_path_resolution = self.no_path_resolution;
         request.no_normalize = self.no_normalize;
         request.no_consistency = self.no_consistency;
@@ -91,10 +121,14 @@ impl Args {
             () if self.networks => lines(&mut project.networks.keys().cloned()),
             () if self.images => lines(&mut project.services.values().map(|s| image_of(project, s))),
             () if self.profiles => lines(&mut profiles(project).into_iter()),
+            () if self.models => models(loaded),
             () if self.hash.is_some() => self.hashes(project)?,
-            () if self.format == "json" => render::json(loaded),
-            () if self.format == "yaml" => render::yaml(loaded),
-            () => return Err(Failure::usage(format!("unsupported format {:?}", self.format))),
+            () if self.variables => variables::text(loaded, self.format.as_deref())?,
+            () => match self.format.as_deref() {
+                Some("json") => render::json(loaded),
+                Some("yaml") | None => render::yaml(loaded),
+                Some(other) => return Err(unsupported(other)),
+            },
         })
     }
 
@@ -123,6 +157,17 @@ impl Args {
             }
         }
     }
+}
+
+fn unsupported(format: &str) -> Failure {
+    Failure::usage(format!("unsupported format {format:?}"))
+}
+
+/// The references, not the keys.
+fn models(loaded: &Loaded) -> String {
+    let models = loaded.tree.as_ref().and_then(|tree| tree.get("models")).and_then(Node::as_map);
+    let references = models.into_iter().flat_map(|models| models.iter());
+    sorted(references.filter_map(|(_, entry)| Some(format!("{}\n", entry.node.get("model")?.as_str()?))))
 }
 
 fn used_volumes(project: &Project) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! What every verb works with: the straight line find, load, observe, converge, apply, report.
 
 use super::args::Global;
+use super::interrupts::Interrupts;
 use super::reason;
 use crate::apply::{Report, World, apply};
 use crate::event::{Event, Sink};
@@ -33,6 +34,7 @@ pub struct Context {
     parallel: Option<i64>,
     all_resources: bool,
     hushed: OnceLock<Hushed>,
+    pub(super) interrupts: Interrupts,
     agreed: OnceLock<()>,
 }
 
@@ -87,6 +89,7 @@ impl Context {
             parallel,
             all_resources: global.all_resources,
             hushed: OnceLock::new(),
+            interrupts: Interrupts::default(),
             agreed: OnceLock::new(),
         })
     }
@@ -149,6 +152,16 @@ impl Context {
         let loaded = read(request)?;
         self.ui.diagnostics(&loaded.diagnostics);
         Ok(loaded)
+    }
+
+    /// The same with the findings as data.
+    ///
+    /// # Errors
+    /// Nothing more to say when something is wrong in the files.
+    pub fn load_as_data(&self, request: &LoadRequest) -> Result<Loaded> {
+        let loaded = load(request, &Disk);
+        self.ui.findings(&loaded.diagnostics);
+        if loaded.has_errors() { Err(Failure::exit(1)) } else { Ok(loaded) }
     }
 
     /// The project with these services and what they depend on; none named: all.
@@ -286,7 +299,7 @@ impl Context {
         };
         let report = tokio::select! {
             report = apply(&world, plan) => report,
-            () = interrupted() => return Err(Failure::interrupted()),
+            () = self.interrupts.next() => return Err(Failure::interrupted()),
         };
         self.warn_of_starts(scene, plan).await;
         match report.failure() {
@@ -397,17 +410,4 @@ fn placed(project: &Project, findings: Vec<Diagnostic>) -> Failure {
         finding
     };
     findings.into_iter().map(place).collect::<Vec<_>>().into()
-}
-
-/// Ctrl-C or SIGTERM.
-pub(super) async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminated) = signal(SignalKind::terminate()) else {
-        drop(tokio::signal::ctrl_c().await);
-        return;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminated.recv() => {}
-    }
 }

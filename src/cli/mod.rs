@@ -6,6 +6,7 @@ mod args;
 mod attach;
 mod context;
 mod follow;
+mod interrupts;
 mod terminal;
 
 mod build;
@@ -13,12 +14,15 @@ mod builder;
 mod config;
 mod down;
 mod exec;
+mod explain;
 mod image;
 mod images;
 mod life;
 mod login;
 mod logs;
 mod ls;
+pub mod oci;
+mod patience;
 mod port;
 mod ports;
 mod ps;
@@ -26,6 +30,7 @@ mod pull;
 mod reason;
 mod renew;
 mod run;
+mod schema;
 mod system;
 mod top;
 pub mod up;
@@ -122,7 +127,12 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<()> {
         Verb::Build(args) => build::run(args, context).await,
         Verb::Pull(args) => pull::run(args, context).await,
         Verb::Push(args) => pull::push(args, context).await,
-        Verb::Config(args) => config::run(args, context),
+        Verb::Config(args) => config::run(args, context).await,
+        Verb::Explain(args) => explain::run(&args, context),
+        Verb::Schema(_) => {
+            schema::run(context);
+            Ok(())
+        }
         Verb::Watch(args) => watch::run(args, context).await,
         Verb::Version(args) => version::run(&args, context),
         Verb::Image(verb) => image::run(verb, context).await,

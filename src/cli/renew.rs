@@ -16,7 +16,8 @@ pub(super) fn settled(context: &Context, scene: &Scene, mut up: Up) -> Result<Up
         // What is wrong is said when the plan is made in earnest.
         return Ok(up);
     };
-    let is_answered = context.is_agreed() || (std::io::stdin().is_terminal() && std::io::stderr().is_terminal());
+    let is_answered =
+        context.is_agreed() || (std::io::stdin().is_terminal() && std::io::stderr().is_terminal());
     let mut renewed = BTreeSet::new();
     for name in plan.kept_volumes.into_iter().filter(|_| is_answered) {
         let question = format!(

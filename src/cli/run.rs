@@ -120,7 +120,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     context.ui.settle();
     let missing = || Failure::other(format!("container {name} was not created"));
     let id = report.id_of(&name).ok_or_else(missing)?.to_string();
-    let one = One { context, scene: &scene, id: &id, name: &name };
+    let one = One { context, scene: &scene, id: &id, name: &name, auto_remove: args.rm };
     if args.detach {
         one.start().await?;
         context.ui.data(&format!("{id}\n"));
@@ -240,6 +240,7 @@ struct One<'a> {
     scene: &'a Scene,
     id: &'a str,
     name: &'a str,
+    auto_remove: bool,
 }
 
 impl One<'_> {
@@ -265,6 +266,10 @@ impl One<'_> {
         self.carry(&attachment, tty, interactive).await?;
         let exit = self.ended().await?;
         drop(raw);
+        if self.auto_remove {
+            // Its supervisor removes it; when we are over, it and its volumes are gone.
+            self.scene.engine.remove(&self.scene.project.name, self.id, true).await?;
+        }
         self.report(&exit)
     }
 

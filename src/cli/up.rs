@@ -12,7 +12,6 @@ use jiff::Timestamp;
 use stack_runtime::home::Lock;
 use stack_schema::project::{Project, PullPolicy};
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -132,14 +131,14 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
         false => None,
     };
     if !attaches {
-        return within(args.wait_timeout, raise(context, &scene, intent)).await.map(drop);
+        return raise(context, &scene, intent, args.limit()).await.map(drop);
     }
     let attached = args.attached(context, scene.project.clone(), Timestamp::now())?;
     let ready = prepare(context, &scene, intent).await?;
     let engine = ready.scene.engine.clone();
     let (risen, is_up) = oneshot::channel();
     let rising = async move {
-        within(args.wait_timeout, ready.carry_out(context)).await?;
+        ready.carry_out(context, args.limit()).await?;
         let _ = risen.send(()); // nobody watches
         Ok(())
     };
@@ -161,7 +160,7 @@ pub(super) async fn create(args: CreateArgs, context: &Context) -> Result<()> {
     let scene = context.scene(&args.shared.services).await?;
     something_to_start(&scene.project)?;
     let intent = Up { start: false, ..args.shared.intent()? };
-    raise(context, &scene, intent).await.map(drop)
+    raise(context, &scene, intent, None).await.map(drop)
 }
 
 fn something_to_start(project: &Project) -> Result<()> {
@@ -177,16 +176,16 @@ fn something_to_start(project: &Project) -> Result<()> {
 /// As `up`.
 pub async fn converge(context: &Context, project: Project, intent: Up) -> Result<Report> {
     let scene = context.observe(project, true).await?;
-    raise(context, &scene, intent).await
+    raise(context, &scene, intent, None).await
 }
 
-async fn raise(context: &Context, scene: &Scene, intent: Up) -> Result<Report> {
+async fn raise(context: &Context, scene: &Scene, intent: Up, limit: Option<Duration>) -> Result<Report> {
     if context.dry_run {
         let intent = Intent::Up(super::renew::settled(context, scene, intent)?);
         let plan = context.plan(scene, &intent)?;
         return context.apply(scene, &plan).await;
     }
-    prepare(context, scene, intent).await?.carry_out(context).await
+    prepare(context, scene, intent).await?.carry_out(context, limit).await
 }
 
 /// A plan that may be carried out: nobody else changes the project, and the ports can be had.
@@ -212,18 +211,8 @@ async fn prepare(context: &Context, scene: &Scene, intent: Up) -> Result<Ready> 
 }
 
 impl Ready {
-    async fn carry_out(self, context: &Context) -> Result<Report> {
-        context.apply(&self.scene, &self.plan).await
-    }
-}
-
-/// # Errors
-/// The work's, or that it took too long.
-pub(super) async fn within<T>(seconds: Option<u64>, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let Some(seconds) = seconds else { return work.await };
-    match tokio::time::timeout(Duration::from_secs(seconds), work).await {
-        Ok(result) => result,
-        Err(_) => Err(Failure::new(Kind::Service, format!("application not healthy after {seconds}s"))),
+    async fn carry_out(self, context: &Context, limit: Option<Duration>) -> Result<Report> {
+        super::patience::within(context, &self.scene, &self.plan, limit).await
     }
 }
 
@@ -286,6 +275,10 @@ fn scale(text: &str) -> Result<(String, u32)> {
 }
 
 impl Args {
+    fn limit(&self) -> Option<Duration> {
+        self.wait_timeout.map(Duration::from_secs)
+    }
+
     fn detaches(&self) -> bool {
         self.detach || self.wait
     }

@@ -111,7 +111,8 @@ impl HostEngine {
                 names.join(", ")
             ),
         };
-        EngineError::new(ErrorKind::Conflict, message).hint("Try again later, end it with `stack kill`, or give `stack down` a `--timeout`.")
+        EngineError::new(ErrorKind::Conflict, message)
+            .hint("Try again later, end it with `stack kill`, or give `stack down` a `--timeout`.")
     }
 
     async fn finish(&self, project: &str, grace: Option<Duration>) -> Result<()> {
@@ -235,7 +236,8 @@ impl Engine for HostEngine {
 
     async fn remove_volume(&self, name: &str) -> Result<()> {
         let (home, volume) = (self.home.clone(), name.to_owned());
-        blocking_result(&format!("remove volume {name}"), move || remove::volume(&home, &volume).map(drop)).await
+        blocking_result(&format!("remove volume {name}"), move || remove::volume(&home, &volume).map(drop))
+            .await
     }
 
     async fn create(&self, project: &str, spec: &ContainerSpec) -> Result<String> {

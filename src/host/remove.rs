@@ -55,7 +55,9 @@ pub fn users(home: &Home) -> io::Result<BTreeMap<String, Vec<String>>> {
     let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for project in super::observe::projects(home)? {
         for id in super::record::container_ids(home, &project)? {
-            let Some(record) = super::record::ContainerDir::new(home, &project, &id).record()? else { continue };
+            let Some(record) = super::record::ContainerDir::new(home, &project, &id).record()? else {
+                continue;
+            };
             for mount in record.spec.mounts {
                 if let MountKindSpec::Volume { name, .. } = mount.kind {
                     users.entry(name).or_default().push(id.clone());

@@ -185,6 +185,8 @@ pub enum Guard {
 pub enum Cause {
     Missing,
     Asked,
+    /// Goes down and comes up again.
+    Restart,
     Policy(&'static str),
     /// What changed in the service, as phrases.
     Changed(Vec<String>),
@@ -353,6 +355,7 @@ impl fmt::Display for Cause {
         match self {
             Self::Missing => f.write_str("missing"),
             Self::Asked => f.write_str("asked for"),
+            Self::Restart => f.write_str("restart"),
             Self::Policy(policy) => write!(f, "pull policy {policy}"),
             Self::Changed(changes) => f.write_str(&changes.join(", ")),
             Self::ImageChanged => f.write_str("image changed"),

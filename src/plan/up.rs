@@ -10,7 +10,7 @@ use super::label::{Labelled, container_name, image_of};
 use super::materials::{self, Materials};
 use super::order;
 use super::resources::{self, Resources, take_down};
-use super::spec::{Around, ImageView, container_spec};
+use super::spec::{Around, ImageView, container_spec, logging};
 use super::step::{Action, Cause, Creation, Guard, OneOff, Plan, Settled, StepId, Target};
 use super::survey::{Survey, anonymous_volumes, donors, existing, final_name, is_running, temporary_name};
 use super::verdict::{Judge, Verdict};
@@ -89,19 +89,6 @@ struct Ahead {
     dependency: String,
 }
 
-/// Every image and container that a service names, before they are there.
-struct Anything;
-
-impl Around for Anything {
-    fn image(&self, _: &str) -> Option<String> {
-        Some(String::new())
-    }
-
-    fn mounts(&self, _: &str) -> Option<Vec<MountSpec>> {
-        Some(Vec::new())
-    }
-}
-
 impl<'a> Rise<'a> {
     /// `kept` are brought up; `used` also need their images, networks and volumes.
     fn prepare(
@@ -142,10 +129,14 @@ impl<'a> Rise<'a> {
     fn can_be_made(&mut self, services: &[&Service]) -> Result<(), Findings> {
         let config = ImageConfig { cmd: Some(vec![String::new()]), ..ImageConfig::default() };
         let image = ImageView { config, ..ImageView::default() };
+        for warning in services.iter().flat_map(|service| logging::warnings(service)) {
+            self.plan.warn(warning);
+        }
         let project = self.project;
+        let around = Foreseen { project, observed: self.survey.observed };
         let made = services.iter().map(|service| {
             let creation = self.creation(service, 1, container_name(project, service, 1), None);
-            container_spec(project, &creation, &image, &Anything)
+            container_spec(project, &creation, &image, &around)
         });
         let findings: Findings = made.filter_map(Result::err).collect();
         if findings.is_empty() { Ok(()) } else { Err(findings) }
@@ -405,6 +396,23 @@ impl<'a> Rise<'a> {
         let finding = Diagnostic::warning(format!("found orphan containers ({}) for this project", names.join(", ")))
             .hint("If you removed or renamed a service in your compose file, run this command with `--remove-orphans`.");
         self.plan.warnings.push(finding);
+    }
+}
+
+/// Other images and containers as far as they can be foreseen: every image can be had, every service has a container.
+struct Foreseen<'a> {
+    project: &'a Project,
+    observed: &'a Observed,
+}
+
+impl Around for Foreseen<'_> {
+    fn image(&self, _: &str) -> Option<String> {
+        Some(String::new())
+    }
+    fn mounts(&self, container: &str) -> Option<Vec<MountSpec>> {
+        let mut planned = self.project.services.values().map(|s| container_name(self.project, s, 1));
+        let is_known = self.observed.containers.iter().any(|c| c.name == container);
+        (is_known || planned.any(|name| name == container)).then(Vec::new)
     }
 }
 

@@ -41,6 +41,8 @@ pub(super) async fn serve(stack: Arc<Stack>, wire: Wire, lease: Lease) {
             continue;
         }
         tokio::select! {
+            // First, so that a stop is ordered even when its asker has gone already.
+            biased;
             answered = answering => if answered.is_err() { return },
             // An asker that goes away no longer waits.
             () = silence(&mut receiver) => return,

@@ -7,7 +7,7 @@
 //! On a failure nothing is left: a container that was created and is dropped is undone, its network disconnected.
 
 use super::protocol::Attach;
-use super::stack::Stack;
+use super::stack::{Donor, Stack};
 use super::stopping::Init;
 use crate::host::record::{ContainerDir, ContainerRecord};
 use indexmap::IndexMap;
@@ -177,7 +177,15 @@ fn instant_of(time: &str) -> Instant {
 }
 
 fn request(stack: &Stack, dir: &ContainerDir, record: &ContainerRecord) -> Result<LaunchRequest> {
-    let spec = record.spec.clone();
+    let mut spec = record.spec.clone();
+    let owner = match &spec.network {
+        NetworkMode::Container(name) => Some(stack.donor(name)?),
+        _ => None,
+    };
+    if let Some(owner) = &owner {
+        // Its name and its files too, as in Docker.
+        spec.hostname = spec.hostname.or_else(|| owner.spec.hostname.clone());
+    }
     let store = Store::open(&stack.home).map_err(|e| failed("open the store", &e))?;
     let lower_dirs =
         snapshot::lower_dirs(&store, &spec.chain_id).map_err(|e| failed("find the image's layers", &e))?;
@@ -199,8 +207,8 @@ fn request(stack: &Stack, dir: &ContainerDir, record: &ContainerRecord) -> Resul
     Ok(LaunchRequest {
         id: record.id.clone(),
         dir: dir.path().to_owned(),
-        join: join(stack, &spec)?,
-        files: bind_files(dir),
+        join: join(stack, &spec, owner.as_ref().map(|owner| owner.pid))?,
+        files: bind_files(owner.as_ref().map_or(dir, |owner| &owner.dir)),
         lower_dirs,
         volumes,
         images,
@@ -216,16 +224,26 @@ fn bind_files(dir: &ContainerDir) -> BindFiles {
     BindFiles { hosts: file("hosts"), hostname: file("hostname"), resolv_conf: file("resolv.conf") }
 }
 
-fn join(stack: &Stack, spec: &ContainerSpec) -> Result<JoinPids> {
-    let of_mode = |mode: &NamespaceMode| match mode {
-        NamespaceMode::Container(name) => stack.pid_of(name).map(Some),
-        _ => Ok(None),
-    };
-    let network = match &spec.network {
-        NetworkMode::Container(name) => Some(stack.pid_of(name)?),
+fn join(stack: &Stack, spec: &ContainerSpec, network: Option<i32>) -> Result<JoinPids> {
+    let pid = match &spec.pid_mode {
+        NamespaceMode::Container(name) => Some(stack.donor(name)?.pid),
         _ => None,
     };
-    Ok(JoinPids { network, pid: of_mode(&spec.pid_mode)?, ipc: of_mode(&spec.ipc_mode)? })
+    let ipc = match &spec.ipc_mode {
+        NamespaceMode::Container(name) => Some(shareable(name, &stack.donor(name)?)?),
+        _ => None,
+    };
+    Ok(JoinPids { network, pid, ipc })
+}
+
+fn shareable(name: &str, donor: &Donor) -> Result<i32> {
+    if donor.spec.ipc_mode == NamespaceMode::Private {
+        let message = format!("cannot join the IPC namespace of container {name}: non-shareable IPC");
+        return Err(
+            EngineError::new(ErrorKind::Conflict, message).hint("Give that service `ipc: shareable`.")
+        );
+    }
+    Ok(donor.pid)
 }
 
 fn start_error(record: &ContainerRecord, error: LaunchError) -> StartError {

@@ -95,7 +95,7 @@ pub enum Request {
     Inspect,
     /// What the running containers asked for and could not be had, and what the stack lacks.
     Warnings,
-    /// Answered when everything is done that clients asked for who are gone by now.
+    /// Answered when everything is done that clients asked for who are gone by now; stops at least under way.
     Settle,
     /// Ends the supervisor if nothing runs.
     Shutdown,
@@ -109,11 +109,12 @@ pub struct Attach {
 }
 
 impl Request {
-    /// Changes something; what has none may be broken off.
+    /// Changes something; what has none may be broken off. A stop goes on without anybody who waits for it.
     pub fn has_effect(&self) -> bool {
         !matches!(
             self,
             Self::Ping
+                | Self::Stop { .. }
                 | Self::Wait { .. }
                 | Self::Exec { .. }
                 | Self::Subscribe

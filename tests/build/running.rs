@@ -223,7 +223,8 @@ fn agents_are_forwarded(bed: &Bed) {
     assert_eq!(bed.text(&built, "seen"), "/run/buildkit/ssh_agent.0\nsocket 600 0 0\nsocket 640 5 6\n");
     assert_eq!(bed.top_layer(&built), ["seen"]);
     // Without one the variable is there and the socket is not, unless it is required.
-    let without = bed.build("FROM busybox:1\nRUN --mount=type=ssh echo $SSH_AUTH_SOCK > /seen; test ! -e $SSH_AUTH_SOCK");
+    let without = bed
+        .build("FROM busybox:1\nRUN --mount=type=ssh echo $SSH_AUTH_SOCK > /seen; test ! -e $SSH_AUTH_SOCK");
     assert_eq!(bed.text(&without, "seen"), "/run/buildkit/ssh_agent.0\n");
     let required = bed.build("FROM busybox:1\nRUN --mount=type=ssh,required true").failure();
     assert!(required.contains("unset ssh forward key default") && required.contains(":2:1"), "{required}");

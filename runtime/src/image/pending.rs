@@ -123,12 +123,14 @@ mod tests {
     fn what_an_earlier_boot_did_not_settle_is_gone() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open(&home(&directory)).expect("a store");
-        let (kept, lost) = (store.write_blob(b"kept").expect("a blob"), store.write_blob(b"lost").expect("a blob"));
+        let (kept, lost) =
+            (store.write_blob(b"kept").expect("a blob"), store.write_blob(b"lost").expect("a blob"));
         let snapshot = Digest::of(b"snapshot");
         let tree = store.snapshots().join(snapshot.hex());
         fs::create_dir_all(tree.join("fs")).expect("a tree");
         for (digest, kind) in [(&lost, "blob"), (&snapshot, "snapshot")] {
-            fs::write(super::directory(&store).join(format!("{}.{kind}.earlier", digest.hex())), "").expect("a mark");
+            fs::write(super::directory(&store).join(format!("{}.{kind}.earlier", digest.hex())), "")
+                .expect("a mark");
         }
         let store = Store::open(&home(&directory)).expect("a store");
         assert!(store.has_blob(&kept), "of this boot");

@@ -85,8 +85,8 @@ impl StackNetwork {
         let members = members(id, spec, &joined.endpoints);
         self.zone.insert(id, &members, &spec.links);
         let _lock = if state.shared.is_empty() { None } else { Some(self.registry()?) };
-        let shared = members.into_iter().filter(|member| state.shared.contains(&member.network));
-        shared.map(|member| self.register(id, member, &joined.reached)).collect()
+        let mut shared = members.into_iter().filter(|member| state.shared.contains(&member.network));
+        shared.try_for_each(|member| self.register(id, member, &joined.reached))
     }
 
     fn assign(
@@ -107,8 +107,8 @@ impl StackNetwork {
         let assigned = assign_all(&mut state.addresses, request.id, joined, before, purpose);
         let assigned = assigned.and_then(|assigned| {
             let members = members(request.id, request.spec, &assigned);
-            let shared = members.into_iter().filter(|m| state.shared.contains(&m.network));
-            shared.map(|member| self.register(request.id, member, reached)).collect::<Result<()>>()?;
+            let mut shared = members.into_iter().filter(|m| state.shared.contains(&m.network));
+            shared.try_for_each(|member| self.register(request.id, member, reached))?;
             Ok(assigned)
         });
         assigned.inspect_err(|_| state.addresses.release(request.id))

@@ -55,13 +55,15 @@ impl Pasta {
     /// # Errors
     /// A sentence for the user.
     pub(super) fn start(host: &OwnedFd, served: &OwnedFd, log: &Path, life: Life) -> Result<Self, String> {
-        let mut command = command(log).map_err(|e| format!("failed to start {PROGRAM}: {e}"))?;
+        let mut command =
+            command(log).map_err(|e| format!("{NOTHING_OUTSIDE}: failed to start `{PROGRAM}`: {e}"))?;
         command.env(MARK, log);
         let pid = aside::spawn(command, host, served, life).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => missing(),
-            _ => format!("failed to start {PROGRAM}: {e}"),
+            _ => format!("{NOTHING_OUTSIDE}: failed to start `{PROGRAM}`: {e}"),
         })?;
-        Self::watch(pid, served).map_err(|e| format!("{PROGRAM} ended at once: {e}"))
+        Self::watch(pid, served)
+            .map_err(|_| format!("{NOTHING_OUTSIDE}: `{PROGRAM}` ended at once: {}", last_words(log)))
     }
 
     /// The recorded process, if it still runs.
@@ -84,10 +86,13 @@ impl Pasta {
         let since = Instant::now();
         while !self.routes.lead_out() {
             if since.elapsed() > CONFIGURED {
-                return Err(format!("{PROGRAM} did not configure the way out in {} s", CONFIGURED.as_secs()));
+                let seconds = CONFIGURED.as_secs();
+                return Err(format!(
+                    "{NOTHING_OUTSIDE}: `{PROGRAM}` did not configure the way out in {seconds} s"
+                ));
             }
             if tokio::time::timeout(Duration::from_millis(10), self.ended()).await.is_ok() {
-                return Err(format!("{PROGRAM} ended: {}", last_words(log)));
+                return Err(format!("{NOTHING_OUTSIDE}: `{PROGRAM}` ended: {}", last_words(log)));
             }
         }
         Ok(())
@@ -113,6 +118,8 @@ impl Pasta {
         }
     }
 }
+
+const NOTHING_OUTSIDE: &str = "containers reach nothing outside";
 
 fn missing() -> String {
     format!(
@@ -154,7 +161,9 @@ pub(super) fn unrecorded(log: &Path) -> Vec<Pid> {
     const LOOKS: u32 = 5;
     let mark = format!("{MARK}={}", log.display());
     let is_it = |process: &Path| {
-        let named = std::fs::read_to_string(process.join("comm")).is_ok_and(|name| name.starts_with(PROGRAM));
+        // It is one program with `passt`, and may run as a variant for the processor.
+        let is_name = |name: String| ["pasta", "passt"].iter().any(|known| name.starts_with(known));
+        let named = std::fs::read_to_string(process.join("comm")).is_ok_and(is_name);
         let environment = || std::fs::read(process.join("environ")).unwrap_or_default();
         named && environment().split(|byte| *byte == 0).any(|own| own == mark.as_bytes())
     };

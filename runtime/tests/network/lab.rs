@@ -26,7 +26,7 @@ pub(crate) fn privileged(test: &str) -> bool {
         return true;
     }
     assert!(std::env::var_os("STACK_TEST_PRIVILEGED").is_none(), "{test} needs root");
-    println!("SKIPPED {test}: needs root");
+    eprintln!("SKIPPED {test}: needs root");
     false
 }
 

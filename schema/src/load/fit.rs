@@ -3,7 +3,7 @@
 
 use crate::attributes::{self, Attribute, Cast, Shape, Short, Support, form};
 use crate::diagnostic::Diagnostic;
-use crate::keypath::KeyPath;
+use crate::keypath::{KeyPath, Step};
 use crate::short;
 use crate::yaml::{Entry, Map, Node, Tag, Value, scalar};
 
@@ -28,10 +28,14 @@ impl Fit<'_> {
             return;
         }
         if let Some(attribute) = shape.attribute {
-            let expected = expected(attribute.forms);
             if !attribute.accepts(bits(&node.value)) {
-                let diagnostic = self.misfit(node, attribute, &expected, path);
-                self.drop_with(node, diagnostic);
+                // A null may yet meet a value of an earlier file, which it keeps: `nulls` judges what is left of it.
+                let is_open = node.is_null()
+                    && matches!(path.steps().last(), Some(Step::Key(key)) if key != "services" || path.steps().len() > 1);
+                if !is_open {
+                    let diagnostic = misfit(node, attribute, path);
+                    self.drop_with(node, diagnostic);
+                }
                 return;
             }
             if attribute.support == Support::Refused {
@@ -54,17 +58,6 @@ impl Fit<'_> {
     fn drop_with(&mut self, node: &mut Node, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
         node.value = Value::Null;
-    }
-
-    fn misfit(&self, node: &Node, attribute: &Attribute, expected: &str, path: &KeyPath) -> Diagnostic {
-        let message = format!("`{}` must be {expected}, this is {}", shown(path), node.kind_name());
-        let mut diagnostic = Diagnostic::error(message).at(node.place.clone()).key(path.to_string());
-        let text = &node.place.source.text[node.place.start..node.place.end];
-        let is_scalar = matches!(node.value, Value::Bool(_) | Value::Int(_) | Value::Float(_));
-        if is_scalar && attribute.accepts(form::STR) && !text.contains('\n') {
-            diagnostic = diagnostic.hint(format!("Write it in quotes: \"{text}\"."));
-        }
-        diagnostic
     }
 
     fn members(&mut self, node: &mut Node, shape: &Shape, path: &KeyPath) {
@@ -195,6 +188,47 @@ impl Fit<'_> {
                 .push(at(Diagnostic::error(format!("`{}` must be from {low} to {high}", shown(path)))));
         }
     }
+}
+
+/// Reports the nulls that are left after a merge where there must be a value.
+pub(super) fn nulls(node: &Node, shape: &Shape, path: &KeyPath, diagnostics: &mut Vec<Diagnostic>) {
+    match &node.value {
+        Value::Null => {
+            let misplaced = shape.attribute.filter(|attribute| !attribute.accepts(form::NULL));
+            let is_known = || diagnostics.iter().any(|known| known.place.as_ref() == Some(&node.place));
+            if let Some(attribute) = misplaced.filter(|_| node.tag != Tag::Reset && !is_known()) {
+                diagnostics.push(misfit(node, attribute, path));
+            }
+        }
+        Value::Map(map) => {
+            for (key, entry) in map.iter() {
+                let is_extension = key.starts_with("x-") && !shape.is_user_keyed();
+                if let Some(below) = shape.member(key).filter(|_| !is_extension) {
+                    nulls(&entry.node, below, &path.key(key), diagnostics);
+                }
+            }
+        }
+        Value::Seq(items) => {
+            for (index, item) in items.iter().enumerate() {
+                if let Some(below) = &shape.item {
+                    nulls(item, below, &path.index(index), diagnostics);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn misfit(node: &Node, attribute: &Attribute, path: &KeyPath) -> Diagnostic {
+    let expected = expected(attribute.forms);
+    let message = format!("`{}` must be {expected}, this is {}", shown(path), node.kind_name());
+    let mut diagnostic = Diagnostic::error(message).at(node.place.clone()).key(path.to_string());
+    let text = &node.place.source.text[node.place.start..node.place.end];
+    let is_scalar = matches!(node.value, Value::Bool(_) | Value::Int(_) | Value::Float(_));
+    if is_scalar && attribute.accepts(form::STR) && !text.contains('\n') {
+        diagnostic = diagnostic.hint(format!("Write it in quotes: \"{text}\"."));
+    }
+    diagnostic
 }
 
 fn bits(value: &Value) -> u8 {

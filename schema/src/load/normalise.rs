@@ -69,13 +69,18 @@ fn each_item(map: &mut Map, key: &str, mut fill: impl FnMut(&mut Map, &Place)) {
     }
 }
 
-fn service_defaults(service: &mut Map) {
-    let string = |text: &str| Value::Str(text.to_owned());
-    if let Some(policy) =
-        service.get_mut("pull_policy").filter(|policy| policy.as_str() == Some("if_not_present"))
-    {
-        policy.value = string("missing");
+/// Members that a long form has without being written; also with `--no-normalize`.
+pub(super) fn defaults(tree: &mut Node) {
+    let services = tree.get_mut("services").and_then(Node::as_map_mut);
+    for (_, entry) in services.into_iter().flat_map(Map::iter_mut) {
+        if let Some(service) = entry.node.as_map_mut() {
+            member_defaults(service);
+        }
     }
+}
+
+fn member_defaults(service: &mut Map) {
+    let string = |text: &str| Value::Str(text.to_owned());
     each_item(service, "ports", |port, place| {
         default(port, "mode", string("ingress"), place);
         default(port, "protocol", string("tcp"), place);
@@ -86,19 +91,12 @@ fn service_defaults(service: &mut Map) {
         }
     });
     each_item(service, "env_file", |file, place| default(file, "required", Value::Bool(true), place));
-    // After the merge: there, `/a` and `/a/` were two places.
-    each_item(service, "volumes", |volume, _| {
-        if let Some(Value::Str(target)) = volume.get_mut("target").map(|target| &mut target.value) {
-            *target = short::clean_path(target);
-        }
-    });
     each_item(service, "gpus", device_count);
     if let (Some(scale), Some(deploy)) =
         (service.get("scale").cloned(), service.get_mut("deploy").and_then(Node::as_map_mut))
     {
         default(deploy, "replicas", scale.value, &scale.place);
     }
-    build_defaults(service);
     depends_on_defaults(service);
     let reservations = service
         .get_mut("deploy")
@@ -107,6 +105,21 @@ fn service_defaults(service: &mut Map) {
     if let Some(reservations) = reservations.and_then(Node::as_map_mut) {
         each_item(reservations, "devices", device_count);
     }
+}
+
+fn service_defaults(service: &mut Map) {
+    if let Some(policy) =
+        service.get_mut("pull_policy").filter(|policy| policy.as_str() == Some("if_not_present"))
+    {
+        policy.value = Value::Str("missing".into());
+    }
+    // After the merge: there, `/a` and `/a/` were two places.
+    each_item(service, "volumes", |volume, _| {
+        if let Some(Value::Str(target)) = volume.get_mut("target").map(|target| &mut target.value) {
+            *target = short::clean_path(target);
+        }
+    });
+    build_defaults(service);
 }
 
 fn device_count(request: &mut Map, place: &Place) {

@@ -38,7 +38,7 @@ pub fn parse_volume(text: &str) -> Result<VolumeSpec, ShortError> {
 
 /// Splits at colons, except the one of a drive letter: one with a backslash behind it, or a slash and a target of its own.
 fn split(text: &str) -> Vec<&str> {
-    let parts: Vec<&str> = text.split(':').collect();
+    let parts = parts(text);
     let is_drive = |head: &str, tail: &str| {
         let is_path = tail.starts_with('\\')
             || (tail.starts_with('/') && parts.get(2).is_some_and(|target| target.starts_with('/')));
@@ -48,6 +48,24 @@ fn split(text: &str) -> Vec<&str> {
         let path = &text[..parts[0].len() + 1 + parts[1].len()];
         return std::iter::once(path).chain(parts[2..].iter().copied()).collect();
     }
+    parts
+}
+
+/// The text between colons; those of a `${…}` that is not interpolated do not count.
+fn parts(text: &str) -> Vec<&str> {
+    let (mut parts, mut open, mut start) = (Vec::new(), 0_usize, 0);
+    for (at, c) in text.char_indices() {
+        match c {
+            '$' if text[at + 1..].starts_with('{') => open += 1,
+            '}' => open = open.saturating_sub(1),
+            ':' if open == 0 => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
     parts
 }
 

@@ -8,6 +8,7 @@
 
 mod borrowed;
 mod health;
+pub(super) mod logging;
 mod mounts;
 mod network;
 mod resources;
@@ -16,7 +17,7 @@ use super::label;
 use super::step::Creation;
 pub(super) use borrowed::{Borrowed, Donor};
 use stack_runtime::image::ImageConfig;
-use stack_runtime::spec::{ContainerSpec, LogSpec, Map, MountSpec, NamespaceMode, RestartSpec};
+use stack_runtime::spec::{ContainerSpec, Map, MountSpec, NamespaceMode, RestartSpec};
 use stack_schema::diagnostic::Diagnostic;
 use stack_schema::project::{Project, RestartPolicy, Service};
 
@@ -49,19 +50,18 @@ pub fn container_spec(
     around: &dyn Around,
 ) -> Result<ContainerSpec, Diagnostic> {
     let service = &creation.service;
+    let (labels, env) = (labels(project, creation, image), environment(service, &image.config));
     Ok(ContainerSpec {
         name: creation.temporary.clone().unwrap_or_else(|| creation.name.clone()),
         image: creation.reference.clone(),
         image_id: image.id.clone(),
         chain_id: image.chain_id.clone(),
         args: args(service, &image.config)?,
-        env: environment(service, &image.config),
         working_dir: chosen(service.working_dir.as_ref(), &image.config.working_dir),
         user: chosen(service.user.as_ref(), &image.config.user),
         group_add: service.group_add.clone(),
         hostname: service.hostname.clone(),
         domainname: service.domainname.clone(),
-        labels: labels(project, creation, image),
         tty: service.tty,
         stdin_open: service.stdin_open,
         init: service.init,
@@ -95,7 +95,9 @@ pub fn container_spec(
         restart: restart(creation),
         stop_signal: service.stop_signal.clone().or_else(|| image.config.stop_signal.clone()),
         stop_grace: service.stop_grace_period,
-        logging: logging(service),
+        logging: logging::logging(service, &labels, &env)?,
+        env,
+        labels,
         auto_remove: creation.one_off.as_ref().is_some_and(|o| o.auto_remove),
     })
 }
@@ -194,31 +196,6 @@ fn restart(creation: &Creation) -> RestartSpec {
         RestartPolicy::OnFailure(times) => RestartSpec::OnFailure(times),
         RestartPolicy::UnlessStopped => RestartSpec::UnlessStopped,
     }
-}
-
-fn logging(service: &Service) -> LogSpec {
-    let Some(logging) = &service.logging else { return LogSpec::default() };
-    let option = |key: &str| logging.options.get(key).map(String::as_str);
-    let driver = if logging.driver == "none" { "none" } else { "json-file" };
-    LogSpec {
-        driver: driver.into(),
-        max_size: option("max-size").and_then(bytes),
-        max_file: option("max-file").and_then(|n| n.parse().ok()).unwrap_or(1),
-    }
-}
-
-/// `10m`, `512k`, `1g` or plain bytes; `-1` and nonsense are no limit.
-fn bytes(text: &str) -> Option<u64> {
-    let text = text.trim().to_ascii_lowercase();
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let factor = match text[digits.len()..].trim_end_matches('b') {
-        "" => 1,
-        "k" => 1 << 10,
-        "m" => 1 << 20,
-        "g" => 1 << 30,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 #[cfg(test)]

@@ -36,12 +36,7 @@ pub(super) fn mounts(
     Ok(mounts)
 }
 
-fn written(
-    project: &Project,
-    creation: &Creation,
-    mount: &Mount,
-    around: &dyn Around,
-) -> Result<MountSpec> {
+fn written(project: &Project, creation: &Creation, mount: &Mount, around: &dyn Around) -> Result<MountSpec> {
     let source = mount.source.clone().unwrap_or_default();
     let kind = match mount.kind {
         MountKind::Bind => {

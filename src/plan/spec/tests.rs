@@ -181,13 +181,6 @@ fn ports_are_ranges() {
 }
 
 #[test]
-fn log_sizes_are_read() {
-    assert_eq!(bytes("10m"), Some(10 << 20));
-    assert_eq!(bytes("512kb"), Some(512 << 10));
-    assert_eq!(bytes("-1"), None);
-}
-
-#[test]
 fn mounts_of_another_service_come_along_but_for_memory_and_own_places() {
     let mut project = project();
     project.services.insert("db".into(), Service { key: "db".into(), ..Service::default() });
@@ -205,7 +198,8 @@ fn mounts_of_another_service_come_along_but_for_memory_and_own_places() {
 fn links_are_names_of_this_container_alone() {
     let mut project = project();
     project.services.insert("db".into(), Service { key: "db".into(), scale: 2, ..Service::default() });
-    let service = Service { links: words("db:database db"), external_links: words("other:far plain"), ..web() };
+    let service =
+        Service { links: words("db:database db"), external_links: words("other:far plain"), ..web() };
     let spec = container_spec(&project, &creation(service), &image(), &Nobody).expect("good");
     let links: Vec<_> = spec.links.iter().map(|(alias, name)| format!("{alias}={name}")).collect();
     let numbered = ["db-1=shop-db-1", "db-2=shop-db-2"];

@@ -62,6 +62,8 @@ pub(super) enum Order {
         volumes: bool,
         answer: Answer,
     },
+    /// Answered when all orders before it were taken.
+    CaughtUp(Answer),
 }
 
 /// What others may know about the container at any moment.

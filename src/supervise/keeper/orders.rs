@@ -20,6 +20,7 @@ impl Keeper {
             Order::Pause(answer) => drop(answer.send(self.pause())),
             Order::Resume(answer) => drop(answer.send(self.resume())),
             Order::Renamed(answer) => drop(answer.send(self.renamed())),
+            Order::CaughtUp(answer) => drop(answer.send(Ok(()))),
             Order::Remove { volumes, answer } => drop(answer.send(self.remove(volumes).await)),
         }
     }

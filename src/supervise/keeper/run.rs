@@ -19,6 +19,8 @@ impl Keeper {
     /// With a connection to the attach socket, made before the program starts, when one is asked for.
     pub(super) async fn launch(&mut self, attach: Option<Attach>) -> Result<Option<OwnedFd>> {
         self.attempt_at = None;
+        // In this order, so that a restart never looks like an end.
+        self.report(self.dir.forget_run());
         self.supervision = Supervision {
             restarts: self.supervision.restarts.clone(),
             has_run: self.supervision.has_run,
@@ -26,7 +28,6 @@ impl Keeper {
             ..Default::default()
         };
         self.save();
-        self.report(self.dir.forget_run());
         self.show();
         match launch::launch(&self.stack, &self.dir, &self.record, attach).await {
             Ok(Launched { run, connected, attached }) => {
@@ -108,10 +109,17 @@ impl Keeper {
         let policy = if self.record.spec.auto_remove { RestartSpec::No } else { self.record.spec.restart };
         let delay = self.supervision.restarts.after_exit(policy, exit.code, up_for(&exit));
         let action = self.step(Event::Exited(delay));
-        self.tell(What::Exited(exit));
         match action {
-            Action::Wait(delay) => self.wait_for_attempt(delay),
-            _ => self.settle().await,
+            Action::Wait(delay) => {
+                // Who is told looks at the files: to him it is restarting, not over.
+                self.wait_for_attempt(delay);
+                self.tell(What::Exited(exit));
+                self.tell(What::Restarting { attempt: self.supervision.restarts.count, delay });
+            }
+            _ => {
+                self.tell(What::Exited(exit));
+                self.settle().await;
+            }
         }
         for answer in self.stopping.drain(..) {
             drop(answer.send(Ok(())));
@@ -151,7 +159,6 @@ impl Keeper {
         self.supervision.is_up = false;
         self.supervision.is_waiting = true;
         self.save();
-        self.tell(What::Restarting { attempt: self.supervision.restarts.count, delay });
     }
 
     pub(super) async fn settle(&mut self) {

@@ -36,7 +36,7 @@ impl Images {
         copy_store(&loaded, home);
     }
 
-    fn archive(self) -> Option<PathBuf> {
+    pub(super) fn archive(self) -> Option<PathBuf> {
         match self {
             Self::None => None,
             Self::Busybox => Some(busybox_archive(&busybox().expect("checked by available"))),

@@ -21,7 +21,10 @@ mod http;
 mod image;
 mod leak;
 mod project;
+#[path = "../../../runtime/tests/common/registry.rs"]
+pub mod registry;
 mod terminal;
+mod user;
 
 pub use command::{Background, Ran};
 pub use http::{Response, free_port, get, http};
@@ -45,6 +48,8 @@ pub struct World {
     pub home: PathBuf,
     /// Holds home, projects and captured output.
     pub root: PathBuf,
+    /// For an ordinary user in root's tests: a copy of the program where they can reach it.
+    program: Option<PathBuf>,
     projects: RefCell<Vec<(String, PathBuf)>>,
     before: leak::Before,
 }
@@ -54,20 +59,21 @@ pub struct World {
 pub struct Wanted {
     uplink: bool,
     images: Images,
+    user: bool,
 }
 
 impl World {
     /// Its own network namespace, and `busybox:1` in the store.
     pub fn with_busybox() -> Wanted {
-        Wanted { uplink: false, images: Images::Busybox }
+        Wanted { uplink: false, images: Images::Busybox, user: false }
     }
     /// As above with the example's base images instead.
     pub fn with_base_images() -> Wanted {
-        Wanted { uplink: false, images: Images::Base }
+        Wanted { uplink: false, images: Images::Base, user: false }
     }
     /// An empty store.
     pub fn empty() -> Wanted {
-        Wanted { uplink: false, images: Images::None }
+        Wanted { uplink: false, images: Images::None, user: false }
     }
 
     /// A directory named after the project, holding these files.
@@ -98,6 +104,11 @@ impl World {
     /// Runs the program outside any project.
     pub fn stack(&self, args: &[&str]) -> Ran {
         command::run(self, &self.root, &[], args, PATIENCE)
+    }
+
+    /// Runs the program in a directory, with nothing but what is in its environment.
+    pub fn stack_in(&self, directory: &Path, env: &[(&str, &str)], args: &[&str]) -> Ran {
+        command::run(self, directory, env, args, PATIENCE)
     }
 
     /// What is left of this world's projects now; empty when all is well.
@@ -151,6 +162,12 @@ impl Wanted {
         self
     }
 
+    /// The program runs as uid 1000, who has no subordinate ids, no service manager and no other privilege.
+    pub fn as_ordinary_user(mut self) -> Self {
+        self.user = is_root();
+        self
+    }
+
     /// Runs the test, in a thread of its own because namespaces belong to threads; visibly skips it where it cannot run.
     pub fn run(self, test: impl FnOnce(&World) + Send + 'static) {
         if let Err(reason) = self.possible() {
@@ -173,11 +190,18 @@ impl Wanted {
 
     fn enter_and_run(self, test: impl FnOnce(&World)) {
         enter_namespaces(self.uplink);
-        let root = image::scratch().join(unique("world"));
+        // The checkout may lie where only root can go.
+        let place = if self.user { std::env::temp_dir() } else { image::scratch() };
+        let root = place.join(unique("world"));
         let home = root.join("home");
         std::fs::create_dir_all(&home).unwrap();
-        self.images.provide(&home);
-        let world = World { home, root, projects: RefCell::default(), before: leak::Before::look() };
+        let program = self.user.then(|| user::prepare(&root, &home));
+        let world = World { home, root, program, projects: RefCell::default(), before: leak::Before::look() };
+        if self.user {
+            user::provide(&world, self.images);
+        } else {
+            self.images.provide(&world.home);
+        }
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&world)));
         world.take_down();
         let leaks = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.assert_no_leak()));

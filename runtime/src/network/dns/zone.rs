@@ -240,7 +240,11 @@ mod tests {
         let zone = Zone::default();
         let link = |alias: &str, name: &str| (alias.to_owned(), name.to_owned());
         zone.insert("db", &[member("n", "10.0.0.2", &["p-db-1", "db"])], &[]);
-        zone.insert("a", &[member("n", "10.0.0.3", &["p-a-1"])], &[link("Database", "db"), link("db", "gone")]);
+        zone.insert(
+            "a",
+            &[member("n", "10.0.0.3", &["p-a-1"])],
+            &[link("Database", "db"), link("db", "gone")],
+        );
         assert_eq!(addresses(zone.lookup("a", "database")), ["10.0.0.2"]);
         assert_eq!(addresses(zone.lookup("a", "db")), ["10.0.0.2"], "a link to nobody hides no name");
         assert_eq!(zone.lookup("db", "database"), Known::No);
