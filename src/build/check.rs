@@ -3,8 +3,10 @@
 //! All stages are read, or those of the target. Base images count as they are here; what an image that is not here
 //! would set is not guessed, so variables on top of it are not looked at.
 
+use super::cache::Cache;
 use super::context::ignore_file;
-use super::failure::{BuildFailure, Result};
+use super::failure::{BuildFailure, Doing, Result};
+use super::git;
 use super::inputs;
 use super::request::{BuildEnv, BuildRequest};
 use super::state::{Outside, State, Words};
@@ -21,6 +23,13 @@ use std::sync::Mutex;
 /// # Errors
 /// What is wrong with the Dockerfile, its ignore file or the request.
 pub fn check(env: &BuildEnv, request: &BuildRequest) -> Result<Checked> {
+    let cache;
+    let mut request = request.clone();
+    if git::is_address(&request.context.to_string_lossy()) {
+        cache = Cache::open(&env.home).doing(|| "open the build cache")?;
+        request = git::contexts(&cache, request)?;
+    }
+    let request = &request;
     let (file, path) = inputs::read(request)?;
     let outside = inputs::outside(&file, request)?;
     let ignore = ignore_file(&request.context, path.as_deref())?;

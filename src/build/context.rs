@@ -25,13 +25,19 @@ pub(super) struct Context {
 
 impl Context {
     /// `dockerfile`: the absolute path of the Dockerfile, for its own ignore file.
-    pub(super) fn open(directory: &Path, dockerfile: Option<&Path>, cache: &Cache) -> Result<Self> {
+    /// `is_whole`: ignore files mean nothing.
+    pub(super) fn open(
+        directory: &Path,
+        dockerfile: Option<&Path>,
+        is_whole: bool,
+        cache: &Cache,
+    ) -> Result<Self> {
         let tree = Tree::open(directory).map_err(|e| {
             let hint = "`build.context` has to be a directory.";
             BuildFailure::new(format!("failed to open the build context {}: {e}", directory.display()))
                 .hint(hint)
         })?;
-        let ignore = ignore_file(directory, dockerfile)?;
+        let ignore = if is_whole { Patterns::default() } else { ignore_file(directory, dockerfile)? };
         Ok(Self { tree, ignore, digests: StatDigests::load(directory, cache) })
     }
 }

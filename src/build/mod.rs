@@ -21,6 +21,7 @@
 //! | `place` | putting picked files into a layer |
 //! | `unpack` | ADD of archives |
 //! | `remote` | ADD of files over HTTP |
+//! | `git` | repositories as contexts and in ADD |
 //! | `context` | directories to copy from, ignore files |
 //! | `stats` | digests of a context's files by their inode data |
 //! | `owners` | names of users and groups in an image |
@@ -61,6 +62,7 @@ mod command;
 mod context;
 mod event;
 mod failure;
+mod git;
 mod graph;
 mod inputs;
 mod key;
@@ -85,5 +87,6 @@ pub use cache::{Pruned, Usage, chains_in_use, prune, sweep, usage};
 pub use check::{Checked, check};
 pub use event::{BuildEvent, Stream};
 pub use failure::BuildFailure;
+pub use git::is_address;
 pub use request::{BuildEnv, BuildRequest, BuildResult, DockerfileSource, Network, Secret};
 pub use steps::{Events, build};

@@ -19,6 +19,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The most entries of one instruction.
 const ENTRIES_MAX: usize = 2_000_000;
@@ -79,7 +80,9 @@ pub(super) struct Picked {
     pub(super) parents: PathBuf,
     pub(super) entries: Vec<Entry>,
     /// Where it comes from, if not from the origin.
-    pub(super) remote: Option<Remote>,
+    pub(super) tree: Option<Arc<Tree>>,
+    /// What a server said about its time, in seconds since 1970.
+    pub(super) modified: Option<i64>,
 }
 
 impl Picked {
@@ -88,8 +91,8 @@ impl Picked {
         let stat = Some(super::remote::stat(remote)?);
         let entry = Entry { to: PathBuf::new(), from: remote.file.clone(), stat, content };
         let name = remote.name().into();
-        let remote = Some(remote.clone());
-        Ok(Self { name, is_directory: false, parents: PathBuf::new(), entries: vec![entry], remote })
+        let (tree, modified) = (Some(remote.tree.clone()), remote.modified);
+        Ok(Self { name, is_directory: false, parents: PathBuf::new(), entries: vec![entry], tree, modified })
     }
 
     pub(super) fn inline(name: &str, body: String) -> Self {
@@ -100,7 +103,8 @@ impl Picked {
             is_directory: false,
             parents: PathBuf::new(),
             entries: vec![entry],
-            remote: None,
+            tree: None,
+            modified: None,
         }
     }
 }
@@ -193,7 +197,8 @@ impl Picker<'_> {
             is_directory,
             parents: self.parents_of(path, is_directory),
             entries: Vec::new(),
-            remote: None,
+            tree: None,
+            modified: None,
         };
         if is_directory {
             self.walk(&real, Path::new(""), &mut picked.entries, 0)?;
@@ -344,7 +349,7 @@ pub(super) fn digest(picked: &[Picked], own_owners: bool) -> Digest {
     for item in picked {
         key = key.bytes("name", item.name.as_bytes()).number("directory", u64::from(item.is_directory));
         key = key.bytes("parents", item.parents.as_os_str().as_bytes());
-        if let Some(modified) = item.remote.as_ref().and_then(|remote| remote.modified) {
+        if let Some(modified) = item.modified {
             key = key.number("modified", modified.cast_unsigned());
         }
         for entry in &item.entries {

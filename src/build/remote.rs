@@ -70,12 +70,6 @@ fn decoded(name: &str) -> String {
     String::from_utf8(bytes).unwrap_or_else(|_| name.to_owned())
 }
 
-/// Whether it names a repository, which is not supported, and not a file.
-pub(super) fn is_git(url: &str) -> bool {
-    let path = url.split(['#', '?']).next().unwrap_or_default();
-    ["git@", "git://", "ssh://"].iter().any(|start| url.starts_with(start)) || path.ends_with(".git")
-}
-
 pub(super) fn is_http(url: &str) -> bool {
     url.starts_with("http://") || url.starts_with("https://")
 }
@@ -182,15 +176,5 @@ mod tests {
         assert_eq!(name("https://a.io/x/a%20b%2Fc%zz"), "a b%2Fc%zz");
         assert_eq!(name("https://a.io/x/"), "__unnamed__");
         assert_eq!(name("https://a.io"), "__unnamed__");
-    }
-
-    #[test]
-    fn repositories_are_told_from_files() {
-        assert!(
-            is_git("https://a.io/x.git#main:sub")
-                && is_git("git@a.io:x")
-                && is_git("https://a.io/x.git?ref=1")
-        );
-        assert!(!is_git("https://a.io/x.git/file") && !is_git("https://a.io/x"));
     }
 }

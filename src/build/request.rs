@@ -3,6 +3,7 @@
 use indexmap::IndexMap;
 use stack_runtime::home::Home;
 use stack_runtime::image::{Digest, Reference, Store};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// Where the builder works.
@@ -74,7 +75,7 @@ impl std::fmt::Debug for Secret {
 
 #[derive(Debug, Clone, Default)]
 pub struct BuildRequest {
-    /// Absolute directory.
+    /// Absolute directory, or the address of a git repository.
     pub context: PathBuf,
     pub dockerfile: DockerfileSource,
     /// The name by which diagnostics show the Dockerfile; `None`: its path.
@@ -94,8 +95,10 @@ pub struct BuildRequest {
     /// By id.
     pub secrets: IndexMap<String, Secret>,
     pub extra_hosts: Vec<(String, String)>,
-    /// Name → directory, or `docker-image://reference`.
+    /// Name → directory, git repository, or `docker-image://reference`.
     pub additional_contexts: IndexMap<String, String>,
+    /// Contexts (the build's own has the empty name) whose ignore files mean nothing: repositories.
+    pub whole_contexts: BTreeSet<String>,
     /// Bytes of `/dev/shm` in RUN.
     pub shm_size: Option<u64>,
     /// Limits of RUN's processes by name: soft, hard; -1: none.

@@ -58,14 +58,13 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 impl Shared {
-    pub(super) fn new(env: BuildEnv, request: BuildRequest) -> Result<Self> {
+    pub(super) fn new(env: BuildEnv, request: BuildRequest, cache: Cache) -> Result<Self> {
         let (file, dockerfile) = inputs::read(&request)?;
         let outside = inputs::outside(&file, &request)?;
         let epoch = epoch(&outside)?;
         let check = super::check::wanted(&file, &outside)?;
         let selection = inputs::selection(&file, &request, &outside)?;
         let graph = Graph::new(&file, &selection);
-        let cache = Cache::open(&env.home).doing(|| "open the build cache")?;
         Ok(Self {
             env,
             request,
@@ -122,10 +121,11 @@ impl Shared {
         if let Some(context) = contexts.get(name) {
             return Ok(context.clone());
         }
+        let is_whole = self.request.whole_contexts.contains(name);
         let context = match name {
-            "" => Context::open(&self.request.context, self.dockerfile.as_deref(), &self.cache)?,
+            "" => Context::open(&self.request.context, self.dockerfile.as_deref(), is_whole, &self.cache)?,
             name => match inputs::named_context(&self.request, name)? {
-                NamedContext::Directory(path) => Context::open(&path, None, &self.cache)?,
+                NamedContext::Directory(path) => Context::open(&path, None, is_whole, &self.cache)?,
                 NamedContext::Image(_) => {
                     return Err(BuildFailure::new(format!("the context `{name}` is no directory")));
                 }

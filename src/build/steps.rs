@@ -1,9 +1,11 @@
 //! A build: preparing it, executing its steps, writing the image.
 
+use super::cache::Cache;
 use super::check;
 use super::command;
 use super::event::BuildEvent;
 use super::failure::{BuildFailure, Doing, Result};
+use super::git;
 use super::graph::Step;
 use super::inputs::{self, NamedContext};
 use super::key::Key;
@@ -54,7 +56,12 @@ pub async fn build(
     }
     let _lease = env.store.lease().doing(|| "use the image store")?;
     let (env, request) = (env.clone(), request.clone());
-    let shared = Arc::new(Shared::new(env, request)?);
+    let cache = Cache::open(&env.home).doing(|| "open the build cache")?;
+    let request = {
+        let cache = cache.clone();
+        blocking(move || git::contexts(&cache, request)).await?
+    };
+    let shared = Arc::new(Shared::new(env, request, cache)?);
     report_findings(&shared, events)?;
     let stages = shared.selection.stages.iter().map(|_| Mutex::default()).collect();
     let runners = Runners::new(shared.env.program.clone());

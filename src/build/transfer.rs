@@ -2,12 +2,13 @@
 
 use super::context::Context;
 use super::failure::{BuildFailure, Doing, Result};
+use super::git::{self, Repository};
 use super::key::Key;
 use super::owners::{self, Ids};
 use super::pick::{self, Digests, Origin, Picked, Selection, file_digest, pick};
 use super::place::{Chmod, Placement, place};
 use super::remote::{self, Remote};
-use super::shared::Shared;
+use super::shared::{Shared, blocking};
 use super::state::{State, Words};
 use super::tree::Tree;
 use super::unpack;
@@ -48,6 +49,8 @@ pub(super) struct Plan {
     checksum: Option<String>,
     /// What the addresses gave, in their order.
     remotes: Vec<Remote>,
+    /// What the repositories hold, in their order.
+    checkouts: Vec<Arc<Tree>>,
     from: Source,
     /// The latest time of what is copied.
     epoch: Option<i64>,
@@ -57,6 +60,7 @@ enum Item {
     Path(String),
     Inline { name: String, body: String },
     Remote(String),
+    Repository(Repository),
 }
 
 type Text<T> = std::result::Result<T, String>;
@@ -84,9 +88,16 @@ pub(super) fn plan(
     if checksum.is_some() && items.len() != 1 {
         return Err("checksum can't be specified for multiple sources".into());
     }
-    if checksum.is_some() && !matches!(items.as_slice(), [Item::Remote(_)]) {
+    if checksum.is_some() && matches!(items.as_slice(), [Item::Path(_) | Item::Inline { .. }]) {
         return Err("checksum can't be specified for sources that are not remote".into());
     }
+    let items = items.into_iter().map(|item| match item {
+        Item::Repository(repository) => {
+            Item::Repository(repository.with(checksum.as_deref(), transfer.keep_git))
+        }
+        item => item,
+    });
+    let items = items.collect();
     Ok(Plan {
         keyword,
         items,
@@ -103,6 +114,7 @@ pub(super) fn plan(
         unpack_remote: transfer.unpack == Some(true),
         checksum,
         remotes: Vec::new(),
+        checkouts: Vec::new(),
         from,
         epoch,
     })
@@ -118,14 +130,22 @@ fn item(source: &TransferSource, keyword: &str, state: &State, words: &Words<'_>
         TransferSource::Path(path) => {
             let path = words.word(state, path)?;
             match keyword {
-                "ADD" if remote::is_git(&path) => {
-                    Err(format!("ADD of the git repository `{path}` is not supported; clone it in a RUN"))
-                }
+                "ADD" if git::is_git(&path) => Repository::parse(&path).map(Item::Repository),
                 "ADD" if remote::is_http(&path) => Ok(Item::Remote(path)),
                 _ => Ok(Item::Path(path)),
             }
         }
     }
+}
+
+/// Everything in a checkout.
+fn pick_all(tree: &Arc<Tree>, excludes: &Patterns) -> Result<Vec<Picked>> {
+    let ignore = Patterns::default();
+    let origin = Origin { tree, ignore: &ignore, is_context: true, digests: &ReadContextDigests };
+    let selection = Selection { sources: vec![".".into()], excludes: excludes.clone(), parents: false };
+    let mut picked = pick(&origin, &selection)?;
+    picked.iter_mut().for_each(|item| item.tree = Some(tree.clone()));
+    Ok(picked)
 }
 
 impl Plan {
@@ -151,8 +171,20 @@ impl Plan {
     /// Downloads what has an address.
     pub(super) async fn obtain(&mut self, shared: &Arc<Shared>) -> Result<()> {
         for item in &self.items {
-            if let Item::Remote(url) = item {
-                self.remotes.push(remote::obtain(shared, url, self.checksum.as_deref()).await?);
+            match item {
+                Item::Remote(url) => {
+                    self.remotes.push(remote::obtain(shared, url, self.checksum.as_deref()).await?);
+                }
+                Item::Repository(repository) => {
+                    let (shared, repository) = (shared.clone(), repository.clone());
+                    let tree = blocking(move || {
+                        let directory = git::directory(&shared.cache)?;
+                        let meant = repository.check_out(&directory, &shared.request)?;
+                        Tree::open(&meant).doing(|| "open a checkout")
+                    });
+                    self.checkouts.push(Arc::new(tree.await?));
+                }
+                Item::Path(_) | Item::Inline { .. } => {}
             }
         }
         Ok(())
@@ -162,12 +194,17 @@ impl Plan {
         let excludes = Patterns::from_list(&self.excludes).map_err(|e| BuildFailure::new(e.to_string()))?;
         let mut picked = Vec::new();
         let mut remotes = self.remotes.iter();
+        let mut checkouts = self.checkouts.iter();
         for item in &self.items {
             match item {
                 Item::Inline { name, body } => picked.push(Picked::inline(name, body.clone())),
                 Item::Remote(url) => {
                     let remote = remotes.next().expect("each address was obtained");
                     picked.push(Picked::remote(remote).doing(|| format!("read what {url} gave"))?);
+                }
+                Item::Repository(_) => {
+                    let tree = checkouts.next().expect("each repository was checked out");
+                    picked.extend(pick_all(tree, &excludes)?);
                 }
                 Item::Path(path) => {
                     let selection = Selection {
@@ -188,6 +225,7 @@ impl Plan {
             Item::Path(path) => key.text("path", path),
             Item::Inline { name, body } => key.text("inline", name).text("body", body),
             Item::Remote(url) => key.text("url", url),
+            Item::Repository(repository) => key.text("repository", &format!("{repository:?}")),
         });
         let key = key.list("excludes", self.excludes.iter().map(String::as_str));
         key.number("parents", u64::from(self.parents)).number("owners", u64::from(self.keeps_owners()))
@@ -401,9 +439,9 @@ fn put(plan: &Plan, owner: Option<Ids>, source: &Tree, target: &Tree, picked: &m
         link: plan.link,
     };
     for item in picked {
-        let tree = item.remote.as_ref().map(|remote| remote.tree.clone());
+        let tree = item.tree.clone();
         let source = tree.as_deref().unwrap_or(source);
-        let may_unpack = if item.remote.is_some() { plan.unpack_remote } else { plan.unpack };
+        let may_unpack = if tree.is_some() { plan.unpack_remote } else { plan.unpack };
         if !(may_unpack && unpacked(&placement, source, target, item)?) {
             place(source, target, std::slice::from_mut(item), &placement)?;
         }
@@ -452,6 +490,15 @@ struct ReadDigests;
 impl Digests for ReadDigests {
     fn digest(&self, _: &Path, _: &Stat, open: &dyn Fn() -> io::Result<File>) -> io::Result<Digest> {
         file_digest(&mut open()?, false)
+    }
+}
+
+/// The same for files that are not a stage's.
+struct ReadContextDigests;
+
+impl Digests for ReadContextDigests {
+    fn digest(&self, _: &Path, _: &Stat, open: &dyn Fn() -> io::Result<File>) -> io::Result<Digest> {
+        file_digest(&mut open()?, true)
     }
 }
 

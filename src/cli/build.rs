@@ -15,6 +15,7 @@ use stack_runtime::home::Home;
 use stack_runtime::image::{Reference, Store};
 use stack_schema::diagnostic::Diagnostic;
 use stack_schema::project::{Build, FileContent, Grant, Project};
+use std::collections::BTreeSet;
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 
@@ -146,7 +147,7 @@ fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
     if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
         args.entry("SOURCE_DATE_EPOCH".to_string()).or_insert(Some(epoch));
     }
-    if !build.context.is_dir() {
+    if !build.context.is_dir() && !build::is_address(&build.context.to_string_lossy()) {
         let message = format!(
             "the build context {} of service `{}` does not exist",
             build.context.display(),
@@ -176,6 +177,7 @@ fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
             .iter()
             .map(|(k, v)| (k.clone(), named(project, v)))
             .collect(),
+        whole_contexts: BTreeSet::new(),
         shm_size: build.shm_size.and_then(|size| u64::try_from(size.0).ok()),
         ulimits: build.ulimits.iter().map(|(name, limit)| (name.clone(), (limit.soft, limit.hard))).collect(),
         no_cache_filter: build.no_cache_filter.clone(),

@@ -1,16 +1,19 @@
 //! ADD of what a web server gives.
 
 use crate::bed::{Bed, Case};
-use stack::build::Secret;
+use stack::build::{BuildRequest, DockerfileSource, Secret};
 use stack_runtime::image::Digest;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 pub(crate) const ALL: &[(&str, Case)] = &[
     ("files_are_downloaded_and_asked_for_again", files_are_downloaded_and_asked_for_again),
     ("checksums_are_checked", checksums_are_checked),
+    ("repositories_are_contexts_and_sources", repositories_are_contexts_and_sources),
 ];
 
 /// What a server gives for every path, and what it was asked for.
@@ -101,9 +104,6 @@ fn files_are_downloaded_and_asked_for_again(bed: &Bed) {
     bed.build_request(secret).success();
     let last = site.lock().expect("not poisoned").asked.last().cloned().expect("asked");
     assert!(last.contains("auth=bearer t0ken"), "{last}");
-    for git in ["https://127.0.0.1/x.git", "git@127.0.0.1:x"] {
-        assert!(bed.build(&format!("FROM scratch\nADD {git} /")).failure().contains("git repository"));
-    }
 }
 
 fn checksums_are_checked(bed: &Bed) {
@@ -126,4 +126,96 @@ fn checksums_are_checked(bed: &Bed) {
     assert!(local.contains("not remote"), "{local}");
     let several = bed.build(&add(right.as_str(), "local /")).failure();
     assert!(several.contains("multiple sources"), "{several}");
+}
+
+fn git(directory: &Path, args: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command.args(["-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main"]).args(args);
+    let ran = command.current_dir(directory).env("GIT_CONFIG_GLOBAL", "/dev/null").output().expect("git");
+    assert!(ran.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8_lossy(&ran.stdout).trim().to_owned()
+}
+
+/// Serves the repositories below a directory; ends when it is dropped.
+struct Daemon(Child);
+
+impl Daemon {
+    fn start(base: &Path, port: u16) -> Self {
+        let mut command = Command::new("git");
+        command.args(["daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1"]);
+        command.arg(format!("--port={port}")).arg(format!("--base-path={}", base.display()));
+        let child = command.stderr(Stdio::null()).spawn().expect("git daemon");
+        let deadline = std::time::Instant::now() + crate::bed::LONG;
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(std::time::Instant::now() < deadline, "git daemon did not come up");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        Self(child)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        drop(self.0.kill()); // it may be gone
+        drop(self.0.wait());
+    }
+}
+
+fn repositories_are_contexts_and_sources(bed: &Bed) {
+    let base = bed.directory.path().join("repositories");
+    let work = base.join("app.git");
+    std::fs::create_dir_all(work.join("sub")).expect("made");
+    let write = |path: &str, text: &str| std::fs::write(work.join(path), text).expect("written");
+    git(&work, &["init", "-q"]);
+    write("Dockerfile", "FROM scratch\nCOPY . /\n");
+    write("sub/Dockerfile", "FROM scratch\nCOPY file /sub-file\n");
+    write("sub/file", "sub");
+    // Means nothing here.
+    write(".dockerignore", "version\n");
+    write("version", "1");
+    git(&work, &["add", "-A"]);
+    git(&work, &["commit", "-qm", "one"]);
+    git(&work, &["tag", "v1"]);
+    let first = git(&work, &["rev-parse", "HEAD"]);
+    write("version", "2");
+    git(&work, &["commit", "-qam", "two"]);
+    let _daemon = Daemon::start(&base, 15_418);
+    let address = "git://127.0.0.1:15418/app.git";
+    let from = |context: String| {
+        let dockerfile = DockerfileSource::default();
+        bed.build_request(BuildRequest { context: context.into(), dockerfile, ..bed.request("") })
+    };
+    let newest = from(address.into());
+    assert_eq!(bed.text(&newest, "version"), "2");
+    assert!(bed.file(&newest, ".git").is_none());
+    assert_eq!(from(address.into()).counts(), (1, 1));
+    for context in [
+        format!("{address}#v1"),
+        format!("{address}?tag=v1"),
+        format!("{address}#{first}"),
+        format!("{address}?commit={}", &first[..12]),
+    ] {
+        assert_eq!(bed.text(&from(context.clone()), "version"), "1", "{context}");
+    }
+    assert_eq!(bed.text(&from(format!("{address}#main:sub")), "sub-file"), "sub");
+    for (context, why) in [
+        (format!("{address}#nope"), "nope"),
+        (format!("{address}?what=1"), "unexpected query"),
+        (format!("{address}?branch=main&commit={first}"), "expected commit"),
+        (format!("{address}#main:../.."), "no directory of"),
+        ("https://127.0.0.1/x.tar".into(), "is not supported"),
+    ] {
+        let failed = from(context.clone()).failure();
+        assert!(failed.contains(why), "{context}: {failed}");
+    }
+    let text = format!(
+        "FROM scratch\nADD {address}#v1 /one/\nADD --keep-git-dir=true --checksum={first} {address}#v1 /kept/\nCOPY --from=named version /named\n"
+    );
+    let mut request = bed.request(&text);
+    request.additional_contexts.insert("named".into(), address.into());
+    let added = bed.build_request(request);
+    assert_eq!((bed.text(&added, "one/version"), bed.text(&added, "named")), ("1".into(), "2".into()));
+    assert!(bed.file(&added, "one/.git").is_none() && bed.file(&added, "kept/.git/HEAD").is_some());
+    let wrong = bed.build(&format!("FROM scratch\nADD --checksum={first} {address} /\n")).failure();
+    assert!(wrong.contains("expected commit") && wrong.contains(":2:1"), "{wrong}");
 }

@@ -313,6 +313,7 @@ fn transfer(flags: &Flags, text: &str, line: &Line, escape: char) -> Result<Tran
         excludes: flags.all("exclude"),
         checksum: flags.text("checksum"),
         unpack: flags.boolean("unpack")?,
+        keep_git: flags.boolean("keep-git-dir")?,
     })
 }
 

@@ -123,6 +123,8 @@ pub struct Transfer {
     pub checksum: Option<String>,
     /// ADD only: `None` unpacks what is an archive.
     pub unpack: Option<bool>,
+    /// ADD of repositories: keep what git keeps.
+    pub keep_git: Option<bool>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
