@@ -20,6 +20,25 @@ fn test_names(directory: &Path, found: &mut HashSet<String>) {
     }
 }
 
+/// The table of deliberate differences names a case for each row.
+#[test]
+fn every_difference_has_a_case() {
+    let cases: HashSet<String> = ["differs.txt", "broken.txt", "refused.txt"]
+        .iter()
+        .flat_map(|bundle| support::read_bundle(bundle))
+        .map(|case| case.name)
+        .collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).expect("the README");
+    let table = readme.split("| where | docker compose | here | case |").nth(1).expect("the table");
+    let rows: Vec<&str> = table.lines().skip(2).take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 20, "{}", rows.len());
+    for row in rows {
+        let case = row.trim_end_matches(['|', ' ']).rsplit('|').next().unwrap_or_default().trim();
+        assert!(cases.contains(case), "no case {case}: {row}");
+    }
+}
+
 #[test]
 fn every_name_in_the_map_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
