@@ -152,10 +152,10 @@ fn extension(node: &mut Node) {
         Value::Seq(items) if items.is_empty() => node.value = Value::Null,
         Value::Seq(items) => items.iter_mut().for_each(extension),
         Value::Map(map) => map.iter_mut().for_each(|(_, entry)| extension(&mut entry.node)),
-        Value::Str(text) if text.len() == "2001-12-14".len() && node.place.is_text(text) => {
-            if scalar::is_timestamp(text) {
-                text.push_str("T00:00:00Z");
-            }
+        Value::Str(text)
+            if text.len() == "2001-12-14".len() && node.place.is_text(text) && scalar::is_timestamp(text) =>
+        {
+            text.push_str("T00:00:00Z");
         }
         _ => {}
     }
