@@ -10,6 +10,7 @@
 //! | `data/store/images/HEX.json` | image pull, build, load: one per image id | everyone |
 //! | `data/store/references/ENCODED.json` | image tag, pull, build, load: one per name | everyone |
 //! | `data/store/snapshots/HEX/{fs,meta.json,blob.json}` | snapshot commit, unpack | container, build |
+//! | `data/store/pending/HEX.KIND.BOOT` | image, snapshot: what may not have reached the disk | whoever opens the store |
 //! | `data/store/tmp/` | blobs and snapshots being made, partial downloads; swept by prune | - |
 //! | `data/store/locks/` | flock: `gc` (shared by whoever makes something), one per blob and chain being made | - |
 //! | `data/build/` | builder: cache records, cache mounts | builder |
@@ -32,7 +33,8 @@
 //! | `…/ID/{hosts,hostname,resolv.conf}` | supervisor at start | the container, bind-mounted |
 //! | `run/PROJECT/supervisor.{sock,json,lock,log}` | supervisor | command line |
 //! | `…/ID/net.json` | supervisor at start: addresses and host ports | the next supervisor, `ps` |
-//! | `run/PROJECT/uplink.{json,log}` | supervisor: its `pasta` process and what that says | the next supervisor, `down` |
+//! | `run/namespace.{json,lock}` | an ordinary user's command: the number of their user namespace | the next command |
+//! | `run/PROJECT/uplink.{json,log,starting}` | supervisor: its `pasta` process and what that says | the next supervisor, `down` |
 //!
 //! Every JSON file is replaced atomically (write to a temporary file, fsync where a power cut matters, rename).
 
@@ -59,11 +61,12 @@ impl Home {
                 std::path::absolute(PathBuf::from(home)).unwrap_or_else(|_| PathBuf::from("/var/lib/stack"));
             return Self { run: data.join("run"), data };
         }
-        if nix::unistd::geteuid().is_root() {
+        // Inside a user namespace the user looks like root.
+        let uid = crate::sys::user_namespace::owner().unwrap_or_else(|| nix::unistd::geteuid().as_raw());
+        if uid == 0 {
             return Self { data: "/var/lib/stack".into(), run: "/run/stack".into() };
         }
         let user_home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
-        let uid = nix::unistd::geteuid();
         let data =
             std::env::var_os("XDG_DATA_HOME").map_or_else(|| user_home.join(".local/share"), PathBuf::from);
         let run = std::env::var_os("XDG_RUNTIME_DIR")
@@ -92,6 +95,11 @@ impl Home {
             }
             Err(e) => return Err(e),
         }
+        self.prepare_run()
+    }
+
+    /// Only the run directory.
+    pub(crate) fn prepare_run(&self) -> io::Result<()> {
         if !self.run.is_dir() {
             fs::create_dir_all(&self.run)?;
             set_mode(&self.run, 0o700)?;

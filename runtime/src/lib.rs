@@ -1,13 +1,4 @@
-//! What the kernel does: [`spec`] in, running things out. No YAML, no terminal.
-//!
-//! A planner may name only [`spec`], [`observed`] and [`engine`]; everything else is how.
-//!
-//! | module | does |
-//! |---|---|
-//! | [`spec`] | desired resources in the kernel's terms (plain data) |
-//! | [`observed`] | what exists (plain data) |
-//! | [`engine`] | the seam: observe, and one method per effect |
-//! | [`home`] | every path on disk: who writes, who reads, format version, locks, atomic replace |
+#![doc = include_str!("../README.md")]
 
 pub mod cgroup;
 pub mod container;
@@ -20,6 +11,8 @@ pub mod logs;
 pub mod monitor;
 pub mod network;
 pub mod observed;
+pub mod oci;
+pub mod rootless;
 pub mod snapshot;
 pub mod spec;
 pub mod sys;

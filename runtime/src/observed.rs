@@ -25,6 +25,8 @@ pub struct ContainerObserved {
     /// RFC 3339.
     pub created_at: String,
     pub state: State,
+    /// Why it never ran: its first start failed. Such a container stays created.
+    pub failed_start: Option<Exit>,
     pub health: Health,
     pub restart_count: u32,
     /// Host ports actually bound while running.

@@ -54,6 +54,8 @@ pub struct ContainerSpec {
     pub dns: DnsSpec,
     /// Host names with addresses; `host-gateway` stands for the gateway to the host.
     pub extra_hosts: Vec<(String, String)>,
+    /// Names that only this container knows: alias, and the name on its networks that it stands for.
+    pub links: Vec<(String, String)>,
     pub ports: Vec<PortSpec>,
     /// `80/tcp`, from image and service: what counts as "listening" for an early health success.
     pub exposed: Vec<String>,
@@ -234,17 +236,22 @@ pub enum RestartSpec {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LogSpec {
     /// `json-file` or `none`.
     pub driver: String,
     /// Rotate at this size; `None`: never.
     pub max_size: Option<u64>,
     pub max_file: u32,
+    /// Rotated files are gzip.
+    pub compress: bool,
+    /// Written with each entry.
+    pub attrs: Map,
 }
 
 impl Default for LogSpec {
     fn default() -> Self {
-        Self { driver: "json-file".into(), max_size: None, max_file: 1 }
+        Self { driver: "json-file".into(), max_size: None, max_file: 1, compress: false, attrs: Map::new() }
     }
 }
 

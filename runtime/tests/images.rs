@@ -579,7 +579,7 @@ proptest::proptest! {
             }
             let _ = snapshot::unpack(&store, "", &writer.finish().unwrap()[..], None);
             let inside = |path: &Path| std::fs::read_dir(path).unwrap().count();
-            proptest::prop_assert_eq!((inside(root.path()), inside(&root.path().join("data")), inside(store.root()), inside(&store.tmp())), (1, 1, 6, 0));
+            proptest::prop_assert_eq!((inside(root.path()), inside(&root.path().join("data")), inside(store.root()), inside(&store.tmp())), (1, 1, 7, 0));
         }
     }
 }

@@ -9,6 +9,7 @@ use common::http::{Answer, Request, cutting_proxy, serve};
 use common::registry::Server;
 use common::{in_private_network, is_privileged, store_in};
 use stack_runtime::image::archive::load;
+use stack_runtime::image::login::{Kept, login, logout};
 use stack_runtime::image::progress::silent;
 use stack_runtime::image::pull::{pull, resolve_digest};
 use stack_runtime::image::push::push;
@@ -235,7 +236,9 @@ fn passwords_of_the_configuration_file() {
         std::fs::write(directory.path().join("config.json"), config).unwrap();
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "with_password", "--ignored", "--nocapture"]);
-        let output = command.env("DOCKER_CONFIG", directory.path()).env("EXPECT", expect).output().unwrap();
+        let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap_or_default());
+        command.env("PATH", path).env("DOCKER_CONFIG", directory.path());
+        let output = command.env("EXPECT", expect).output().unwrap();
         assert!(
             output.status.success(),
             "{}",
@@ -245,7 +248,30 @@ fn passwords_of_the_configuration_file() {
     run(r#"{"auths":{"127.0.0.1:5000":{"username":"user","password":"s3cret"}}}"#, "ok");
     run(r#"{"auths":{"127.0.0.1:5000":{"username":"user","password":"wrong"}}}"#, "denied");
     run("{}", "denied");
-    run(r#"{"credsStore":"desktop"}"#, "`desktop`, which is not supported yet");
+    run(r#"{"credsStore":"desktop"}"#, "cannot run docker-credential-desktop");
+    let helper = |script: &str| {
+        let path = directory.path().join("docker-credential-kept");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    let with_helper = r#"{"credHelpers":{"127.0.0.1:5000":"kept"},"credsStore":"other"}"#;
+    helper(r#"read url; test "$1 $url" = "get 127.0.0.1:5000" && echo '{"Username":"user","Secret":"s3cret"}'"#);
+    run(with_helper, "ok");
+    helper("echo credentials not found in native keychain; exit 1");
+    run(with_helper, "denied");
+    helper("echo the keychain is locked; exit 1");
+    run(with_helper, "the keychain is locked");
+    // Signing in writes what pull and push read, beside what was there.
+    run(r#"{"psFormat":"x","auths":{"other.io":{"auth":"dTpw"}}}"#, "login");
+    let written = std::fs::read_to_string(directory.path().join("config.json")).unwrap();
+    assert!(written.contains("psFormat") && written.contains("other.io"), "{written}");
+    assert!(!written.contains("127.0.0.1"), "signed out at the end: {written}");
+    // With a helper the password is nowhere else.
+    helper(&format!("cat > {}/asked-$1", directory.path().display()));
+    run(with_helper, "helper");
+    let kept = std::fs::read_to_string(directory.path().join("asked-store")).unwrap();
+    assert!(kept.contains("s3cret") && kept.contains("127.0.0.1:5000"), "{kept}");
+    assert!(!std::fs::read_to_string(directory.path().join("config.json")).unwrap().contains("czNjcmV0"));
 }
 
 #[test]
@@ -257,6 +283,13 @@ fn with_password() {
         let (_root, from, to) = stores();
         let name = server.name("app");
         two_layers(&from, &name);
+        if expected == "helper" {
+            login("127.0.0.1:5000", "user", "s3cret").await.unwrap();
+            return;
+        }
+        if expected == "login" {
+            return sign_in_and_out(&from, &name).await;
+        }
         match push(&from, &reference(&name), &silent).await {
             Ok(_) => {
                 assert_eq!(expected, "ok");
@@ -268,6 +301,20 @@ fn with_password() {
             }
         }
     });
+}
+
+async fn sign_in_and_out(from: &Store, name: &str) {
+    let wrong = login("127.0.0.1:5000", "user", "wrong").await.unwrap_err();
+    assert!(matches!(wrong, Error::Unauthorised { .. }), "{wrong}");
+    assert!(push(from, &reference(name), &silent).await.is_err());
+    let kept = login("127.0.0.1:5000", "user", "s3cret").await.unwrap();
+    let Kept::File(path) = kept else { panic!("{kept:?}") };
+    let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o077, 0);
+    push(from, &reference(name), &silent).await.unwrap();
+    assert!(logout("127.0.0.1:5000").unwrap());
+    assert!(!logout("127.0.0.1:5000").unwrap());
+    assert!(matches!(login("not a host", "u", "p").await, Err(Error::Invalid { .. })));
 }
 
 #[test]

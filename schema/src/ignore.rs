@@ -73,6 +73,11 @@ impl Patterns {
         Ok(Self { rules })
     }
 
+    /// Whether any pattern takes a path back in.
+    pub fn takes_back(&self) -> bool {
+        self.rules.iter().any(|rule| rule.takes_back)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }

@@ -101,7 +101,12 @@ pub struct Service {
     pub dns_opt: Vec<String>,
     /// Host name and address (`host-gateway` unresolved), in order.
     pub extra_hosts: Vec<(String, String)>,
+    /// `service[:alias]`.
     pub links: Vec<String>,
+    /// `container[:alias]`.
+    pub external_links: Vec<String>,
+    /// `service[:ro]` or `container:name[:ro]`.
+    pub volumes_from: Vec<String>,
     pub secrets: Vec<Grant>,
     pub configs: Vec<Grant>,
     pub scale: u32,
@@ -157,6 +162,11 @@ pub struct Build {
     /// `default`, `none`, `host`.
     pub network: Option<String>,
     pub shm_size: Option<Bytes>,
+    pub ulimits: IndexMap<String, Ulimit>,
+    /// Stages that take nothing from the cache.
+    pub no_cache_filter: Vec<String>,
+    /// By id: the path of an agent's socket or a key; `None`: the agent of the environment.
+    pub ssh: IndexMap<String, Option<String>>,
     pub extra_hosts: Vec<(String, String)>,
     pub secrets: Vec<Grant>,
     /// Named contexts: a directory, `docker-image://…` or `service:x`.

@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use crate::plan::step::StepId;
+use crate::schedule;
 
 #[derive(Debug, Clone)]
 pub enum Outcome {
@@ -15,6 +16,27 @@ pub enum Outcome {
     },
     /// A step before it failed.
     NotRun,
+}
+
+/// A failure, and the id of the container it is about.
+pub(super) type Failed = (Failure, Option<String>);
+
+/// How a step ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    Done,
+    Skipped,
+}
+
+impl From<schedule::Outcome<Ended, Failed>> for Outcome {
+    fn from(outcome: schedule::Outcome<Ended, Failed>) -> Self {
+        match outcome {
+            schedule::Outcome::Done(Ended::Done) => Self::Done,
+            schedule::Outcome::Done(Ended::Skipped) => Self::Skipped,
+            schedule::Outcome::Failed((failure, container)) => Self::Failed { failure, container },
+            schedule::Outcome::Skipped { .. } => Self::NotRun,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default)]

@@ -2,20 +2,22 @@
 
 use super::World;
 use super::images::Images;
-use super::outcome::Outcome;
+use super::outcome::{Ended, Failed};
 use super::words::{reached, words};
 use crate::event::Event;
 use crate::failure::{Failure, Kind, Result};
-use crate::plan::spec::{ImageView, container_spec};
-use crate::plan::step::{Action, Building, Creation, Guard, Reached, Step, Target};
+use crate::plan::spec::{Around, ImageView, container_spec};
+use crate::plan::step::{Action, Building, Cause, Creation, Guard, Reached, Step, Target};
 use futures_util::future::try_join_all;
-use stack_runtime::engine::{Engine, Until, Waited};
+use stack_runtime::engine::{Engine, ErrorKind, Until, Waited};
 use stack_runtime::observed::Exit;
+use stack_runtime::spec::MountSpec;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-/// A failure, and the id of the container it is about.
-type Failed = (Failure, Option<String>);
+/// When Compose looks for the first time.
+const UP_AFTER: Duration = Duration::from_millis(500);
 
 /// What the plan made so far: id and whether it has a health check, by final name.
 #[derive(Debug, Default)]
@@ -25,6 +27,7 @@ pub(super) struct Made(Mutex<HashMap<String, Container>>);
 struct Container {
     id: String,
     has_health: bool,
+    mounts: Vec<MountSpec>,
 }
 
 impl Made {
@@ -42,13 +45,18 @@ impl Made {
     }
 }
 
-pub(super) async fn run<E: Engine, I: Images>(world: &World<'_, E, I>, made: &Made, step: &Step) -> Outcome {
+pub(super) async fn run<E: Engine, I: Images>(
+    world: &World<'_, E, I>,
+    made: &Made,
+    step: &Step,
+) -> std::result::Result<Ended, Failed> {
     let arms = Arms { world, made };
-    match arms.guarded(step).await {
-        Ok(true) => Outcome::Done,
-        Ok(false) => Outcome::Skipped,
-        Err((failure, container)) => Outcome::Failed { failure, container },
+    if let Some(guard) = &step.guard
+        && !arms.holds(guard).map_err(|f| (f, None))?
+    {
+        return Ok(Ended::Skipped);
     }
+    arms.shown(step).await.map(|()| Ended::Done)
 }
 
 struct Arms<'a, 'w, E, I> {
@@ -56,16 +64,19 @@ struct Arms<'a, 'w, E, I> {
     made: &'a Made,
 }
 
-impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
-    async fn guarded(&self, step: &Step) -> std::result::Result<bool, Failed> {
-        if let Some(guard) = &step.guard
-            && !self.holds(guard).map_err(|f| (f, None))?
-        {
-            return Ok(false);
-        }
-        self.shown(step).await.map(|()| true)
+impl<E: Engine, I: Images> Around for Arms<'_, '_, E, I> {
+    fn image(&self, reference: &str) -> Option<String> {
+        self.view(reference).ok().map(|view| view.chain_id)
     }
 
+    /// Of the one that this plan made, else of the one that was there.
+    fn mounts(&self, container: &str) -> Option<Vec<MountSpec>> {
+        let known = || self.world.observed.containers.iter().find(|c| c.name == container);
+        self.made.get(container).map(|made| made.mounts).or_else(|| Some(known()?.spec.mounts.clone()))
+    }
+}
+
+impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
     fn holds(&self, guard: &Guard) -> Result<bool> {
         let id = |reference: &str| Ok::<_, Failure>(self.world.images.view(reference)?.map(|v| v.id));
         Ok(match guard {
@@ -105,11 +116,14 @@ impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
             Action::CreateNetwork(spec) => engine.create_network(project, spec).await.map_err(plain),
             Action::RemoveNetwork { name } => engine.remove_network(project, name).await.map_err(plain),
             Action::CreateVolume(spec) => engine.create_volume(spec).await.map_err(plain),
-            Action::RemoveVolume { name } => engine.remove_volume(name).await.map_err(plain),
+            Action::RemoveVolume { name, optional } => {
+                self.remove_volume(name, *optional).await.map_err(|f| (f, None))
+            }
             Action::Create(creation) => self.create(creation).await.map_err(|f| (f, None)),
             Action::Release => engine.release(project).await.map_err(plain),
             Action::Wait { containers, until, required, .. } => {
-                self.wait(containers, *until, *required).await
+                let is_dependency = matches!(step.cause, Cause::NeededBy(_));
+                self.wait(containers, *until, *required, is_dependency).await
             }
             Action::Rename { container, .. }
             | Action::Start { container }
@@ -138,7 +152,12 @@ impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
     async fn pull(&self, reference: &str, platform: Option<&str>, optional: bool) -> Result<()> {
         match self.world.images.pull(reference, platform, self.world.events).await {
             Err(failure) if optional => {
+                self.emit(Event::warned(format!("Image {reference}"), "Missing"));
                 self.emit(Event::warning(format!("{}; it is built instead", failure.summary())));
+                Ok(())
+            }
+            Ok(()) if optional => {
+                self.emit(Event::done(format!("Image {reference}"), "Pulled"));
                 Ok(())
             }
             other => other,
@@ -160,12 +179,22 @@ impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
         }
     }
 
+    async fn remove_volume(&self, name: &str, optional: bool) -> Result<()> {
+        match self.world.engine.remove_volume(name).await {
+            Err(e) if optional && e.kind == ErrorKind::Conflict => {
+                self.emit(Event::warned(format!("Volume {name}"), "Resource is still in use"));
+                Ok(())
+            }
+            removed => Ok(removed?),
+        }
+    }
+
     async fn create(&self, creation: &Creation) -> Result<()> {
         let image = self.view(&creation.reference)?;
-        let mounted = |reference: &str| self.view(reference).ok().map(|v| v.chain_id);
-        let spec = container_spec(self.world.project, creation, &image, &mounted)?;
+        let spec = container_spec(self.world.project, creation, &image, self)?;
         let id = self.world.engine.create(&self.world.project.name, &spec).await?;
-        self.made.insert(&creation.name, Container { id, has_health: spec.health.is_some() });
+        let container = Container { id, has_health: spec.health.is_some(), mounts: spec.mounts };
+        self.made.insert(&creation.name, container);
         Ok(())
     }
 
@@ -187,7 +216,8 @@ impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
 
     fn existing(&self, id: &str) -> Container {
         let known = self.world.observed.containers.iter().find(|c| c.id == id);
-        Container { id: id.to_string(), has_health: known.is_some_and(|c| c.spec.health.is_some()) }
+        let has_health = known.is_some_and(|c| c.spec.health.is_some());
+        Container { id: id.to_string(), has_health, mounts: Vec::new() }
     }
 
     async fn wait(
@@ -195,6 +225,7 @@ impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
         targets: &[Target],
         until: Reached,
         required: bool,
+        is_dependency: bool,
     ) -> std::result::Result<(), Failed> {
         let waits = targets.iter().map(|target| self.wait_for(target, until));
         match try_join_all(waits).await {
@@ -204,6 +235,10 @@ impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
                     failure.summary()
                 )));
                 Ok(())
+            }
+            Err((mut failure, container)) if is_dependency => {
+                failure.message.insert_str(0, "dependency failed to start: ");
+                Err((failure, container))
             }
             other => other.map(drop),
         }
@@ -234,8 +269,20 @@ impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
             Reached::Up { .. } if !container.has_health => Until::Running,
             Reached::Healthy | Reached::Up { .. } => Until::Healthy,
         };
-        let waited = self.world.engine.wait(&self.world.project.name, &container.id, wanted).await?;
+        let mut waited = self.world.engine.wait(&self.world.project.name, &container.id, wanted).await?;
+        if wanted == Until::Running && waited == Waited::Reached {
+            waited = self.stays_up(&container.id).await?;
+        }
         judge(name, until, &waited)
+    }
+
+    /// A program without a health check that ends at once was never up.
+    async fn stays_up(&self, id: &str) -> Result<Waited> {
+        let end = self.world.engine.wait(&self.world.project.name, id, Until::Exited);
+        match tokio::time::timeout(UP_AFTER, end).await {
+            Ok(ended) => Ok(ended?),
+            Err(_) => Ok(Waited::Reached),
+        }
     }
 }
 

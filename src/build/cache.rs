@@ -4,7 +4,7 @@
 //! that happens is that a step is executed again.
 
 use super::state::Made;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use stack_runtime::home::{self, Home};
 use stack_runtime::image::{Digest, Store};
 use stack_runtime::snapshot;
@@ -101,11 +101,16 @@ impl Scratch {
     }
 }
 
+/// Removes what killed builds left, control groups too. Costs one look into an empty directory when there is nothing.
+pub fn sweep(home: &Home) {
+    Scratch::sweep(home);
+}
+
 impl Cache {
     /// Makes the directories.
     pub(super) fn open(home: &Home) -> io::Result<Self> {
         let root = home.build();
-        for part in ["cache", "digests", "contexts", "mounts", "locks", "tmp"] {
+        for part in ["cache", "digests", "contexts", "remote", "mounts", "locks", "tmp"] {
             fs::create_dir_all(root.join(part))?;
         }
         // Cache mounts and working directories hold what images hold, setuid programs too.
@@ -173,12 +178,21 @@ impl Cache {
         let _ = home::replace_json(&path, &DigestRecord { digest: digest.clone() });
     }
 
-    pub(super) fn read_context<T: DeserializeOwned>(&self, key: &Digest) -> Option<T> {
-        home::read_json(&self.root.join("contexts").join(format!("{}.json", key.hex()))).ok()?
+    /// What an address gave; its record is beside it.
+    pub(super) fn remote(&self, key: &Digest) -> PathBuf {
+        self.root.join("remote").join(key.hex())
     }
 
-    pub(super) fn write_context<T: Serialize>(&self, key: &Digest, value: &T) {
-        let _ = home::replace_json(&self.root.join("contexts").join(format!("{}.json", key.hex())), value);
+    fn context_path(&self, key: &Digest) -> PathBuf {
+        self.root.join("contexts").join(key.hex())
+    }
+
+    pub(super) fn read_context(&self, key: &Digest) -> Option<Vec<u8>> {
+        fs::read(self.context_path(key)).ok()
+    }
+
+    pub(super) fn write_context(&self, key: &Digest, bytes: &[u8]) {
+        let _ = home::replace(&self.context_path(key), bytes);
     }
 }
 
@@ -290,7 +304,7 @@ pub fn prune(home: &Home, store: &Store, all: bool, unused_for: Duration) -> io:
             pruned.records += 1;
         }
     }
-    for part in ["digests", "contexts", "locks"] {
+    for part in ["digests", "contexts", "remote", "locks"] {
         for entry in old(&home.build().join(part), unused_for) {
             remove_unless_locked(&entry.path)?;
         }

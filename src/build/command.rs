@@ -7,6 +7,7 @@ use super::mounts::{self, CacheMount};
 use super::request::Network;
 use super::run::{Ended, HOSTNAME, Order, Runners};
 use super::shared::{Shared, blocking};
+use super::ssh::{self, Forwarded};
 use super::state::{PROXIES, State, Words};
 use super::transfer::{self, Source};
 use indexmap::IndexMap;
@@ -34,6 +35,8 @@ pub(super) struct Plan {
     /// A heredoc with `#!`: name and body.
     script: Option<(String, String)>,
     platform: String,
+    /// Cache mounts begin empty.
+    no_cache: bool,
 }
 
 struct PlannedMount {
@@ -54,6 +57,7 @@ pub(super) fn plan(
     shared: &Shared,
     state: &State,
     words: &Words<'_>,
+    no_cache: bool,
 ) -> std::result::Result<Plan, String> {
     if run.security.as_deref() == Some("insecure") {
         return Err("security.insecure is not allowed: privileged RUN is not supported".into());
@@ -62,6 +66,8 @@ pub(super) fn plan(
     let (args, script) = command_line(run, state);
     let mut from = from.into_iter();
     let mut mounts = Vec::new();
+    let mut env = state.environment();
+    let mut agents = 0;
     for text in &run.mounts {
         let mount = text.resolve(&Expander { escape: words.escape, variables: state })?;
         let referred = text.from().and_then(|_| from.next());
@@ -69,7 +75,12 @@ pub(super) fn plan(
             MountKind::Bind { .. } => referred.or_else(|| Some(context.clone())),
             _ => referred,
         };
-        let target = mounts::target(&mount, state);
+        let mut target = mounts::target(&mount, state);
+        if matches!(mount.kind, MountKind::Ssh { .. }) {
+            let socket = target.get_or_insert_with(|| format!("/run/buildkit/ssh_agent.{agents}")).clone();
+            env.entry("SSH_AUTH_SOCK".into()).or_insert(socket);
+            agents += 1;
+        }
         if target.as_deref() == Some("/") {
             return Err("a mount cannot have / as its target".into());
         }
@@ -77,7 +88,7 @@ pub(super) fn plan(
     }
     Ok(Plan {
         args,
-        env: state.environment(),
+        env,
         proxies: proxies(shared, state),
         shown_args: state.args.clone(),
         working_dir: state.config.working_dir.clone(),
@@ -86,6 +97,7 @@ pub(super) fn plan(
         mounts,
         script,
         platform: state.platform.to_string(),
+        no_cache,
     })
 }
 
@@ -142,10 +154,17 @@ impl Plan {
         self.args.join(" ").chars().take(200).collect()
     }
 
-    /// Blocks: binds are read.
+    /// Whether files belong to the key.
+    pub(super) fn reads_files(&self) -> bool {
+        self.mounts.iter().any(|mount| mount.source().is_some())
+    }
+
+    /// Blocks if it [reads files](Self::reads_files).
     pub(super) fn key(&self, shared: &Shared, parent: &str) -> Result<Digest> {
-        let mut key =
-            Key::new("run").text("parent", parent).list("args", self.args.iter().map(String::as_str));
+        let mut key = shared
+            .dated(Key::new("run"))
+            .text("parent", parent)
+            .list("args", self.args.iter().map(String::as_str));
         for (name, value) in &self.env {
             key = key.text("name", name).text("value", value);
         }
@@ -155,6 +174,12 @@ impl Plan {
             .text("network", self.network.name());
         key = key.text("hostname", HOSTNAME).text("platform", &self.platform);
         key = key.number("shm", shared.request.shm_size.unwrap_or(0));
+        for (name, (soft, hard)) in &shared.request.ulimits {
+            key = key
+                .text("limit", name)
+                .number("soft", soft.cast_unsigned())
+                .number("hard", hard.cast_unsigned());
+        }
         key = key.list("hosts", shared.request.extra_hosts.iter().map(|(name, _)| name.as_str()));
         key = match &self.script {
             Some((name, body)) => key.text("script", name).text("body", body),
@@ -195,6 +220,7 @@ struct Mounted {
     images: IndexMap<String, Vec<PathBuf>>,
     env: IndexMap<String, String>,
     _caches: Vec<CacheMount>,
+    agents: Vec<Forwarded>,
     temporary: Vec<TempDir>,
 }
 
@@ -224,6 +250,7 @@ pub(super) async fn execute(
         images: mounted.images.clone(),
         network: plan.network,
         shm_size: shared.request.shm_size,
+        ulimits: shared.request.ulimits.clone(),
         extra_hosts: shared.request.extra_hosts.clone(),
         lower: lower.clone(),
         directory,
@@ -236,7 +263,7 @@ pub(super) async fn execute(
     blocking(move || {
         drop(mounted);
         mounts::remove_mount_points(&working.upper, &lower, &targets);
-        Ok(working.commit(&shared.env.store)?)
+        shared.commit(working, false)
     })
     .await
 }
@@ -274,7 +301,7 @@ fn prepare(shared: &Shared, plan: &Plan, parent: &str) -> Result<Ready> {
 fn mount_all(shared: &Shared, plan: &Plan) -> Result<Mounted> {
     let mut mounted = Mounted::default();
     for (index, planned) in plan.mounts.iter().enumerate() {
-        mount(shared, planned, index, &mut mounted)?;
+        mount(shared, planned, index, plan.no_cache, &mut mounted)?;
     }
     if let Some((name, body)) = &plan.script {
         let directory = temporary(shared)?;
@@ -295,20 +322,33 @@ fn temporary(shared: &Shared) -> Result<TempDir> {
     made.doing(|| "make a directory for a mount")
 }
 
-fn mount(shared: &Shared, planned: &PlannedMount, index: usize, mounted: &mut Mounted) -> Result<()> {
+fn mount(
+    shared: &Shared,
+    planned: &PlannedMount,
+    index: usize,
+    no_cache: bool,
+    mounted: &mut Mounted,
+) -> Result<()> {
     let read_only = planned.mount.read_only;
     match (&planned.mount.kind, &planned.target) {
         (MountKind::Bind { source, .. }, Some(target)) => bind(shared, planned, source, target, mounted),
-        (MountKind::Cache { .. }, Some(target)) => cache(shared, planned, target, mounted),
+        (MountKind::Cache { .. }, Some(target)) => cache(shared, planned, target, no_cache, mounted),
         (MountKind::Tmpfs { size }, Some(target)) => {
             let kind = MountKindSpec::Tmpfs { size: *size, mode: None, options: String::new() };
             mounted.specs.push(MountSpec { kind, target: target.clone(), read_only });
             Ok(())
         }
         (MountKind::Secret { .. }, target) => secret(shared, planned, target.as_deref(), index, mounted),
-        (MountKind::Ssh { id, required: true, .. }, _) => {
-            let failure = BuildFailure::new(format!("unset ssh forward key {id}"));
-            Err(failure.hint("Forwarding an ssh agent is not supported."))
+        (MountKind::Ssh { id, required, owner }, Some(target)) => {
+            let Some(agent) = shared.request.ssh.get(id) else {
+                return if *required { Err(ssh::missing(id)) } else { Ok(()) };
+            };
+            let directory = temporary(shared)?;
+            let forwarded = ssh::forward(agent, directory.path(), owner)?;
+            mounted.specs.push(mounts::bind(forwarded.socket.clone(), target, false));
+            mounted.agents.push(forwarded);
+            mounted.temporary.push(directory);
+            Ok(())
         }
         _ => Ok(()),
     }
@@ -344,13 +384,18 @@ fn bind(
     Ok(())
 }
 
-fn cache(shared: &Shared, planned: &PlannedMount, target: &str, mounted: &mut Mounted) -> Result<()> {
+fn cache(
+    shared: &Shared,
+    planned: &PlannedMount,
+    target: &str,
+    no_cache: bool,
+    mounted: &mut Mounted,
+) -> Result<()> {
     let MountKind::Cache { id, sharing, from, source, owner } = &planned.mount.kind else { return Ok(()) };
     let namespace = shared.outside.given("BUILDKIT_CACHE_MOUNT_NS").unwrap_or_default();
     let label = format!("{namespace}{}", id.as_deref().unwrap_or(target));
     let directory = mounts::cache_id(Some(&label), target, owner, from.as_deref());
-    let opened =
-        mounts::open_cache(&shared.cache, &directory, &label, *sharing, owner, shared.request.no_cache);
+    let opened = mounts::open_cache(&shared.cache, &directory, &label, *sharing, owner, no_cache);
     let opened = opened.doing(|| format!("open the cache `{label}`"))?;
     if let Some(from) = planned.from.as_ref().filter(|_| opened.fresh) {
         transfer::materialise(shared, from, source, &opened.data, "/")?;

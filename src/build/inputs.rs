@@ -6,7 +6,7 @@ use super::state::Outside;
 use indexmap::IndexMap;
 use stack_runtime::image::Platform;
 use stack_schema::dockerfile::expand::Expander;
-use stack_schema::dockerfile::stages::{Names, Selection, label, select};
+use stack_schema::dockerfile::stages::{Names, Selected, Selection, every, label, select};
 use stack_schema::dockerfile::{Dockerfile, Kind};
 use stack_schema::source::Source;
 use std::io;
@@ -99,6 +99,15 @@ pub(super) fn selection(file: &Dockerfile, request: &BuildRequest, outside: &Out
     let is_context = |name: &str| request.additional_contexts.contains_key(name);
     let names = Names { contexts: &is_context, variables: outside };
     Ok(select(file, request.target.as_deref(), &names)?)
+}
+
+pub(super) fn all_stages(
+    file: &Dockerfile,
+    request: &BuildRequest,
+    outside: &Outside,
+) -> Result<Vec<Selected>> {
+    let is_context = |name: &str| request.additional_contexts.contains_key(name);
+    Ok(every(file, &Names { contexts: &is_context, variables: outside })?)
 }
 
 /// The name of a stage, for people.

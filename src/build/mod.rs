@@ -14,17 +14,21 @@
 //! | `state` | what a stage is after a step; metadata instructions (pure) |
 //! | `key` | content-addressed cache keys |
 //! | `cache` | records on disk, prune |
+//! | `check` | findings without a build |
 //! | `tree` | a directory tree that nothing leads out of |
 //! | `view` | merged layers, mounted where nobody else sees them |
 //! | `pick` | the files a COPY or ADD means, with their digests |
 //! | `place` | putting picked files into a layer |
 //! | `unpack` | ADD of archives |
-//! | `context` | directories to copy from, ignore files, digests of their files |
+//! | `remote` | ADD of files over HTTP |
+//! | `context` | directories to copy from, ignore files |
+//! | `stats` | digests of a context's files by their inode data |
 //! | `owners` | names of users and groups in an image |
 //! | `transfer` | COPY, ADD and WORKDIR: plan, key, layer |
 //! | `command` | RUN: plan, key, layer |
 //! | `mounts` | `RUN --mount` |
 //! | `run` | one RUN in a container |
+//! | `ssh` | agents forwarded to RUN |
 //! | `inputs` | from a request to Dockerfile, values and stages |
 //! | `shared` | what the steps of a build share |
 //! | `steps` | a build: preparing, executing its steps, writing the image |
@@ -42,7 +46,8 @@
 //! |---|---|
 //! | `cache/KEY.json` | one record: the layer made by the step of this key; its time of change is its last use |
 //! | `digests/KEY.json` | content digest of a part of a layer chain (they never change) |
-//! | `contexts/KEY.json` | digests of a context's files, by their inode data |
+//! | `contexts/KEY` | digests of a context's files, by their inode data |
+//! | `remote/KEY`, `remote/KEY.json` | what an address gave, and what its server said about it |
 //! | `mounts/ID/` | cache mounts: `data/` is what is mounted, `lock` serialises `sharing=locked` |
 //! | `locks/KEY` | one build at a time executes a key; the others find its record |
 //! | `tmp/NAME/` | working directories of one build, `lock` held while it lives; its secrets are in `run/build/NAME/` |
@@ -51,6 +56,7 @@
 //! leaves the old state or the new one.
 
 mod cache;
+mod check;
 mod command;
 mod context;
 mod event;
@@ -62,17 +68,21 @@ mod mounts;
 mod owners;
 mod pick;
 mod place;
+mod remote;
 mod request;
 mod run;
 mod shared;
+mod ssh;
 mod state;
+mod stats;
 mod steps;
 mod transfer;
 mod tree;
 mod unpack;
 mod view;
 
-pub use cache::{Pruned, Usage, chains_in_use, prune, usage};
+pub use cache::{Pruned, Usage, chains_in_use, prune, sweep, usage};
+pub use check::{Checked, check};
 pub use event::{BuildEvent, Stream};
 pub use failure::BuildFailure;
 pub use request::{BuildEnv, BuildRequest, BuildResult, DockerfileSource, Network, Secret};

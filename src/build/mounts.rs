@@ -7,14 +7,14 @@
 //! | cache | `data/build/mounts/ID/data` | target, read-only |
 //! | tmpfs | tmpfs | target, size |
 //! | secret | a file outside the layers, or a variable | id and target, never content |
-//! | ssh | nothing yet; `required` is an error | target |
+//! | ssh | a socket to an agent of this machine | id and target |
 
 use super::cache::Cache;
 use super::failure::{BuildFailure, Doing, Result};
 use super::key::Key;
 use super::request::Secret;
 use super::state::State;
-use rustix::fs::{Gid, Mode, Uid};
+use rustix::fs::Mode;
 use stack_runtime::spec::{MountKindSpec, MountSpec};
 use stack_schema::dockerfile::mount::{Mount, MountKind, Owner, Sharing};
 use std::fs::{self, File, TryLockError};
@@ -140,7 +140,8 @@ fn use_cache(
 fn apply(path: &Path, owner: &Owner, mode: u32) -> io::Result<()> {
     let file = File::open(path)?;
     let (uid, gid) = (owner.uid.unwrap_or(0), owner.gid.unwrap_or(0));
-    rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    let (uid, gid) = stack_runtime::snapshot::owner(uid, gid);
+    rustix::fs::fchown(&file, uid, gid)?;
     Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(owner.mode.unwrap_or(mode)))?)
 }
 
@@ -208,7 +209,7 @@ pub(super) fn remove_mount_points(upper: &Path, lower: &[PathBuf], targets: &[St
 fn is_only_copied_up(own: &Path, meta: &fs::Metadata, below: &fs::Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
     let same = (meta.mode(), meta.uid(), meta.gid()) == (below.mode(), below.uid(), below.gid());
-    let hides = rustix::fs::lgetxattr(own, "trusted.overlay.opaque", &mut [0u8; 8][..]).is_ok();
+    let hides = rustix::fs::lgetxattr(own, stack_runtime::snapshot::opaque(), &mut [0u8; 8][..]).is_ok();
     meta.is_dir() && same && !hides
 }
 

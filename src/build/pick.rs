@@ -9,6 +9,7 @@
 
 use super::failure::{BuildFailure, Doing, Result};
 use super::key::Key;
+use super::remote::Remote;
 use super::tree::{self, Tree};
 use rustix::fs::{FileType, Stat};
 use stack_runtime::image::Digest;
@@ -77,13 +78,30 @@ pub(super) struct Picked {
     /// `--parents`: directories to make below the destination.
     pub(super) parents: PathBuf,
     pub(super) entries: Vec<Entry>,
+    /// Where it comes from, if not from the origin.
+    pub(super) remote: Option<Remote>,
 }
 
 impl Picked {
+    pub(super) fn remote(remote: &Remote) -> std::io::Result<Self> {
+        let content = Content::File(remote.digest.clone());
+        let stat = Some(super::remote::stat(remote)?);
+        let entry = Entry { to: PathBuf::new(), from: remote.file.clone(), stat, content };
+        let name = remote.name().into();
+        let remote = Some(remote.clone());
+        Ok(Self { name, is_directory: false, parents: PathBuf::new(), entries: vec![entry], remote })
+    }
+
     pub(super) fn inline(name: &str, body: String) -> Self {
         let content = Content::Inline(body.into_bytes());
         let entry = Entry { to: PathBuf::new(), from: PathBuf::new(), stat: None, content };
-        Self { name: name.into(), is_directory: false, parents: PathBuf::new(), entries: vec![entry] }
+        Self {
+            name: name.into(),
+            is_directory: false,
+            parents: PathBuf::new(),
+            entries: vec![entry],
+            remote: None,
+        }
     }
 }
 
@@ -170,8 +188,13 @@ impl Picker<'_> {
             return self.missing(path);
         }
         let name = path.file_name().unwrap_or_default().to_owned();
-        let mut picked =
-            Picked { name, is_directory, parents: self.parents_of(path, is_directory), entries: Vec::new() };
+        let mut picked = Picked {
+            name,
+            is_directory,
+            parents: self.parents_of(path, is_directory),
+            entries: Vec::new(),
+            remote: None,
+        };
         if is_directory {
             self.walk(&real, Path::new(""), &mut picked.entries, 0)?;
         } else if self.is_excluded(Path::new(&picked.name)) {
@@ -218,13 +241,9 @@ impl Picker<'_> {
             return Err(BuildFailure::new(format!("`{}` is nested too deeply", self.source)));
         }
         let before = entries.len();
-        let names = self.origin.tree.names(real).doing(|| format!("read directory `{}`", real.display()))?;
-        for name in names {
+        let listed = self.origin.tree.list(real).doing(|| format!("read directory `{}`", real.display()))?;
+        for (name, stat) in listed {
             let (from, to) = (real.join(&name), to.join(&name));
-            let Some(stat) = self.origin.tree.stat(&from).doing(|| format!("read `{}`", from.display()))?
-            else {
-                continue;
-            };
             let out = self.is_ignored(&from) || self.is_excluded(&to);
             let is_directory = tree::is_directory(&stat);
             if out && !(is_directory && self.comes_back_below(&from, &to)) {
@@ -303,9 +322,10 @@ pub(super) fn attributes(file: impl AsFd, is_context: bool) -> std::io::Result<V
     };
     let mut found = Vec::new();
     for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let travels = name.starts_with(b"user.")
+        let travels = (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
             || (!is_context
                 && !name.starts_with(b"trusted.overlay.")
+                && !name.starts_with(b"user.overlay.")
                 && !name.starts_with(b"security.selinux"));
         if travels {
             let mut value = vec![0u8; 64 << 10];
@@ -324,6 +344,9 @@ pub(super) fn digest(picked: &[Picked], own_owners: bool) -> Digest {
     for item in picked {
         key = key.bytes("name", item.name.as_bytes()).number("directory", u64::from(item.is_directory));
         key = key.bytes("parents", item.parents.as_os_str().as_bytes());
+        if let Some(modified) = item.remote.as_ref().and_then(|remote| remote.modified) {
+            key = key.number("modified", modified.cast_unsigned());
+        }
         for entry in &item.entries {
             key = entry_key(key, entry, own_owners);
         }

@@ -7,7 +7,7 @@ use super::failure::{BuildFailure, Doing, Result};
 use super::owners::Ids;
 use super::pick::{self, Content, Entry, Picked};
 use super::tree::{self, Spot, Tree};
-use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags};
 use stack_runtime::image::digest::Hashing;
 use std::collections::HashMap;
 use std::fs::File;
@@ -219,7 +219,8 @@ impl Placer<'_> {
     /// Owner first: changing it clears set-id bits.
     fn apply(&self, file: &File, entry: &Entry, attributes: &[(Vec<u8>, Vec<u8>)]) -> io::Result<()> {
         let ids = self.owner(entry);
-        fs::fchown(file, Some(Uid::from_raw(ids.uid)), Some(Gid::from_raw(ids.gid)))?;
+        let (uid, gid) = stack_runtime::snapshot::owner(ids.uid, ids.gid);
+        fs::fchown(file, uid, gid)?;
         fs::fchmod(file, self.mode(entry))?;
         for (name, value) in attributes {
             match fs::fsetxattr(file, std::ffi::OsStr::from_bytes(name), value, XattrFlags::empty()) {
@@ -232,8 +233,8 @@ impl Placer<'_> {
 
     fn apply_at(&self, entry: &Entry, spot: &Spot) -> io::Result<()> {
         let ids = self.owner(entry);
-        let (uid, gid) = (Uid::from_raw(ids.uid), Gid::from_raw(ids.gid));
-        fs::chownat(&spot.directory, &spot.name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        let (uid, gid) = stack_runtime::snapshot::owner(ids.uid, ids.gid);
+        fs::chownat(&spot.directory, &spot.name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
         if !matches!(entry.content, Content::Link(_)) {
             fs::chmodat(&spot.directory, &spot.name, self.mode(entry), AtFlags::empty())?;
         }
@@ -280,7 +281,8 @@ fn make_directory(target: &Tree, path: &Path, owner: Ids) -> io::Result<()> {
     let spot = target.spot(path)?;
     fs::mkdirat(&spot.directory, &spot.name, Mode::RWXU)?;
     let directory = target.directory(path)?;
-    fs::fchown(&directory, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
+    let (uid, gid) = stack_runtime::snapshot::owner(owner.uid, owner.gid);
+    fs::fchown(&directory, uid, gid)?;
     Ok(fs::fchmod(&directory, Mode::from_raw_mode(0o755))?)
 }
 

@@ -98,6 +98,12 @@ pub struct BuildRequest {
     pub additional_contexts: IndexMap<String, String>,
     /// Bytes of `/dev/shm` in RUN.
     pub shm_size: Option<u64>,
+    /// Limits of RUN's processes by name: soft, hard; -1: none.
+    pub ulimits: IndexMap<String, (i64, i64)>,
+    /// Stages, by name in any case, that take nothing from the cache.
+    pub no_cache_filter: Vec<String>,
+    /// Sockets of ssh agents by id.
+    pub ssh: IndexMap<String, PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

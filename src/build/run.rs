@@ -44,6 +44,7 @@ pub(super) struct Order {
     pub(super) images: IndexMap<String, Vec<PathBuf>>,
     pub(super) network: Network,
     pub(super) shm_size: Option<u64>,
+    pub(super) ulimits: IndexMap<String, (i64, i64)>,
     pub(super) extra_hosts: Vec<(String, String)>,
     /// Top first.
     pub(super) lower: Vec<PathBuf>,
@@ -161,7 +162,7 @@ fn refused(error: stack_runtime::launch::LaunchError) -> BuildFailure {
     failure
 }
 
-fn request(order: Order, files: BindFiles, stdio: [OwnedFd; 3]) -> LaunchRequest {
+fn request(order: Order, files: Vec<MountSpec>, stdio: [OwnedFd; 3]) -> LaunchRequest {
     let id = order.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let network = if order.network == Network::None { NetworkMode::None } else { NetworkMode::Inherit };
     let spec = ContainerSpec {
@@ -171,8 +172,9 @@ fn request(order: Order, files: BindFiles, stdio: [OwnedFd; 3]) -> LaunchRequest
         working_dir: order.working_dir,
         user: order.user,
         hostname: Some(HOSTNAME.into()),
-        mounts: order.mounts,
+        mounts: files.into_iter().chain(order.mounts).collect(),
         shm_size: order.shm_size,
+        ulimits: order.ulimits,
         network,
         ..ContainerSpec::default()
     };
@@ -182,7 +184,7 @@ fn request(order: Order, files: BindFiles, stdio: [OwnedFd; 3]) -> LaunchRequest
         dir: order.directory,
         spec,
         lower_dirs: order.lower,
-        files,
+        files: BindFiles::default(),
         volumes: IndexMap::new(),
         images: order.images,
         join: JoinPids::default(),
@@ -191,13 +193,19 @@ fn request(order: Order, files: BindFiles, stdio: [OwnedFd; 3]) -> LaunchRequest
     }
 }
 
-fn write_files(order: &Order, place: &Place<'_>) -> std::io::Result<BindFiles> {
+/// Read-only, unless a mount of the user is at the same path.
+fn write_files(order: &Order, place: &Place<'_>) -> std::io::Result<Vec<MountSpec>> {
     let path = |name: &str| order.directory.join(name);
+    let mut binds = Vec::new();
     for (name, text) in [("hosts", hosts(order, place)), ("resolv.conf", place.resolv_conf.clone())] {
         home::replace(&path(name), text.as_bytes())?;
         std::fs::set_permissions(path(name), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        let target = format!("/etc/{name}");
+        if !order.mounts.iter().any(|mount| mount.target == target) {
+            binds.push(super::mounts::bind(path(name), &target, true));
+        }
     }
-    Ok(BindFiles { hosts: Some(path("hosts")), hostname: None, resolv_conf: Some(path("resolv.conf")) })
+    Ok(binds)
 }
 
 fn hosts(order: &Order, place: &Place<'_>) -> String {

@@ -58,9 +58,13 @@ pub(super) struct State {
     pub(super) chain: String,
     /// Values of `ENV` and `ARG`, the later one wins.
     scope: IndexMap<String, String>,
+    /// `ARG`s without a value.
+    valueless: Vec<String>,
     /// `ARG`s with a value, in order: part of RUN's key and history.
     pub(super) args: IndexMap<String, String>,
     cmd_is_own: bool,
+    /// RFC 3339: the one date of everything that this build makes.
+    date: Option<String>,
 }
 
 impl Variables for State {
@@ -96,6 +100,14 @@ impl State {
         state
     }
 
+    /// Everything made from now on is of this date.
+    pub(super) fn set_date(&mut self, date: Option<&str>) {
+        self.date = date.map(str::to_owned);
+        if self.date.is_some() {
+            self.created.clone_from(&self.date);
+        }
+    }
+
     /// A child of this stage.
     pub(super) fn child(&self) -> Self {
         Self { cmd_is_own: false, ..self.clone() }
@@ -106,6 +118,20 @@ impl State {
         self.scope = pairs.collect();
         // RUN has one anyway, and `ENV PATH=/x:$PATH` counts on it.
         self.scope.entry("PATH".into()).or_insert_with(|| DEFAULT_PATH.into());
+    }
+
+    /// Names that have a value.
+    pub(super) fn names(&self) -> Vec<&str> {
+        self.scope.keys().map(String::as_str).collect()
+    }
+
+    /// Of names that were used without a value, those that nobody declared; each once.
+    pub(super) fn undeclared(&self, used: std::sync::Mutex<Vec<String>>) -> Vec<String> {
+        let mut names = used.into_inner().expect("never poisoned: nothing panics while it is held");
+        names.retain(|name| !self.valueless.contains(name));
+        names.sort();
+        names.dedup();
+        names
     }
 
     /// The triggers of the base, which run once.
@@ -147,7 +173,7 @@ impl State {
     pub(super) fn add_layer(&mut self, made: Made, created_by: String) {
         self.diff_ids.push(made.diff_id);
         self.chain = made.chain_id.to_string();
-        self.created = Some(made.created);
+        self.created = Some(self.date.clone().unwrap_or(made.created));
         self.remember(created_by, false);
     }
 
@@ -228,19 +254,22 @@ impl State {
         words: &mut Words<'_>,
         outside: &Outside,
     ) -> Result<()> {
+        let mut shown = Vec::new();
         for (name, default) in args {
             let name = words.word(self, name)?;
             let default = default.as_deref().map(|value| words.word(self, value)).transpose()?;
             let given = outside.given(&name).map(str::to_owned);
             let value = given.or(default).or_else(|| outside.globals.get(&name).cloned());
-            let shown =
-                value.as_ref().map_or_else(|| format!("ARG {name}"), |value| format!("ARG {name}={value}"));
-            self.remember(shown, true);
-            if let Some(value) = value {
-                self.scope.insert(name.clone(), value.clone());
-                self.args.insert(name, value);
-            }
+            let Some(value) = value else {
+                shown.push(name.clone());
+                self.valueless.push(name);
+                continue;
+            };
+            shown.push(format!("{name}={value}"));
+            self.scope.insert(name.clone(), value.clone());
+            self.args.insert(name, value);
         }
+        self.remember(format!("ARG {}", shown.join(" ")), true);
         Ok(())
     }
 
@@ -359,6 +388,8 @@ fn exposed(text: &str) -> Result<Vec<String>> {
         format!("invalid port `{text}`: it has to be PORT or FIRST-LAST, with /tcp, /udp or /sctp if need be")
     };
     let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    // An address or a port of the host means nothing here.
+    let ports = ports.rsplit(':').next().unwrap_or_default();
     let protocol = protocol.to_ascii_lowercase();
     if !["tcp", "udp", "sctp"].contains(&protocol.as_str()) {
         return Err(wrong());
@@ -461,15 +492,9 @@ mod tests {
             ["80/tcp", "81/udp", "90/tcp", "91/tcp", "92/tcp"]
         );
         assert_eq!(state.config.volumes.len(), 3);
-        for bad in [
-            "EXPOSE 0",
-            "EXPOSE 80/x",
-            "EXPOSE 1.2.3.4:80",
-            "EXPOSE 9-8",
-            "STOPSIGNAL SIGFOO",
-            "STOPSIGNAL 0",
-            "VOLUME [\"\"]",
-        ] {
+        for bad in
+            ["EXPOSE 0", "EXPOSE 80/x", "EXPOSE 9-8", "STOPSIGNAL SIGFOO", "STOPSIGNAL 0", "VOLUME [\"\"]"]
+        {
             assert!(applied(bad, &Outside::default()).is_err(), "{bad}");
         }
         assert!(applied("STOPSIGNAL RTMIN+3", &Outside::default()).is_ok());

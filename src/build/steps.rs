@@ -1,5 +1,6 @@
 //! A build: preparing it, executing its steps, writing the image.
 
+use super::check;
 use super::command;
 use super::event::BuildEvent;
 use super::failure::{BuildFailure, Doing, Result};
@@ -12,11 +13,13 @@ use super::shared::{Shared, blocking};
 use super::state::{Made, State, Words};
 use super::transfer::{self, Source};
 use crate::schedule::{self, AfterFailure, Outcome};
+use stack_runtime::image::digest::chain;
 use stack_runtime::image::{Digest, Image, Platform, Progress, Reference as ImageName, pull};
-use stack_runtime::snapshot::Layer;
-use stack_schema::diagnostic::Diagnostic;
+use stack_runtime::snapshot::{self, Layer};
+use stack_schema::dockerfile::lint::{self, Finding};
 use stack_schema::dockerfile::stages::Reference;
 use stack_schema::dockerfile::{Instruction, Kind, parse_trigger};
+use stack_schema::source::Place;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -51,8 +54,8 @@ pub async fn build(
     }
     let _lease = env.store.lease().doing(|| "use the image store")?;
     let (env, request) = (env.clone(), request.clone());
-    let shared = Arc::new(blocking(move || Shared::new(env, request)).await?);
-    shared.file.warnings.iter().for_each(|warning| events(BuildEvent::Warning(warning.clone())));
+    let shared = Arc::new(Shared::new(env, request)?);
+    report_findings(&shared, events)?;
     let stages = shared.selection.stages.iter().map(|_| Mutex::default()).collect();
     let runners = Runners::new(shared.env.program.clone());
     let builder =
@@ -70,6 +73,37 @@ pub async fn build(
         Some(failure) => Err(failure),
         None => builder.export().await,
     }
+}
+
+/// Findings of the rules that need no files; where the Dockerfile wants them to be errors, nothing is built.
+fn report_findings(shared: &Shared, events: Events<'_>) -> Result<()> {
+    let findings = check::static_findings(&shared.file, &shared.outside);
+    let wanted: Vec<_> = findings.into_iter().filter(|finding| shared.check.wants(finding.rule)).collect();
+    for finding in &wanted {
+        events(BuildEvent::Warning(finding.diagnostic.clone()));
+    }
+    match wanted.first() {
+        Some(first) if shared.check.is_error => {
+            let mut rules: Vec<&str> = wanted.iter().map(|finding| finding.rule).collect();
+            rules.sort_unstable();
+            rules.dedup();
+            let failure = BuildFailure::new(format!("lint violation found for rules: {}", rules.join(", ")));
+            Err(match &first.diagnostic.place {
+                Some(place) => failure.at(place),
+                None => failure,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A layer to find or make.
+struct Wanted {
+    step: usize,
+    key: Digest,
+    created_by: String,
+    /// It is the same on every stage.
+    is_independent: bool,
 }
 
 /// What a step was.
@@ -108,7 +142,7 @@ impl Builder<'_> {
         result.map(|_| ())
     }
 
-    fn place(&self, step: &Step) -> stack_schema::source::Place {
+    fn place(&self, step: &Step) -> Place {
         let stage = &self.shared.file.stages[self.shared.selection.stages[step.stage].index];
         step.instruction.map_or(&stage.place, |at| &stage.instructions[at].place).clone()
     }
@@ -139,6 +173,7 @@ impl Builder<'_> {
     /// A stage's beginning: its base, and the triggers that the base carries.
     async fn from(&self, index: usize, position: usize) -> Result<(State, Finished)> {
         let selected = &self.shared.selection.stages[position];
+        let place = &self.shared.file.stages[selected.index].place;
         let wanted = selected.platform.as_ref().or(self.shared.request.platform.as_ref());
         let platform = wanted.map(|text| Platform::parse(text)).transpose()?;
         let (mut state, finished) = match &selected.base {
@@ -146,9 +181,9 @@ impl Builder<'_> {
             Reference::Stage(stage) => {
                 (self.state(self.shared.graph.position(*stage)).child(), Finished::Done)
             }
-            Reference::Image(name) => self.on_image(name, platform.as_ref()).await?,
+            Reference::Image(name) => self.on_image(name, platform.as_ref(), place).await?,
             Reference::Context(name) => match inputs::named_context(&self.shared.request, name)? {
-                NamedContext::Image(reference) => self.on_image(&reference, platform.as_ref()).await?,
+                NamedContext::Image(reference) => self.on_image(&reference, platform.as_ref(), place).await?,
                 NamedContext::Directory(_) => {
                     let failure = BuildFailure::new(format!(
                         "the context `{name}` is a directory, and FROM needs an image"
@@ -157,6 +192,7 @@ impl Builder<'_> {
                 }
             },
         };
+        state.set_date(self.shared.date().as_deref());
         for trigger in state.take_triggers() {
             let instruction =
                 parse_trigger(&trigger, inputs::stage_label(&self.shared.file, selected.index).as_str())?;
@@ -179,8 +215,18 @@ impl Builder<'_> {
         stack_schema::dockerfile::stages::froms(&instruction.kind).into_iter().map(reference).collect()
     }
 
-    async fn on_image(&self, name: &str, platform: Option<&Platform>) -> Result<(State, Finished)> {
+    async fn on_image(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+        place: &Place,
+    ) -> Result<(State, Finished)> {
         let image = self.image(name, platform).await?;
+        let wanted = platform.cloned().unwrap_or_else(Platform::host);
+        if wanted.fit(&check::own_platform(&image)).is_none() {
+            let message = check::other_platform(name, &image, &wanted);
+            self.find(Finding::new(lint::BASE_PLATFORM, place, message));
+        }
         Ok((State::from_image(&image), Finished::Cached))
     }
 
@@ -196,14 +242,8 @@ impl Builder<'_> {
 
     async fn find_image(&self, name: &str, platform: Option<&Platform>) -> Result<Image> {
         let store = &self.shared.env.store;
-        let fits = |image: &Image| {
-            let own = Platform {
-                os: image.os.clone(),
-                architecture: image.architecture.clone(),
-                variant: image.variant.clone(),
-            };
-            platform.is_none_or(|wanted| wanted.fit(&own).is_some())
-        };
+        let fits =
+            |image: &Image| platform.is_none_or(|wanted| wanted.fit(&check::own_platform(image)).is_some());
         let local = if self.shared.request.pull {
             None
         } else {
@@ -240,48 +280,52 @@ impl Builder<'_> {
         let mut words = Words { escape: self.shared.file.escape, unset: &unset };
         let applied = state.apply(&instruction.kind, &instruction.text, &mut words, &self.shared.outside);
         if applied.map_err(BuildFailure::new)? {
-            self.warn_unset(unset, instruction);
+            self.warn_unset(unset, state, instruction);
             return Ok(Finished::Done);
         }
         let sources = self.sources(uses).await?;
         let finished = match &instruction.kind {
             Kind::Workdir(path) => {
                 let path = words_of(self, &unset).word(state, path).map_err(BuildFailure::new)?;
-                self.workdir(&path, state).await?
+                self.workdir(index, &path, state).await?
             }
             Kind::Run(run) => {
                 let context = if run.mounts.is_empty() {
                     Source::Chain(String::new())
                 } else {
-                    self.context_source("").await?
+                    self.context_source("")?
                 };
-                let plan =
-                    command::plan(run, sources, &context, &self.shared, state, &words_of(self, &unset));
+                let (words, no_cache) = (words_of(self, &unset), self.is_uncached(index));
+                let plan = command::plan(run, sources, &context, &self.shared, state, &words, no_cache);
                 self.run(index, plan.map_err(BuildFailure::new)?, state).await?
             }
             Kind::Copy(transfer) | Kind::Add(transfer) => {
                 let keyword = if matches!(instruction.kind, Kind::Add(_)) { "ADD" } else { "COPY" };
                 let from = match sources.into_iter().next() {
                     Some(source) => source,
-                    None => self.context_source("").await?,
+                    None => self.context_source("")?,
                 };
-                let plan = transfer::plan(transfer, keyword, from, state, &words_of(self, &unset));
-                self.transfer(plan.map_err(BuildFailure::new)?, &instruction.text, state).await?
+                let (words, epoch) = (words_of(self, &unset), self.shared.epoch);
+                let plan = transfer::plan(transfer, keyword, from, state, &words, epoch);
+                let mut plan = plan.map_err(BuildFailure::new)?;
+                plan.obtain(&self.shared).await?;
+                self.transfer(index, plan, &instruction.text, state).await?
             }
             _ => Finished::Done,
         };
-        self.warn_unset(unset, instruction);
+        self.warn_unset(unset, state, instruction);
         Ok(finished)
     }
 
-    fn warn_unset(&self, unset: Mutex<Vec<String>>, instruction: &Instruction) {
-        let mut names = unset.into_inner().expect("never poisoned: nothing panics while it is held");
-        names.sort();
-        names.dedup();
-        for name in names {
-            let warning = Diagnostic::warning(format!("the variable `{name}` is not set"))
-                .at(instruction.place.clone());
-            self.emit(BuildEvent::Warning(warning.hint("Declare it with ARG or ENV before it is used.")));
+    fn warn_unset(&self, unset: Mutex<Vec<String>>, state: &State, instruction: &Instruction) {
+        for name in state.undeclared(unset) {
+            self.find(check::unset(&name, state, instruction));
+        }
+    }
+
+    fn find(&self, finding: Finding) {
+        if self.shared.check.wants(finding.rule) {
+            self.emit(BuildEvent::Warning(finding.diagnostic));
         }
     }
 
@@ -298,19 +342,27 @@ impl Builder<'_> {
                     NamedContext::Image(reference) => {
                         Source::Chain(self.image(&reference, None).await?.chain_id)
                     }
-                    NamedContext::Directory(_) => self.context_source(name).await?,
+                    NamedContext::Directory(_) => self.context_source(name)?,
                 },
             });
         }
         Ok(sources)
     }
 
-    async fn context_source(&self, name: &str) -> Result<Source> {
-        let (shared, name) = (self.shared.clone(), name.to_owned());
-        blocking(move || shared.context(&name).map(Source::Context)).await
+    fn context_source(&self, name: &str) -> Result<Source> {
+        self.shared.context(name).map(Source::Context)
     }
 
-    async fn workdir(&self, path: &str, state: &mut State) -> Result<Finished> {
+    /// Its stage takes nothing from the cache.
+    fn is_uncached(&self, step: usize) -> bool {
+        let request = &self.shared.request;
+        let stage = self.shared.selection.stages[self.shared.graph.steps[step].stage].index;
+        let name = self.shared.file.stages[stage].name.as_deref();
+        let is_meant = |filter: &String| name.is_some_and(|name| name.eq_ignore_ascii_case(filter));
+        request.no_cache || request.no_cache_filter.iter().any(is_meant)
+    }
+
+    async fn workdir(&self, step: usize, path: &str, state: &mut State) -> Result<Finished> {
         let path = state.absolute(path);
         state.config.working_dir.clone_from(&path);
         let created_by = format!("WORKDIR {path}");
@@ -319,35 +371,55 @@ impl Builder<'_> {
             return Ok(Finished::Done);
         }
         let (shared, user, parent) = (self.shared.clone(), state.config.user.clone(), state.chain.clone());
-        let key =
-            Key::new("workdir").text("parent", &parent).text("path", &path).text("user", &user).finish();
+        let key = self
+            .shared
+            .dated(Key::new("workdir"))
+            .text("parent", &parent)
+            .text("path", &path)
+            .text("user", &user)
+            .finish();
         let make = || async move {
             let made_key = None;
             blocking(move || transfer::make_workdir(&shared, &path, &user, &parent))
                 .await
                 .map(|layer| (layer, made_key))
         };
-        self.layer(key, created_by, state, make).await
+        self.layer(Wanted { step, key, created_by, is_independent: false }, state, make).await
     }
 
-    async fn transfer(&self, plan: transfer::Plan, text: &str, state: &mut State) -> Result<Finished> {
+    async fn transfer(
+        &self,
+        step: usize,
+        plan: transfer::Plan,
+        text: &str,
+        state: &mut State,
+    ) -> Result<Finished> {
         let (shared, parent) = (self.shared.clone(), state.chain.clone());
         let created_by = plan.created_by(text);
-        let (plan, keyed) =
-            blocking(move || transfer::key(&shared, &plan, &parent).map(|keyed| (plan, keyed))).await?;
+        // What is only looked up is not worth another thread.
+        let (plan, keyed) = match transfer::remembered_key(&shared, &plan, &parent) {
+            Some(keyed) => (plan, keyed),
+            None => {
+                blocking(move || transfer::key(&shared, &plan, &parent).map(|keyed| (plan, keyed))).await?
+            }
+        };
         let (shared, parent) = (self.shared.clone(), state.chain.clone());
+        let is_independent = plan.is_independent();
         let make = |keyed: transfer::Keyed| async move {
             let (layer, key) = blocking(move || transfer::execute(&shared, &plan, keyed, &parent)).await?;
             Ok((layer, Some(key)))
         };
-        self.layer(keyed.key.clone(), created_by, state, || make(keyed)).await
+        let layer = Wanted { step, key: keyed.key.clone(), created_by, is_independent };
+        self.layer(layer, state, || make(keyed)).await
     }
 
     async fn run(&self, index: usize, plan: command::Plan, state: &mut State) -> Result<Finished> {
         let plan = Arc::new(plan);
-        let key = {
+        let key = if plan.reads_files() {
             let (shared, plan, parent) = (self.shared.clone(), plan.clone(), state.chain.clone());
             blocking(move || plan.key(&shared, &parent)).await?
+        } else {
+            plan.key(&self.shared, &state.chain)?
         };
         let name = &self.shared.graph.steps[index].name;
         let on_line =
@@ -360,14 +432,14 @@ impl Builder<'_> {
                     .await?;
             Ok((layer, None))
         };
-        self.layer(key, plan.created_by(), state, make).await
+        let created_by = plan.created_by();
+        self.layer(Wanted { step: index, key, created_by, is_independent: false }, state, make).await
     }
 
     /// The layer of a key: recorded, or made now and recorded. `make` may correct the key.
     async fn layer<F>(
         &self,
-        key: Digest,
-        created_by: String,
+        Wanted { step, key, created_by, is_independent }: Wanted,
         state: &mut State,
         make: impl FnOnce() -> F,
     ) -> Result<Finished>
@@ -375,10 +447,10 @@ impl Builder<'_> {
         F: Future<Output = Result<(Layer, Option<Digest>)>>,
     {
         let cache = &self.shared.cache;
-        let find =
-            || (!self.shared.request.no_cache).then(|| cache.find(&self.shared.env.store, &key)).flatten();
+        let is_uncached = self.is_uncached(step);
+        let find = || (!is_uncached).then(|| cache.find(&self.shared.env.store, &key)).flatten();
         if let Some(made) = find() {
-            return Ok(self.found(made, created_by, state));
+            return self.found(made, created_by, is_independent, state).await;
         }
         let _lock = {
             let (cache, key) = (cache.clone(), key.clone());
@@ -386,21 +458,43 @@ impl Builder<'_> {
         };
         // Another build may have made it meanwhile.
         if let Some(made) = find() {
-            return Ok(self.found(made, created_by, state));
+            return self.found(made, created_by, is_independent, state).await;
         }
         let (layer, corrected) = make().await?;
         let created = jiff::Timestamp::now().to_string();
         let made = Made { diff_id: layer.diff_id, chain_id: layer.chain_id, created };
         cache.record(&corrected.unwrap_or(key), &made, &created_by).doing(|| "record a step in the cache")?;
         self.count(false);
-        state.add_layer(made, created_by);
+        state.add_layer(self.in_place(made, is_independent, state).await?, created_by);
         Ok(Finished::Done)
     }
 
-    fn found(&self, made: Made, created_by: String, state: &mut State) -> Finished {
+    async fn found(
+        &self,
+        made: Made,
+        created_by: String,
+        is_independent: bool,
+        state: &mut State,
+    ) -> Result<Finished> {
         self.count(true);
-        state.add_layer(made, created_by);
-        Finished::Cached
+        state.add_layer(self.in_place(made, is_independent, state).await?, created_by);
+        Ok(Finished::Cached)
+    }
+
+    /// A layer that was made on nothing, on top of the stage.
+    async fn in_place(&self, made: Made, is_independent: bool, state: &State) -> Result<Made> {
+        let wanted = chain(&state.chain, &made.diff_id);
+        if !is_independent || wanted == made.chain_id {
+            return Ok(made);
+        }
+        let (store, parent) = (self.shared.env.store.clone(), state.chain.clone());
+        blocking(move || {
+            if !snapshot::exists(&store, wanted.as_str()) {
+                snapshot::rebase(&store, made.chain_id.as_str(), &parent)?;
+            }
+            Ok(Made { chain_id: wanted, ..made })
+        })
+        .await
     }
 
     fn count(&self, cached: bool) {

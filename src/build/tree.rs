@@ -97,6 +97,27 @@ impl Tree {
         Ok(names)
     }
 
+    /// What is in a directory, by name, links not followed.
+    pub(super) fn list(&self, path: &Path) -> io::Result<Vec<(OsString, Stat)>> {
+        let directory = self.directory(path)?;
+        let mut entries = Vec::new();
+        for entry in fs::Dir::read_from(&directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            match fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => entries.push((OsString::from_vec(name.to_bytes().to_vec()), stat)),
+                // Gone since it was listed.
+                Err(Errno::NOENT) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(entries)
+    }
+
     /// Follows all links of a path inside the tree (the last one only with `last`); the result has none, and
     /// its end may not exist.
     pub(super) fn resolve(&self, path: &Path, last: bool) -> io::Result<PathBuf> {

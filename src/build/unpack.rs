@@ -11,6 +11,7 @@ use super::tree::{self, Spot, Tree};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use stack_runtime::image::compress;
 use stack_runtime::image::tar_read::{Entry, Kind, Reader};
+use stack_runtime::sys::user_namespace::is_initial;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -222,13 +223,17 @@ impl Unpacker<'_> {
             _ => FileType::BlockDevice,
         };
         let device = if kind == FileType::Fifo { 0 } else { fs::makedev(entry.device.0, entry.device.1) };
+        if kind != FileType::Fifo && !is_initial() {
+            // Nobody in a user namespace could open it, or make it.
+            return Ok(());
+        }
         fs::mknodat(&spot.directory, &spot.name, kind, Mode::empty(), device)?;
         self.apply_at(entry, spot)
     }
 
     fn ids(&self, entry: &Entry) -> (Option<Uid>, Option<Gid>) {
         let ids = self.owner.unwrap_or(Ids { uid: entry.uid, gid: entry.gid });
-        (Some(Uid::from_raw(ids.uid)), Some(Gid::from_raw(ids.gid)))
+        stack_runtime::snapshot::owner(ids.uid, ids.gid)
     }
 
     fn apply(&self, file: &File, entry: &Entry) -> io::Result<()> {

@@ -8,8 +8,10 @@ use super::tree::Tree;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen,
 };
+use stack_runtime::sys::user_namespace::is_initial;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
@@ -113,6 +115,9 @@ fn long_overlay(layers: &Layers) -> io::Result<Tree> {
         fsconfig_set_string(context.as_fd(), "upperdir", upper)?;
         fsconfig_set_string(context.as_fd(), "workdir", work)?;
     }
+    if !is_initial() {
+        fsconfig_set_flag(context.as_fd(), "userxattr")?;
+    }
     fsconfig_create(context.as_fd())?;
     let made = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV)?;
     Tree::of(&made)
@@ -147,6 +152,9 @@ fn options(layers: &Layers, base: &Path) -> Vec<u8> {
         options.extend(escaped(upper));
         options.extend(b",workdir=");
         options.extend(escaped(work));
+    }
+    if !is_initial() {
+        options.extend(b",userxattr");
     }
     options
 }

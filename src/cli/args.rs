@@ -1,7 +1,7 @@
 //! What can be typed: the global flags and the verbs.
 
 use super::{
-    build, builder, config, down, exec, explain, image, images, life, logs, ls, port, ps, pull, run, schema,
+    build, builder, config, down, exec, explain, image, images, life, login, logs, ls, port, ps, pull, run, schema,
     system, top, up, version, volume, watch,
 };
 use crate::find::Asked;
@@ -78,7 +78,9 @@ impl Global {
 
     pub(super) fn wishes(&self) -> Wishes {
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-        Wishes { progress: self.progress.clone(), ansi: self.ansi.clone(), no_colour }
+        let status = std::env::var("COMPOSE_STATUS_STDOUT").ok();
+        let notes_on_stdout = crate::find::is_true(status.as_deref());
+        Wishes { progress: self.progress.clone(), ansi: self.ansi.clone(), no_colour, notes_on_stdout }
     }
 }
 
@@ -133,6 +135,10 @@ pub(super) enum Verb {
     /// Images: list, pull, push, load, save, tag, remove
     #[command(subcommand)]
     Image(image::Verb),
+    /// Sign in to a registry
+    Login(login::Args),
+    /// Forget a registry's password
+    Logout(login::LogoutArgs),
     /// The build cache
     #[command(subcommand)]
     Builder(builder::Verb),
@@ -147,6 +153,11 @@ pub(super) enum Verb {
 }
 
 impl Verb {
+    /// Neither containers nor the store.
+    pub(super) fn is_text_only(&self) -> bool {
+        matches!(self, Self::Config(_) | Self::Explain(_) | Self::Schema(_) | Self::Version(_))
+    }
+
     /// As it heads the progress.
     pub(super) fn name(&self) -> &'static str {
         match self {

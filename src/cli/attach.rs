@@ -1,16 +1,18 @@
-//! Attached `up`: logs of all containers, until they ended, one of them ends it, or the user does.
+//! Attached `up`: logs of all containers, from the start of the first until they ended, one of them ends it, or the
+//! user does.
 //!
 //! Ctrl-C stops gracefully, a second one kills; the containers stay.
 
-use super::context::interrupted;
 use super::follow::{Follow, Line};
 use super::{Context, Scene};
 use crate::event::Event;
 use crate::event::Sink;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Kind, Result};
+use crate::host::HostEngine;
 use crate::plan::intent::Intent;
-use crate::plan::label::Labelled;
+use crate::plan::label::{Labelled, container_name};
 use crate::plan::step::short;
+use crate::supervise::Client;
 use crate::supervise::protocol::{Notice, What};
 use crate::ui::log::{LogPrinter, LogStyle};
 use jiff::Timestamp;
@@ -42,6 +44,15 @@ pub(super) struct Attached<'a> {
     pub(super) stays: bool,
 }
 
+/// What ends it.
+enum End {
+    Code(i32),
+    /// By the user.
+    Stopped,
+    /// Not everything could be started.
+    Failed(Failure),
+}
+
 /// What is being shown.
 struct Show<'a> {
     attached: &'a Attached<'a>,
@@ -49,11 +60,20 @@ struct Show<'a> {
     printer: LogPrinter,
     /// Endings that were told: name and time.
     told: HashSet<(String, String)>,
+    /// Ids of containers that ended and are not restarted, as far as we were told.
+    over: HashSet<String>,
+    /// Not everything is started yet.
+    is_rising: bool,
+    has_started: bool,
 }
 
 impl Attached<'_> {
-    pub(super) async fn run(self) -> Result<()> {
-        let engine = self.context.engine();
+    /// Shows what the containers print, first while `rising` starts them.
+    pub(super) async fn run(
+        self,
+        engine: &HostEngine,
+        rising: impl Future<Output = Result<()>>,
+    ) -> Result<()> {
         let client = engine.client(&self.project.name).await?;
         let mut notices = client.subscribe().await?;
         let mut show = Show {
@@ -61,24 +81,57 @@ impl Attached<'_> {
             follow: Follow::new(),
             printer: LogPrinter::new(self.style.clone()),
             told: HashSet::new(),
+            over: HashSet::new(),
+            is_rising: true,
+            has_started: false,
         };
+        show.announce_all();
         let observed = engine.observe(&self.project.name, &[]).await?;
-        show.add_all(&observed);
-        if let Some(code) = show.ended_before(&observed).await {
-            return self.finish(code, &mut show).await;
-        }
-        loop {
+        show.add_running(&observed);
+        let mut rising = Box::pin(rising);
+        let end = loop {
             tokio::select! {
                 line = show.follow.next() => show.print(&line),
-                () = interrupted() => return self.stop(&mut show).await,
+                risen = &mut rising, if show.is_rising => match risen {
+                    Err(failure) if failure.kind == Kind::Interrupted && show.has_started => break End::Stopped,
+                    Err(failure) => break End::Failed(failure),
+                    Ok(()) => {
+                        if let Some(code) = show.risen(engine, &client).await? {
+                            break End::Code(code);
+                        }
+                    }
+                },
+                () = self.context.interrupts.next(), if !show.is_rising => break End::Stopped,
                 notice = notices.next() => match notice? {
                     Some(notice) => {
-                        if let Some(code) = show.take(&engine, notice).await? {
-                            return self.finish(code, &mut show).await;
+                        if let Some(code) = show.take(engine, &client, notice).await? {
+                            break End::Code(code);
                         }
                     }
                     None => return Ok(()),
                 },
+            }
+        };
+        drop(rising); // with its lock
+        self.end(end, &mut show).await
+    }
+
+    async fn end(&self, end: End, show: &mut Show<'_>) -> Result<()> {
+        self.context.ui.settle();
+        self.context.interrupts.heed();
+        if show.is_rising && !matches!(end, End::Failed(_)) {
+            // Starts that were cut off come before the stops.
+            tokio::select! {
+                lock = self.context.lock(&self.project.name) => drop(lock?),
+                () = self.context.interrupts.next() => return Err(Failure::interrupted()),
+            }
+        }
+        match end {
+            End::Code(code) => self.finish(code, show).await,
+            End::Stopped => self.stop(show).await,
+            End::Failed(failure) => {
+                show.drain_all().await;
+                Err(failure)
             }
         }
     }
@@ -112,6 +165,7 @@ impl Attached<'_> {
     }
 
     async fn kill(&self) -> Result<()> {
+        self.context.interrupts.heed();
         let scene = self.scene().await?;
         let kill = Intent::Kill { services: self.keys(), signal: "SIGKILL".into(), orphans: false };
         self.context.carry_out(&scene, &kill).await?;
@@ -167,10 +221,29 @@ impl Show<'_> {
         !container.is_one_off() && self.attached.services.iter().any(|key| key == container.service())
     }
 
-    fn add_all(&mut self, observed: &Observed) {
-        for container in observed.containers.iter().filter(|c| !c.is_one_off()) {
-            self.add(container);
+    /// So that prefixes line up from the first line on.
+    fn announce_all(&mut self) {
+        let project = &self.attached.project;
+        for service in self.attached.services.iter().filter_map(|key| project.services.get(key)) {
+            for number in 1..=service.scale {
+                let name = container_name(project, service, number);
+                self.printer.announce(short(&project.name, &name));
+            }
         }
+    }
+
+    fn add_running(&mut self, observed: &Observed) {
+        let runs = |c: &&ContainerObserved| matches!(c.state, State::Running { .. } | State::Paused { .. });
+        observed.containers.iter().filter(runs).for_each(|container| self.add(container));
+    }
+
+    /// Everything is started; the code to end with, if all is over already.
+    async fn risen(&mut self, engine: &HostEngine, client: &Client) -> Result<Option<i32>> {
+        self.is_rising = false;
+        self.attached.context.ui.settle();
+        let observed = engine.observe(&self.attached.project.name, &[]).await?;
+        observed.containers.iter().for_each(|container| self.add(container));
+        self.ended_before(client, &observed).await
     }
 
     fn add(&mut self, container: &ContainerObserved) {
@@ -211,7 +284,7 @@ impl Show<'_> {
     }
 
     /// The code to end with, if what happened before we looked ends it.
-    async fn ended_before(&mut self, observed: &Observed) -> Option<i32> {
+    async fn ended_before(&mut self, client: &Client, observed: &Observed) -> Result<Option<i32>> {
         let shown: Vec<_> = observed.containers.iter().filter(|c| self.is_shown(c)).collect();
         for container in &shown {
             if let Some(exit) = exit_of(container) {
@@ -220,24 +293,30 @@ impl Show<'_> {
         }
         let codes: Vec<(&str, i32)> =
             shown.iter().filter_map(|c| Some((c.service(), exit_of(c)?.code.unwrap_or(1)))).collect();
-        let all_ended = codes.len() == shown.len() && !self.attached.stays;
-        let first = codes.iter().find(|(key, code)| self.aborts(key, *code)).map(|(_, code)| *code);
-        first.or_else(|| all_ended.then_some(0))
-    }
-
-    fn aborts(&self, _service: &str, code: i32) -> bool {
-        match &self.attached.ending {
-            Ending::AllEnded => false,
-            Ending::FirstExit | Ending::CodeOf(_) => true,
-            Ending::FirstFailure => code != 0,
+        match codes.iter().find(|(key, code)| self.aborts(key, *code)) {
+            Some((_, code)) => Ok(Some(*code)),
+            None => Ok(self.all_ended(client, observed).await?.then_some(0)),
         }
     }
 
-    async fn take(&mut self, engine: &impl Engine, notice: Notice) -> Result<Option<i32>> {
+    /// Only the services that are attached to count, and the one whose code is asked for.
+    fn aborts(&self, service: &str, code: i32) -> bool {
+        let is_attached = self.attached.services.iter().any(|key| key == service);
+        match &self.attached.ending {
+            Ending::AllEnded => false,
+            Ending::FirstExit => is_attached,
+            Ending::CodeOf(key) => is_attached || key == service,
+            Ending::FirstFailure => is_attached && code != 0,
+        }
+    }
+
+    async fn take(&mut self, engine: &HostEngine, client: &Client, notice: Notice) -> Result<Option<i32>> {
         let observed = engine.observe(&self.attached.project.name, &[]).await?;
         let container = observed.containers.iter().find(|c| c.id == notice.id);
         match notice.what {
             What::Started => {
+                self.has_started = true;
+                self.over.remove(&notice.id);
                 container.into_iter().for_each(|c| self.add(c));
                 Ok(None)
             }
@@ -253,18 +332,28 @@ impl Show<'_> {
                 if container.is_some_and(|c| !c.is_one_off()) && self.aborts(&service, code) {
                     return Ok(Some(code));
                 }
-                Ok((!self.attached.stays && self.all_ended(&observed)).then_some(0))
+                if !restarts {
+                    self.over.insert(notice.id);
+                }
+                Ok(self.all_ended(client, &observed).await?.then_some(0))
             }
             _ => Ok(None),
         }
     }
 
-    fn all_ended(&self, observed: &Observed) -> bool {
-        observed
-            .containers
-            .iter()
-            .filter(|c| self.is_shown(c))
-            .all(|c| matches!(c.state, State::Exited { .. }))
+    /// An end that its supervisor has not dealt with yet may be followed by a restart; then it tells us.
+    async fn all_ended(&self, client: &Client, observed: &Observed) -> Result<bool> {
+        let shown: Vec<_> = observed.containers.iter().filter(|c| self.is_shown(c)).collect();
+        let has_ended = |c: &&ContainerObserved| matches!(c.state, State::Exited { .. });
+        if self.is_rising || self.attached.stays || !shown.iter().all(has_ended) {
+            return Ok(false);
+        }
+        if shown.iter().all(|c| self.over.contains(&c.id)) {
+            return Ok(true);
+        }
+        let watched = client.inspect().await?;
+        let is_down = |id: &str| watched.iter().find(|w| w.id == id).is_none_or(|w| w.phase == "down");
+        Ok(shown.iter().all(|c| self.over.contains(&c.id) || is_down(&c.id)))
     }
 
     async fn say_ended(&mut self, name: &str, exit: &Exit, restarts: bool) {
@@ -274,8 +363,9 @@ impl Show<'_> {
             return;
         }
         let code = exit.code.map_or_else(|| "unknown".to_string(), |code| code.to_string());
+        let cause = if exit.oom_killed { " (out of memory)" } else { "" };
         let restarting = if restarts { " (restarting)" } else { "" };
-        let remark = self.printer.remark(&name, &format!("exited with code {code}{restarting}"));
+        let remark = self.printer.remark(&name, &format!("exited with code {code}{cause}{restarting}"));
         self.attached.context.ui.data(&remark);
     }
 }

@@ -1,17 +1,22 @@
 //! `stack build`, and how a service's build becomes a request to the builder.
 
-use super::Context;
 use super::image::of_image;
+use super::{Context, Hushed};
 use crate::build::{self, BuildEnv, BuildEvent, BuildRequest, DockerfileSource, Network, Secret};
 use crate::event::{Event, Sink};
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::{Failure, Kind, Result, failed};
+use crate::plan::Plan;
 use crate::plan::intent::{self, Intent};
 use crate::plan::label;
-use crate::plan::step::Building;
+use crate::plan::step::{Action, Building};
 use crate::ui::human;
+use indexmap::IndexMap;
 use stack_runtime::home::Home;
 use stack_runtime::image::{Reference, Store};
+use stack_schema::diagnostic::Diagnostic;
 use stack_schema::project::{Build, FileContent, Grant, Project};
+use std::os::unix::fs::FileTypeExt;
+use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -33,6 +38,12 @@ pub(super) struct Args {
     /// Also build what the services depend on
     #[arg(long)]
     with_dependencies: bool,
+    /// Look the Dockerfiles over without building
+    #[arg(long)]
+    check: bool,
+    /// Forward an ssh agent to the build: default, or ID=SOCKET; may be repeated
+    #[arg(long, value_name = "ID[=SOCKET]")]
+    ssh: Vec<String>,
     #[arg(long, hide = true)]
     compress: bool,
     #[arg(long, hide = true)]
@@ -46,6 +57,9 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
+    if args.quiet {
+        context.hush(Hushed::All);
+    }
     let request = context.request(|r| r.services = args.services.clone())?;
     let value = |key: &str| request.environment.get(key).map(str::to_string);
     let build_args = args.build_args.iter().map(|text| argument(text, &value)).collect();
@@ -57,15 +71,44 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
         pull: args.pull,
         args: build_args,
         quiet: args.quiet,
+        ssh: args.ssh,
     };
     let plan = context.plan(&scene, &Intent::Build(intent))?;
     if plan.is_empty() {
         context.ui.remark("No services to build");
     }
+    if args.check {
+        return check(context, &scene.project, &plan);
+    }
     context.apply(&scene, &plan).await?;
     if args.push && !context.dry_run {
         super::pull::push_services(context, &scene, &args.services, false).await?;
     }
+    Ok(())
+}
+
+/// Findings are warnings, unless a Dockerfile wants them to be errors.
+fn check(context: &Context, project: &Project, plan: &Plan) -> Result<()> {
+    let store = Store::open(&context.home).map_err(failed("open the image store"))?;
+    let env = BuildEnv::new(context.home.clone(), store);
+    let (mut count, mut is_error) = (0, false);
+    for (_, step) in plan.steps() {
+        let Action::Build(building) = &step.action else { continue };
+        let checked = build::check(&env, &request(project, building)?)?;
+        count += checked.findings.len();
+        is_error |= checked.is_error;
+        let diagnostics: Vec<_> = checked.findings.into_iter().map(|finding| finding.diagnostic).collect();
+        context.ui.diagnostics(&diagnostics);
+    }
+    let found = match count {
+        0 => "no warnings found".to_string(),
+        1 => "1 warning has been found".to_string(),
+        count => format!("{count} warnings have been found"),
+    };
+    if is_error {
+        return Err(Failure::new(Kind::Build, format!("check complete, {found}")));
+    }
+    context.ui.remark(&format!("Check complete, {found}."));
     Ok(())
 }
 
@@ -99,6 +142,18 @@ fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
     let build = service.build.as_ref().ok_or_else(none)?;
     let mut args = build.args.clone();
     args.extend(building.args.iter().cloned());
+    // As its specification asks of everything that builds.
+    if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
+        args.entry("SOURCE_DATE_EPOCH".to_string()).or_insert(Some(epoch));
+    }
+    if !build.context.is_dir() {
+        let message = format!(
+            "the build context {} of service `{}` does not exist",
+            build.context.display(),
+            service.key
+        );
+        return Err(Diagnostic::error(message).key(format!("services.{}.build.context", service.key)).into());
+    }
     Ok(BuildRequest {
         context: build.context.clone(),
         dockerfile: match &build.dockerfile_inline {
@@ -122,6 +177,9 @@ fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
             .map(|(k, v)| (k.clone(), named(project, v)))
             .collect(),
         shm_size: build.shm_size.and_then(|size| u64::try_from(size.0).ok()),
+        ulimits: build.ulimits.iter().map(|(name, limit)| (name.clone(), (limit.soft, limit.hard))).collect(),
+        no_cache_filter: build.no_cache_filter.clone(),
+        ssh: agents(build, building)?,
     })
 }
 
@@ -154,6 +212,29 @@ fn named(project: &Project, context: &str) -> String {
         Some(service) => format!("docker-image://{}", label::image_of(project, service)),
         None => context.to_string(),
     }
+}
+
+/// Sockets of agents; those of the command line win.
+fn agents(build: &Build, building: &Building) -> Result<IndexMap<String, PathBuf>> {
+    let asked = building.ssh.iter().map(|text| match text.split_once('=') {
+        Some((id, path)) => (id.to_string(), Some(path.to_string())),
+        None => (text.clone(), None),
+    });
+    let all: IndexMap<_, _> = build.ssh.clone().into_iter().chain(asked).collect();
+    all.into_iter().map(|(id, path)| Ok((id.clone(), agent(&id, path)?))).collect()
+}
+
+fn agent(id: &str, path: Option<String>) -> Result<PathBuf> {
+    let refuse = |why: String| Failure::new(Kind::Project, why);
+    let path = path.or_else(|| std::env::var("SSH_AUTH_SOCK").ok()).filter(|path| !path.is_empty());
+    let path =
+        path.ok_or_else(|| refuse("invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set".into()))?;
+    let file = std::fs::metadata(&path).map_err(|e| refuse(format!("ssh agent {id:?}: {path}: {e}")))?;
+    if !file.file_type().is_socket() {
+        let failure = refuse(format!("ssh agent {id:?}: {path} is a key, and only sockets can be forwarded"));
+        return Err(failure.hint("Add the key to an agent with `ssh-add`, and forward that."));
+    }
+    Ok(path.into())
 }
 
 fn secret(project: &Project, grant: &Grant) -> Result<(String, Secret)> {

@@ -1,6 +1,7 @@
 //! What every verb works with: the straight line find, load, observe, converge, apply, report.
 
 use super::args::Global;
+use super::interrupts::Interrupts;
 use super::reason;
 use crate::apply::{Report, World, apply};
 use crate::event::{Event, Sink};
@@ -8,6 +9,7 @@ use crate::failure::{Failure, Kind, Result, failed};
 use crate::find::{self, Asked, Found, Place};
 use crate::host::HostEngine;
 use crate::plan::intent::Intent;
+use crate::plan::step::Action;
 use crate::plan::{Plan, converge, images_of, label};
 use crate::ui::Ui;
 use stack_runtime::engine::Engine;
@@ -17,8 +19,10 @@ use stack_schema::diagnostic::{Diagnostic, Severity};
 use stack_schema::load::{LoadRequest, Loaded, is_project_name, load, normalise_name};
 use stack_schema::project::Project;
 use stack_schema::source::Disk;
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// See the module.
 pub struct Context {
@@ -30,6 +34,8 @@ pub struct Context {
     parallel: Option<i64>,
     all_resources: bool,
     hushed: OnceLock<Hushed>,
+    pub(super) interrupts: Interrupts,
+    agreed: OnceLock<()>,
 }
 
 /// What a `--quiet…` flag keeps from the user.
@@ -83,12 +89,23 @@ impl Context {
             parallel,
             all_resources: global.all_resources,
             hushed: OnceLock::new(),
+            interrupts: Interrupts::default(),
+            agreed: OnceLock::new(),
         })
     }
 
     /// From now on less is shown; the first wish counts.
     pub fn hush(&self, hushed: Hushed) {
         let _ = self.hushed.set(hushed);
+    }
+
+    /// From now on every question is answered with yes (`-y`).
+    pub fn agree(&self) {
+        let _ = self.agreed.set(());
+    }
+
+    pub fn is_agreed(&self) -> bool {
+        self.agreed.get().is_some()
     }
 
     pub fn engine(&self) -> HostEngine {
@@ -132,10 +149,7 @@ impl Context {
     /// # Errors
     /// What is wrong in the files.
     pub fn load(&self, request: &LoadRequest) -> Result<Loaded> {
-        let loaded = load(request, &Disk);
-        if loaded.diagnostics.iter().any(|d| d.severity == Severity::Error) {
-            return Err(loaded.diagnostics.into());
-        }
+        let loaded = read(request)?;
         self.ui.diagnostics(&loaded.diagnostics);
         Ok(loaded)
     }
@@ -160,8 +174,7 @@ impl Context {
     }
 
     fn bound(&self, request: &LoadRequest) -> Result<Project> {
-        let project = self.load(request)?.project;
-        project.ok_or_else(|| Failure::new(Kind::Project, "the project could not be loaded"))
+        bound(self.load(request)?)
     }
 
     /// The whole project, also services of inactive profiles that are named.
@@ -182,8 +195,16 @@ impl Context {
     /// # Errors
     /// As [`Context::project`], and what observing meets.
     pub async fn scene(&self, services: &[String]) -> Result<Scene> {
-        let project = self.project(services)?;
-        self.observe(project, true).await
+        let mut loaded = read(&self.request(|r| r.services = services.to_vec())?)?;
+        if let Some(project) = &loaded.project {
+            // The plan says it, as an error.
+            let is_refused = |d: &Diagnostic| {
+                project.refusals.iter().any(|r| r.message == d.message && r.key_path == d.key_path)
+            };
+            loaded.diagnostics.retain(|finding| !is_refused(finding));
+        }
+        self.ui.diagnostics(&loaded.diagnostics);
+        self.observe(bound(loaded)?, true).await
     }
 
     /// # Errors
@@ -278,12 +299,37 @@ impl Context {
         };
         let report = tokio::select! {
             report = apply(&world, plan) => report,
-            () = interrupted() => return Err(Failure::interrupted()),
+            () = self.interrupts.next() => return Err(Failure::interrupted()),
         };
+        self.warn_of_starts(scene, plan).await;
         match report.failure() {
             None => Ok(report),
             Some((_, failure, container)) => {
                 Err(reason::explain(self, scene, failure.clone(), container).await)
+            }
+        }
+    }
+
+    /// Says what the containers that this plan started did not get, and what the stack lacks.
+    async fn warn_of_starts(&self, scene: &Scene, plan: &Plan) {
+        let started: BTreeSet<&str> = plan
+            .steps()
+            .filter_map(|(_, step)| match &step.action {
+                Action::Start { container } => Some(container.name()),
+                _ => None,
+            })
+            .collect();
+        if started.is_empty() {
+            return;
+        }
+        // A supervisor that cannot be asked has failed the starts themselves.
+        for warned in scene.engine.warnings(&scene.project.name).await.unwrap_or_default() {
+            match warned.container {
+                Some(name) if started.contains(name.as_str()) => {
+                    self.ui.emit(Event::warning(format!("container {name}: {}", warned.text)));
+                }
+                Some(_) => {}
+                None => self.ui.emit(Event::warning(warned.text)),
             }
         }
     }
@@ -293,11 +339,24 @@ impl Context {
     /// # Errors
     /// The operating system's.
     pub async fn lock(&self, project: &str) -> Result<Option<home::Lock>> {
+        self.lock_with_grace(project, None).await
+    }
+
+    /// As [`Context::lock`], with a grace of its own for what an earlier command told to stop.
+    ///
+    /// # Errors
+    /// The operating system's; that something does not stop.
+    pub async fn lock_with_grace(
+        &self,
+        project: &str,
+        grace: Option<Duration>,
+    ) -> Result<Option<home::Lock>> {
         if self.dry_run {
             return Ok(None);
         }
+        crate::build::sweep(&self.home);
         let lock = self.wait_for_lock(project).await?;
-        self.engine().finish_cut_off(project).await?;
+        self.engine().finish_cut_off(project, grace).await?;
         Ok(Some(lock))
     }
 
@@ -313,15 +372,23 @@ impl Context {
     }
 
     /// # Errors
-    /// For an ordinary user: what is missing, and the home that cannot be used.
+    /// When the home cannot be used.
     pub fn may_change(&self) -> Result<()> {
-        if !nix::unistd::geteuid().is_root() {
-            let message = "containers need root: namespaces, mounts and networks ask for CAP_SYS_ADMIN and CAP_NET_ADMIN";
-            return Err(Failure::new(Kind::PermissionDenied, message)
-                .hint("Run the command with sudo; running as an ordinary user is not there yet."));
-        }
         self.home.prepare().map_err(failed("prepare the home"))
     }
+}
+
+/// What is wrong in the files is a failure.
+fn read(request: &LoadRequest) -> Result<Loaded> {
+    let loaded = load(request, &Disk);
+    if loaded.diagnostics.iter().any(|d| d.severity == Severity::Error) {
+        return Err(loaded.diagnostics.into());
+    }
+    Ok(loaded)
+}
+
+fn bound(loaded: Loaded) -> Result<Project> {
+    loaded.project.ok_or_else(|| Failure::new(Kind::Project, "the project could not be loaded"))
 }
 
 fn valid_name(name: &str) -> Result<String> {
@@ -343,17 +410,4 @@ fn placed(project: &Project, findings: Vec<Diagnostic>) -> Failure {
         finding
     };
     findings.into_iter().map(place).collect::<Vec<_>>().into()
-}
-
-/// Ctrl-C or SIGTERM.
-pub(super) async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminated) = signal(SignalKind::terminate()) else {
-        drop(tokio::signal::ctrl_c().await);
-        return;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminated.recv() => {}
-    }
 }

@@ -26,9 +26,16 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     let mut scene = context.existing(&args.services).await?;
+    let grace = args.timeout.map(Duration::from_secs);
     let lock = match context.home.stack(&scene.project.name).is_dir() {
-        true => context.lock(&scene.project.name).await?,
-        false => None,
+        true => context.lock_with_grace(&scene.project.name, grace).await?,
+        // Nothing but an image was ever built.
+        false => {
+            if !context.dry_run {
+                crate::build::sweep(&context.home);
+            }
+            None
+        }
     };
     if args.rmi.is_some() || lock.is_some() {
         scene = context.observe(scene.project, args.rmi.is_some()).await?;
@@ -38,7 +45,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
         services: args.services,
         volumes: args.volumes,
         remove_orphans: args.remove_orphans || orphans_by_default(),
-        grace: args.timeout.map(Duration::from_secs),
+        grace,
         images: args
             .rmi
             .as_deref()

@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     fn entry(text: &str, stream: Stream) -> Entry {
-        Entry { log: text.into(), stream, time: Timestamp::UNIX_EPOCH }
+        Entry { log: text.into(), stream, attrs: Default::default(), time: Timestamp::UNIX_EPOCH }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! `start`, `stop`, `restart`, `kill`, `rm`: one intent each.
 
 use super::Context;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::find::is_true;
+use crate::host::signal;
 use crate::plan::intent::Intent;
 use crate::plan::step::Action;
 use std::time::Duration;
@@ -72,8 +73,7 @@ pub(super) struct RemoveArgs {
 pub(super) async fn start(args: StartArgs, context: &Context) -> Result<()> {
     let services = args.services.clone();
     let intent = Intent::Start { services: args.services, wait: args.wait || args.wait_timeout.is_some() };
-    let work = carry_out(context, &services, intent);
-    super::up::within(args.wait_timeout, work).await
+    carry_out_within(context, &services, intent, args.wait_timeout.map(Duration::from_secs)).await
 }
 
 pub(super) async fn stop(args: StopArgs, context: &Context) -> Result<()> {
@@ -90,6 +90,9 @@ pub(super) async fn restart(args: RestartArgs, context: &Context) -> Result<()> 
 }
 
 pub(super) async fn kill(args: KillArgs, context: &Context) -> Result<()> {
+    if signal::number(&args.signal).is_none() {
+        return Err(Failure::usage(format!("invalid signal: {}", args.signal)));
+    }
     let scene = context.existing(&args.services).await?;
     let orphans = args.remove_orphans || is_true(context.setting("COMPOSE_REMOVE_ORPHANS").as_deref());
     let plan =
@@ -128,6 +131,15 @@ pub(super) async fn remove(args: RemoveArgs, context: &Context) -> Result<()> {
 }
 
 async fn carry_out(context: &Context, services: &[String], intent: Intent) -> Result<()> {
+    carry_out_within(context, services, intent, None).await
+}
+
+async fn carry_out_within(
+    context: &Context,
+    services: &[String],
+    intent: Intent,
+    limit: Option<Duration>,
+) -> Result<()> {
     let scene = context.existing(services).await?;
     if scene.project.services.is_empty() {
         return Ok(());
@@ -136,7 +148,12 @@ async fn carry_out(context: &Context, services: &[String], intent: Intent) -> Re
     if !context.home.stack(&project).is_dir() {
         return context.carry_out(&scene, &intent).await.map(drop);
     }
-    let _lock = context.lock(&project).await?;
+    let grace = match &intent {
+        Intent::Stop { grace, .. } | Intent::Restart { grace, .. } => *grace,
+        _ => None,
+    };
+    let _lock = context.lock_with_grace(&project, grace).await?;
     let scene = context.observe(scene.project, false).await?;
-    context.carry_out(&scene, &intent).await.map(drop)
+    let plan = context.plan(&scene, &intent)?;
+    super::patience::within(context, &scene, &plan, limit).await.map(drop)
 }

@@ -6,6 +6,7 @@ mod args;
 mod attach;
 mod context;
 mod follow;
+mod interrupts;
 mod terminal;
 
 mod build;
@@ -17,13 +18,17 @@ mod explain;
 mod image;
 mod images;
 mod life;
+mod login;
 mod logs;
 mod ls;
+pub mod oci;
+mod patience;
 mod port;
 mod ports;
 mod ps;
 mod pull;
 mod reason;
+mod renew;
 mod run;
 mod schema;
 mod system;
@@ -48,16 +53,28 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return usage(&error),
     };
     let wishes = cli.global.wishes();
+    let entered = if cli.verb.is_text_only() { Ok(()) } else { rootless() };
     let ui = match Ui::new(&wishes, cli.verb.name()) {
         Ok(ui) => ui,
         Err(failure) => return end(&Ui::quiet(), Err(failure)),
     };
+    if let Err(failure) = entered {
+        return end(&ui, Err(failure));
+    }
     let context = match Context::new(&cli.global, ui) {
         Ok(context) => context,
         Err(failure) => return end(&Ui::quiet(), Err(failure)),
     };
     let result = block_on(dispatch(cli.verb, &context));
     end(&context.ui, result)
+}
+
+/// An ordinary user becomes root of their own user namespace, before there are threads.
+fn rootless() -> Result<()> {
+    stack_runtime::rootless::enter().map_err(|e| {
+        let message = format!("failed to make a user namespace, which running without root needs: {e}");
+        Failure::new(crate::failure::Kind::PermissionDenied, message).hint(stack_runtime::rootless::remedy())
+    })
 }
 
 /// One thread is enough: whatever blocks for long runs elsewhere.
@@ -119,6 +136,8 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<()> {
         Verb::Watch(args) => watch::run(args, context).await,
         Verb::Version(args) => version::run(&args, context),
         Verb::Image(verb) => image::run(verb, context).await,
+        Verb::Login(args) => login::run(args, context).await,
+        Verb::Logout(args) => login::logout(&args, context),
         Verb::Builder(verb) => builder::run(&verb, context),
         Verb::Volume(verb) => volume::run(verb, context),
         Verb::System(verb) => system::run(verb, context),

@@ -118,7 +118,7 @@ fn described(project: &str, container: &ContainerObserved, no_trunc: bool) -> Va
     json!({
         "Command": command(&container.spec.args, no_trunc),
         "CreatedAt": created_at(&container.created_at),
-        "ExitCode": exit_code(&container.state),
+        "ExitCode": exit_code(container),
         "Health": health_word(container.health.status),
         "ID": id,
         "Image": container.spec.image,
@@ -128,6 +128,7 @@ fn described(project: &str, container: &ContainerObserved, no_trunc: bool) -> Va
         "Name": container.name,
         "Names": container.name,
         "Networks": networks(container),
+        "OOMKilled": matches!(&container.state, State::Exited { exit } | State::Restarting { exit } if exit.oom_killed),
         "Ports": ports(container),
         "Project": project,
         "Publishers": publishers(container),
@@ -152,9 +153,12 @@ fn created_at(moment: &str) -> String {
     time.map_or_else(|_| moment.to_string(), |t| t.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string())
 }
 
-fn exit_code(state: &State) -> i32 {
-    match state {
-        State::Exited { exit } | State::Restarting { exit } => exit.code.unwrap_or(-1),
+/// -1: nobody saw it.
+fn exit_code(container: &ContainerObserved) -> i32 {
+    match (&container.state, &container.failed_start) {
+        (State::Exited { exit } | State::Restarting { exit }, _) | (State::Created, Some(exit)) => {
+            exit.code.unwrap_or(-1)
+        }
         _ => 0,
     }
 }
@@ -190,7 +194,10 @@ pub(super) fn status(container: &ContainerObserved) -> String {
         State::Dead => "Dead".into(),
         State::Paused { started_at, .. } => format!("{} (Paused)", up(started_at)),
         State::Restarting { exit } => format!("Restarting ({}) {}", code(exit.code), ago(&exit.finished_at)),
-        State::Exited { exit } => format!("Exited ({}) {}", code(exit.code), ago(&exit.finished_at)),
+        State::Exited { exit } => {
+            let cause = if exit.oom_killed { " (out of memory)" } else { "" };
+            format!("Exited ({}) {}{cause}", code(exit.code), ago(&exit.finished_at))
+        }
         State::Running { started_at, .. } => match container.health.status {
             HealthStatus::None => up(started_at),
             HealthStatus::Starting => format!("{} (health: starting)", up(started_at)),

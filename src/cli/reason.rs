@@ -35,7 +35,7 @@ async fn with_evidence(
     mut failure: Failure,
     container: &ContainerObserved,
 ) -> Failure {
-    if let Some(ending) = ending(&container.state).filter(|ending| !failure.message.contains(ending)) {
+    if let Some(ending) = ending(container).filter(|ending| !failure.message.contains(ending)) {
         failure = failure.evidence(ending);
     }
     if failure.kind == Kind::Service {
@@ -50,10 +50,10 @@ async fn with_evidence(
 }
 
 /// `None` while it runs.
-fn ending(state: &State) -> Option<String> {
-    match state {
+fn ending(container: &ContainerObserved) -> Option<String> {
+    match &container.state {
         State::Exited { exit } | State::Restarting { exit } => Some(in_words(exit)),
-        _ => None,
+        _ => container.failed_start.as_ref().map(in_words),
     }
 }
 

@@ -7,18 +7,14 @@ use super::{Context, Hushed, Scene};
 use crate::failure::{Failure, Kind, Result, failed};
 use crate::plan::intent::{Building, Intent, Run, Up};
 use crate::plan::step::OneOff;
-use crate::supervise::protocol::Request;
+use crate::supervise::protocol::{Attach, Request};
 use stack_runtime::engine::{Engine, Until, Waited};
 use stack_runtime::logs::Stream;
-use stack_runtime::monitor::{Attachment, attach};
+use stack_runtime::monitor::Attachment;
 use stack_runtime::observed::Exit;
 use stack_schema::project::{Mount, MountKind, Port, Project, Service};
 use stack_schema::short::{is_path, parse_port, parse_volume, split_words};
-use std::io::{ErrorKind, IsTerminal, Read};
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::io::{IsTerminal, Read};
 use tokio::sync::mpsc;
 
 #[derive(Debug, clap::Args)]
@@ -124,7 +120,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     context.ui.settle();
     let missing = || Failure::other(format!("container {name} was not created"));
     let id = report.id_of(&name).ok_or_else(missing)?.to_string();
-    let one = One { context, scene: &scene, id: &id, name: &name };
+    let one = One { context, scene: &scene, id: &id, name: &name, auto_remove: args.rm };
     if args.detach {
         one.start().await?;
         context.ui.data(&format!("{id}\n"));
@@ -244,41 +240,36 @@ struct One<'a> {
     scene: &'a Scene,
     id: &'a str,
     name: &'a str,
+    auto_remove: bool,
 }
 
 impl One<'_> {
-    fn directory(&self) -> PathBuf {
-        self.context.home.container(&self.scene.project.name, self.id)
-    }
-
     async fn start(&self) -> Result<()> {
         let started = self.scene.engine.start(&self.scene.project.name, self.id).await;
+        self.or_removed(started).await
+    }
+
+    /// Compose leaves nothing of a run that never ran.
+    async fn or_removed<T>(&self, started: stack_runtime::engine::Result<T>) -> Result<T> {
         if started.is_err() {
-            // Compose leaves nothing of a run that never ran.
             drop(self.scene.engine.remove(&self.scene.project.name, self.id, true).await);
         }
         Ok(started?)
     }
 
-    /// Attaches while it starts, then carries input and output until it ends.
+    /// Carries input and output until it ends.
     async fn attended(&self, tty: bool, interactive: bool) -> Result<()> {
-        let over = Arc::new(AtomicBool::new(false));
-        let attaching = tokio::task::spawn_blocking({
-            let (directory, over) = (self.directory(), Arc::clone(&over));
-            move || attach_soon(&directory, &over)
-        });
-        if let Err(failure) = self.start().await {
-            over.store(true, Ordering::Relaxed);
-            return Err(failure);
-        }
+        let attach = Attach { size: size().filter(|_| tty).map(|s| (s.ws_row, s.ws_col)) };
+        let started = self.scene.engine.start_attached(&self.scene.project.name, self.id, attach).await;
+        let attachment = self.or_removed(started).await?;
         let raw = if tty { Raw::enter() } else { None };
-        let attachment = tokio::time::timeout(Duration::from_secs(1), attaching).await;
-        over.store(true, Ordering::Relaxed);
-        if let Ok(Ok(Some(attachment))) = attachment {
-            self.carry(&attachment, tty, interactive).await?;
-        }
+        self.carry(&attachment, tty, interactive).await?;
         let exit = self.ended().await?;
         drop(raw);
+        if self.auto_remove {
+            // Its supervisor removes it; when we are over, it and its volumes are gone.
+            self.scene.engine.remove(&self.scene.project.name, self.id, true).await?;
+        }
         self.report(&exit)
     }
 
@@ -339,19 +330,6 @@ impl One<'_> {
         match exit.code {
             Some(code) => super::exec::exit(code),
             None => Err(Failure::other(format!("container {} ended, and nobody saw how", self.name))),
-        }
-    }
-}
-
-/// Its socket is there before the program is, but not before the start was asked for.
-fn attach_soon(directory: &std::path::Path, over: &AtomicBool) -> Option<Attachment> {
-    const PAUSE: Duration = Duration::from_micros(200);
-    loop {
-        match attach(directory) {
-            Ok(attachment) => return Some(attachment),
-            Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return None,
-            Err(_) if over.load(Ordering::Relaxed) => return None,
-            Err(_) => std::thread::sleep(PAUSE),
         }
     }
 }

@@ -170,6 +170,7 @@ fn prune(all: bool, volumes: bool, force: bool, context: &Context) -> Result<()>
         return Ok(());
     }
     context.may_change()?;
+    build::sweep(&context.home);
     let store = Store::open(&context.home).map_err(failed("open the image store"))?;
     let cache = build::prune(&context.home, &store, all, Duration::ZERO);
     let cache = cache.map_err(failed("prune the build cache"))?;

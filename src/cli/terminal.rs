@@ -7,7 +7,15 @@ use std::io::{BufRead, stdin};
 
 /// Asks on standard error and reads one line; only a clear yes is one.
 pub(super) fn confirms(context: &Context, question: &str) -> Result<bool> {
-    context.ui.remark(&format!("{question}. Are you sure? [yN]"));
+    agrees(context, &format!("{question}. Are you sure"))
+}
+
+/// As [`confirms`], with the question as it is.
+pub(super) fn agrees(context: &Context, question: &str) -> Result<bool> {
+    if context.is_agreed() {
+        return Ok(true);
+    }
+    context.ui.remark(&format!("{question}? [yN]"));
     let mut answer = String::new();
     stdin().lock().read_line(&mut answer).map_err(failed("read the answer"))?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes" | "true" | "t" | "1"))

@@ -5,13 +5,15 @@ use super::{Context, Hushed, Scene, ports};
 use crate::apply::Report;
 use crate::failure::{Failure, Kind, Result};
 use crate::find::is_true;
+use crate::plan::Plan;
 use crate::plan::intent::{Building, Intent, Recreate, Up};
 use crate::plan::step::Action;
 use jiff::Timestamp;
+use stack_runtime::home::Lock;
 use stack_schema::project::{Project, PullPolicy};
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Shared {
@@ -121,27 +123,33 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     args.check()?;
     args.shared.hush(context);
     let scene = context.scene(&args.shared.services).await?;
+    something_to_start(&scene.project)?;
     let intent = args.intent(context)?;
     let attaches = !(args.detaches() || args.no_start || context.dry_run);
     let session = match args.watch && !context.dry_run {
         true => Some(super::watch::session(context, &scene.project, &args.shared.services, false, false)?),
         false => None,
     };
-    let since = Timestamp::now();
-    within(args.wait_timeout, raise(context, &scene, intent)).await?;
     if !attaches {
-        return Ok(());
+        return raise(context, &scene, intent, args.limit()).await.map(drop);
     }
-    context.ui.settle();
-    let attached = args.attached(context, scene.project, since)?;
+    let attached = args.attached(context, scene.project.clone(), Timestamp::now())?;
+    let ready = prepare(context, &scene, intent).await?;
+    let engine = ready.scene.engine.clone();
+    let (risen, is_up) = oneshot::channel();
+    let rising = async move {
+        ready.carry_out(context, args.limit()).await?;
+        let _ = risen.send(()); // nobody watches
+        Ok(())
+    };
     let watching = async move {
-        match session {
-            Some(mut session) => session.run().await,
-            None => std::future::pending().await,
+        match (session, is_up.await) {
+            (Some(mut session), Ok(())) => session.run().await,
+            _ => std::future::pending().await,
         }
     };
     tokio::select! {
-        ended = attached.run() => ended,
+        ended = attached.run(&engine, rising) => ended,
         failed = watching => failed,
     }
 }
@@ -150,8 +158,16 @@ pub(super) async fn create(args: CreateArgs, context: &Context) -> Result<()> {
     args.shared.check()?;
     args.shared.hush(context);
     let scene = context.scene(&args.shared.services).await?;
+    something_to_start(&scene.project)?;
     let intent = Up { start: false, ..args.shared.intent()? };
-    raise(context, &scene, intent).await.map(drop)
+    raise(context, &scene, intent, None).await.map(drop)
+}
+
+fn something_to_start(project: &Project) -> Result<()> {
+    match project.services.is_empty() {
+        true => Err(Failure::new(Kind::Project, "no service selected")),
+        false => Ok(()),
+    }
 }
 
 /// Converges the project again with an intent of its own, for `watch`.
@@ -160,36 +176,43 @@ pub(super) async fn create(args: CreateArgs, context: &Context) -> Result<()> {
 /// As `up`.
 pub async fn converge(context: &Context, project: Project, intent: Up) -> Result<Report> {
     let scene = context.observe(project, true).await?;
-    raise(context, &scene, intent).await
+    raise(context, &scene, intent, None).await
 }
 
-/// Under the project's lock: plan, look at the ports, apply.
-async fn raise(context: &Context, scene: &Scene, intent: Up) -> Result<Report> {
-    let intent = Intent::Up(intent);
+async fn raise(context: &Context, scene: &Scene, intent: Up, limit: Option<Duration>) -> Result<Report> {
     if context.dry_run {
+        let intent = Intent::Up(super::renew::settled(context, scene, intent)?);
         let plan = context.plan(scene, &intent)?;
         return context.apply(scene, &plan).await;
     }
+    prepare(context, scene, intent).await?.carry_out(context, limit).await
+}
+
+/// A plan that may be carried out: nobody else changes the project, and the ports can be had.
+struct Ready {
+    _lock: Option<Lock>,
+    scene: Scene,
+    plan: Plan,
+}
+
+async fn prepare(context: &Context, scene: &Scene, intent: Up) -> Result<Ready> {
     context.may_change()?;
     // Also when nothing seems to be missing: a command that was cut off may have left a stop on its way.
-    let _lock = context.lock(&scene.project.name).await?;
+    let lock = context.lock(&scene.project.name).await?;
     // What another command did while we waited counts.
     let scene = context.observe(scene.project.clone(), true).await?;
-    let plan = crate::plan::converge(&scene.project, &scene.observed, &intent)?;
+    let intent = Intent::Up(super::renew::settled(context, &scene, intent)?);
+    let plan = context.plan(&scene, &intent)?;
     let starts = plan.steps().any(|(_, step)| matches!(step.action, Action::Start { .. }));
     if starts {
         ports::check(&scene, &plan)?;
     }
-    context.apply(&scene, &plan).await
+    Ok(Ready { _lock: lock, scene, plan })
 }
 
-/// # Errors
-/// The work's, or that it took too long.
-pub(super) async fn within<T>(seconds: Option<u64>, work: impl Future<Output = Result<T>>) -> Result<()> {
-    let Some(seconds) = seconds else { return work.await.map(drop) };
-    match tokio::time::timeout(Duration::from_secs(seconds), work).await {
-        Ok(result) => result.map(drop),
-        Err(_) => Err(Failure::new(Kind::Service, format!("application not healthy after {seconds}s"))),
+impl Ready {
+    async fn carry_out(self, context: &Context, limit: Option<Duration>) -> Result<Report> {
+        super::patience::within(context, &self.scene, &self.plan, limit).await
     }
 }
 
@@ -197,6 +220,9 @@ impl Shared {
     fn hush(&self, context: &Context) {
         if self.quiet_pull {
             context.hush(Hushed::Parts);
+        }
+        if self.yes {
+            context.agree();
         }
     }
 
@@ -249,6 +275,10 @@ fn scale(text: &str) -> Result<(String, u32)> {
 }
 
 impl Args {
+    fn limit(&self) -> Option<Duration> {
+        self.wait_timeout.map(Duration::from_secs)
+    }
+
     fn detaches(&self) -> bool {
         self.detach || self.wait
     }

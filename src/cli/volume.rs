@@ -2,11 +2,10 @@
 
 use super::Context;
 use crate::failure::{Failure, Kind, Result, failed};
-use crate::host::observe;
+use crate::host::remove;
 use crate::ui::table::Table;
 use serde_json::json;
 use stack_runtime::observed::VolumeObserved;
-use stack_runtime::spec::MountKindSpec;
 use stack_runtime::volume;
 use std::collections::BTreeSet;
 
@@ -102,13 +101,8 @@ fn missing(name: &str) -> Failure {
 
 fn remove(force: bool, names: &[String], context: &Context) -> Result<()> {
     context.may_change()?;
-    let used = used(context)?;
     for name in names {
-        if used.contains(name) {
-            return Err(Failure::new(Kind::Conflict, format!("volume {name} is in use")));
-        }
-        let was_there =
-            volume::remove(&context.home, name).map_err(failed(&format!("remove volume {name}")))?;
+        let was_there = remove::volume(&context.home, name)?;
         if !was_there && !force {
             return Err(missing(name));
         }
@@ -134,14 +128,6 @@ fn prune(all_too: bool, force: bool, context: &Context) -> Result<()> {
 
 /// Names that a container of any project mounts.
 pub(super) fn used(context: &Context) -> Result<BTreeSet<String>> {
-    let mut used = BTreeSet::new();
-    for project in observe::projects(&context.home).map_err(failed("list projects"))? {
-        let containers = observe::containers(&context.home, &project).map_err(failed("list containers"))?;
-        let mounts = containers.into_iter().flat_map(|c| c.spec.mounts);
-        used.extend(mounts.filter_map(|m| match m.kind {
-            MountKindSpec::Volume { name, .. } => Some(name),
-            _ => None,
-        }));
-    }
-    Ok(used)
+    let users = remove::users(&context.home).map_err(failed("list containers"))?;
+    Ok(users.into_keys().collect())
 }

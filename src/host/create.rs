@@ -84,6 +84,10 @@ fn completed(home: &Home, id: &str, mut spec: ContainerSpec) -> io::Result<Conta
     if spec.hostname.is_none() && has_own_name {
         spec.hostname = Some(short.into());
     }
+    if let Some(tag) = spec.logging.attrs.get("tag") {
+        let tag = tag_of(tag, id, &spec);
+        spec.logging.attrs.insert("tag".into(), tag);
+    }
     for mount in &mut spec.mounts {
         if let MountKindSpec::Volume { name, anonymous: true, .. } = &mut mount.kind {
             if name.is_empty() {
@@ -93,6 +97,23 @@ fn completed(home: &Home, id: &str, mut spec: ContainerSpec) -> io::Result<Conta
         }
     }
     Ok(spec)
+}
+
+/// A tag of log entries: Docker's template with what is known of the container.
+fn tag_of(template: &str, id: &str, spec: &ContainerSpec) -> String {
+    let image_id = spec.image_id.trim_start_matches("sha256:");
+    let values = [
+        ("Name", spec.name.as_str()),
+        ("ID", &id[..12]),
+        ("FullID", id),
+        ("ImageName", &spec.image),
+        ("ImageID", image_id.get(..12).unwrap_or(image_id)),
+        ("ImageFullID", &spec.image_id),
+        ("DaemonName", "stack"),
+    ];
+    values
+        .iter()
+        .fold(template.to_owned(), |text, (key, value)| text.replace(&format!("{{{{.{key}}}}}"), value))
 }
 
 /// The failure that led here is the one to tell; what cannot be undone now is swept later.

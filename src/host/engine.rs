@@ -4,11 +4,12 @@
 //! supervisor's. It is started by the first effect that needs it, and asked again when it is replaced in between.
 
 use super::{create, names, observe, record, remove};
-use crate::supervise::protocol::{Reply, Request};
+use crate::supervise::protocol::{Attach, Reply, Request, Warned};
 use crate::supervise::{self, Client};
 use stack_runtime::engine::{Engine, EngineError, ErrorKind, Result, Until, Waited};
 use stack_runtime::home::Home;
 use stack_runtime::image::{self, Progress, Reference, Store};
+use stack_runtime::monitor::Attachment;
 use stack_runtime::network::{ports, records};
 use stack_runtime::observed::{Observed, State};
 use stack_runtime::spec::{ContainerSpec, NetworkSpec, PortSpec, VolumeSpec};
@@ -19,6 +20,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
+
+/// Longer than most grace periods, shorter than anybody's patience.
+const CUT_OFF_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Told what a pull does: the reference and its progress.
 pub type PullReport = Arc<dyn Fn(&str, Progress) + Send + Sync>;
@@ -84,8 +88,34 @@ impl HostEngine {
 
     /// Finishes what a command that was cut off left half done, so that nothing that is about to end is taken for
     /// running: its stops, its half-made directories, its one-offs that nobody will start. For commands that change
-    /// the stack, under the project's lock, before they observe it.
-    pub async fn finish_cut_off(&self, project: &str) -> Result<()> {
+    /// the stack, under the project's lock, before they observe it. `grace` is that of the containers unless given.
+    /// Gives up after [`CUT_OFF_PATIENCE`]: a container may
+    /// have an endless grace period.
+    pub async fn finish_cut_off(&self, project: &str, grace: Option<Duration>) -> Result<()> {
+        match tokio::time::timeout(CUT_OFF_PATIENCE, self.finish(project, grace)).await {
+            Ok(finished) => finished,
+            Err(_) => Err(self.still_stopping(project)),
+        }
+    }
+
+    fn still_stopping(&self, project: &str) -> EngineError {
+        let ids = record::container_ids(&self.home, project).unwrap_or_default();
+        let dirs = ids.iter().map(|id| record::ContainerDir::new(&self.home, project, id));
+        let stopping = dirs.filter(|dir| dir.supervision().is_ok_and(|s| s.stopping.is_some()));
+        let names: Vec<String> = stopping.filter_map(|dir| Some(dir.record().ok()??.spec.name)).collect();
+        let seconds = CUT_OFF_PATIENCE.as_secs();
+        let message = match names.is_empty() {
+            true => format!("an earlier command on project {project} is not done after {seconds} s"),
+            false => format!(
+                "an earlier command told {} to stop, which has not ended after {seconds} s",
+                names.join(", ")
+            ),
+        };
+        EngineError::new(ErrorKind::Conflict, message)
+            .hint("Try again later, end it with `stack kill`, or give `stack down` a `--timeout`.")
+    }
+
+    async fn finish(&self, project: &str, grace: Option<Duration>) -> Result<()> {
         if self.running_client(project).await?.is_some() {
             self.tell(project, Request::Settle).await?;
         }
@@ -94,7 +124,7 @@ impl HostEngine {
         let of = |id: &String| record::ContainerDir::new(&self.home, project, id);
         let is_stopping =
             |id: &&String| of(id).supervision().is_ok_and(|supervision| supervision.stopping.is_some());
-        let stops = ids.iter().filter(is_stopping).map(|id| self.stop(project, id, None));
+        let stops = ids.iter().filter(is_stopping).map(|id| self.stop(project, id, grace));
         futures_util::future::join_all(stops).await.into_iter().collect::<Result<()>>()?;
         for id in ids.iter().filter(|id| of(id).is_abandoned()) {
             self.remove(project, id, true).await?;
@@ -116,20 +146,48 @@ impl HostEngine {
         })
     }
 
-    /// Asks the supervisor; asks the next one when this one is killed meanwhile. Requests are idempotent.
+    /// Starts a container and gives its streams, from the first byte.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub async fn start_attached(&self, project: &str, id: &str, attach: Attach) -> Result<Attachment> {
+        let start = |client: Arc<Client>| async move { client.start_attached(id, attach).await };
+        self.with_client(project, start).await
+    }
+
     async fn ask(&self, project: &str, request: Request) -> Result<Reply> {
+        let request = &request;
+        self.with_client(project, |client| async move { client.ask(request.clone()).await }).await
+    }
+
+    /// Asks the supervisor; asks the next one when this one is killed meanwhile. Requests are idempotent.
+    async fn with_client<T, F>(&self, project: &str, ask: impl Fn(Arc<Client>) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
         const ATTEMPTS: u32 = 4;
         for _ in 1..ATTEMPTS {
-            match self.client(project).await?.ask(request.clone()).await {
+            match ask(self.client(project).await?).await {
                 Err(e) if e.kind == ErrorKind::Unreachable => drop(self.clients.lock().await.remove(project)),
                 answer => return answer,
             }
         }
-        self.client(project).await?.ask(request).await
+        ask(self.client(project).await?).await
     }
 
     async fn tell(&self, project: &str, request: Request) -> Result<()> {
         self.ask(project, request).await.map(drop)
+    }
+
+    /// What the running containers asked for and could not be had, and what the stack lacks.
+    pub async fn warnings(&self, project: &str) -> Result<Vec<Warned>> {
+        if self.running_client(project).await?.is_none() {
+            return Ok(Vec::new());
+        }
+        match self.ask(project, Request::Warnings).await? {
+            Reply::Warnings(warnings) => Ok(warnings),
+            other => Err(supervise::unexpected(&other)),
+        }
     }
 
     /// Something for a supervisor to look after: it runs, or is between two attempts of its restart policy.
@@ -178,7 +236,8 @@ impl Engine for HostEngine {
 
     async fn remove_volume(&self, name: &str) -> Result<()> {
         let (home, volume) = (self.home.clone(), name.to_owned());
-        blocking(&format!("remove volume {name}"), move || volume::remove(&home, &volume).map(drop)).await
+        blocking_result(&format!("remove volume {name}"), move || remove::volume(&home, &volume).map(drop))
+            .await
     }
 
     async fn create(&self, project: &str, spec: &ContainerSpec) -> Result<String> {
@@ -198,7 +257,7 @@ impl Engine for HostEngine {
     }
 
     async fn start(&self, project: &str, id: &str) -> Result<()> {
-        self.tell(project, Request::Start { id: id.into() }).await
+        self.tell(project, Request::Start { id: id.into(), attach: None }).await
     }
 
     async fn wait(&self, project: &str, id: &str, until: Until) -> Result<Waited> {

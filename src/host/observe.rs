@@ -1,6 +1,6 @@
 //! What exists, read from files and the kernel; no supervisor is asked.
 
-use super::record::{ContainerDir, container_ids};
+use super::record::{ContainerDir, Supervision, container_ids};
 use crate::supervise;
 use stack_runtime::home::Home;
 use stack_runtime::image::Store;
@@ -63,6 +63,7 @@ pub fn container(home: &Home, project: &str, id: &str) -> io::Result<Option<Cont
     let Some(record) = dir.record()? else { return Ok(None) };
     let supervision = dir.supervision()?;
     let state = state(&dir, supervision.is_waiting, supervision.is_paused)?;
+    let (state, failed_start) = not_started(state, &supervision);
     let is_running = matches!(state, State::Running { .. } | State::Paused { .. });
     let health = health(&dir, record.spec.health.is_some(), is_running)?;
     Ok(Some(ContainerObserved {
@@ -72,6 +73,7 @@ pub fn container(home: &Home, project: &str, id: &str) -> io::Result<Option<Cont
         spec: record.spec,
         created_at: record.created_at,
         state,
+        failed_start,
         health,
         restart_count: supervision.restarts.count,
         published: if is_running { supervision.published } else { Vec::new() },
@@ -92,6 +94,20 @@ fn state(dir: &ContainerDir, is_waiting: bool, is_paused: bool) -> io::Result<St
     })
 }
 
+/// As in Docker, a failed start ends nothing that never ran.
+fn not_started(state: State, supervision: &Supervision) -> (State, Option<Exit>) {
+    let failure = match &state {
+        State::Exited { exit } if exit.error.is_some() => Some(exit.clone()),
+        State::Created => supervision.failure.clone(),
+        _ => None,
+    };
+    match failure {
+        Some(exit) if supervision.has_run => (State::Exited { exit }, None),
+        Some(exit) => (State::Created, Some(exit)),
+        None => (state, None),
+    }
+}
+
 fn health(dir: &ContainerDir, has_check: bool, is_running: bool) -> io::Result<Health> {
     if !has_check {
         return Ok(Health::default());
@@ -109,7 +125,7 @@ fn images(home: &Home, references: &[String]) -> io::Result<Vec<ImageObserved>> 
     }
     let store = Store::open(home)?;
     let find = |reference: &String| {
-        let id = store.image(reference)?.map(|image| image.id.to_string());
+        let id = store.resolve(reference)?.map(|id| id.to_string());
         Ok(ImageObserved { reference: reference.clone(), id })
     };
     references.iter().map(find).collect()

@@ -46,6 +46,8 @@ pub struct Supervision {
     pub is_paused: bool,
     /// It was told to stop, with this grace, and has not ended yet.
     pub stopping: Option<Duration>,
+    /// Its program has run at least once.
+    pub has_run: bool,
     /// Why the last start failed.
     pub failure: Option<Exit>,
     /// Bound while it runs.

@@ -5,9 +5,11 @@
 
 use super::names;
 use super::record::ContainerRecord;
+use stack_runtime::engine::{EngineError, ErrorKind, Result};
 use stack_runtime::home::Home;
 use stack_runtime::spec::MountKindSpec;
 use stack_runtime::{cgroup, volume};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 
@@ -23,6 +25,47 @@ pub fn container(home: &Home, record: &ContainerRecord, with_volumes: bool) -> i
     cgroup::remove(&crate::supervise::cgroup(&record.project, &record.id))?;
     remove_dir(&hidden)?;
     if with_volumes { anonymous_volumes(home, record) } else { Ok(()) }
+}
+
+/// A named volume.
+///
+/// # Errors
+/// `Conflict` while any container of any project refers to it, as in Docker.
+pub fn volume(home: &Home, name: &str) -> Result<bool> {
+    let users = users(home)
+        .map_err(|e| failed(name, &e))?
+        .remove(name)
+        .unwrap_or_default()
+        .iter()
+        .map(|id| id.get(..12).unwrap_or(id).to_owned())
+        .collect::<Vec<_>>();
+    if users.is_empty() {
+        return volume::remove(home, name).map_err(|e| failed(name, &e));
+    }
+    let message = format!("remove {name}: volume is in use - [{}]", users.join(", "));
+    Err(EngineError::new(ErrorKind::Conflict, message))
+}
+
+fn failed(name: &str, reason: &io::Error) -> EngineError {
+    EngineError::new(ErrorKind::Other, format!("failed to remove volume {name}: {reason}"))
+}
+
+/// Volumes that containers refer to, of all projects, with the ids of those containers.
+pub fn users(home: &Home) -> io::Result<BTreeMap<String, Vec<String>>> {
+    let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for project in super::observe::projects(home)? {
+        for id in super::record::container_ids(home, &project)? {
+            let Some(record) = super::record::ContainerDir::new(home, &project, &id).record()? else {
+                continue;
+            };
+            for mount in record.spec.mounts {
+                if let MountKindSpec::Volume { name, .. } = mount.kind {
+                    users.entry(name).or_default().push(id.clone());
+                }
+            }
+        }
+    }
+    Ok(users)
 }
 
 /// Removes what earlier commands left half made or half removed.

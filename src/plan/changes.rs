@@ -83,6 +83,7 @@ attributes!(
     domainname,
     entrypoint,
     expose,
+    external_links,
     extra_hosts,
     group_add,
     healthcheck,
@@ -116,6 +117,7 @@ attributes!(
     userns_mode,
     uts,
     volumes,
+    volumes_from,
     working_dir,
 );
 

@@ -130,7 +130,9 @@ fn volumes(
     let in_use = |v: &Volume| left.iter().any(|c| mounts(c, &v.name));
     let doomed = active_volumes(project, services);
     let doomed = doomed.into_iter().filter(|v| !v.external && exists(v) && !in_use(v));
-    doomed.map(|v| plan.add(Action::RemoveVolume { name: v.name.clone() }, Cause::Down, after)).collect()
+    doomed
+        .map(|v| plan.add(Action::RemoveVolume { name: v.name.clone(), optional: true }, Cause::Down, after))
+        .collect()
 }
 
 /// Those that the services use; all of them where the project was rebuilt from labels, which do not tell.

@@ -2,7 +2,7 @@
 
 use super::step::OneOff;
 use stack_schema::project::{PullPolicy, Service};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub struct Up {
     pub recreate: Recreate,
     pub recreate_dependencies: Recreate,
     pub renew_anonymous_volumes: bool,
+    /// Full names of volumes that lose their data if their definition changed; any other is kept as it is.
+    pub renew_volumes: BTreeSet<String>,
     pub scale: BTreeMap<String, u32>,
     /// `false`: create only.
     pub start: bool,
@@ -54,6 +56,7 @@ impl Default for Up {
             recreate: Recreate::Diverged,
             recreate_dependencies: Recreate::Diverged,
             renew_anonymous_volumes: false,
+            renew_volumes: BTreeSet::new(),
             scale: BTreeMap::new(),
             start: true,
             wait: false,
@@ -126,5 +129,6 @@ pub struct Build {
     pub no_cache: bool,
     pub pull: bool,
     pub args: Vec<(String, Option<String>)>,
+    pub ssh: Vec<String>,
     pub quiet: bool,
 }

@@ -28,7 +28,7 @@ pub(super) fn start(project: &Project, observed: &Observed, keys: &[String], wai
     }
     if wait {
         for service in &services {
-            life.wait(service, Reached::Up { may_complete: false }, true, "--wait");
+            life.wait(service, Reached::Up { may_complete: false }, true, Cause::Asked);
         }
     }
     Ok(life.plan)
@@ -156,9 +156,9 @@ impl<'a> Life<'a> {
         let mut after = gates.to_vec();
         if is_running(container) {
             let stop = Action::Stop { container: existing(container), grace };
-            after.push(self.plan.add(stop, Cause::Asked, gates));
+            after.push(self.plan.add(stop, Cause::Restart, gates));
         }
-        self.start(container, Cause::Asked, &after);
+        self.start(container, Cause::Restart, &after);
     }
 
     fn gates(&mut self, service: &Service) -> Vec<StepId> {
@@ -171,7 +171,8 @@ impl<'a> Life<'a> {
                 Condition::ServiceCompletedSuccessfully => Reached::Completed,
             };
             if let Some(other) = self.project.services.get(key) {
-                gates.extend(self.wait(other, until, dependency.required, &service.key));
+                let cause = Cause::NeededBy(service.key.clone());
+                gates.extend(self.wait(other, until, dependency.required, cause));
             }
         }
         gates
@@ -186,12 +187,13 @@ impl<'a> Life<'a> {
         for (key, condition, required) in edges {
             gates.extend(self.started.get(&key).into_iter().flatten().copied());
             let other = self.project.services.get(&key).filter(|_| condition == Condition::ServiceHealthy);
-            gates.extend(other.and_then(|o| self.wait(o, Reached::Healthy, required, &service.key)));
+            let cause = Cause::NeededBy(service.key.clone());
+            gates.extend(other.and_then(|o| self.wait(o, Reached::Healthy, required, cause)));
         }
         gates
     }
 
-    fn wait(&mut self, service: &Service, until: Reached, required: bool, by: &str) -> Option<StepId> {
+    fn wait(&mut self, service: &Service, until: Reached, required: bool, cause: Cause) -> Option<StepId> {
         let containers = self.survey.containers(&service.key);
         let started = self.started.get(&service.key).cloned().unwrap_or_default();
         let holds = |c: &ContainerObserved| match until {
@@ -204,6 +206,6 @@ impl<'a> Life<'a> {
         }
         let containers = containers.iter().map(|c| existing(c)).collect();
         let action = Action::Wait { service: service.key.clone(), containers, until, required };
-        Some(self.plan.add(action, Cause::NeededBy(by.to_string()), &started))
+        Some(self.plan.add(action, cause, &started))
     }
 }

@@ -126,6 +126,7 @@ fn build(
         no_cache: options.no_cache,
         pull: options.pull,
         args: options.args.clone(),
+        ssh: options.ssh.clone(),
         quiet: options.quiet,
     };
     plan.add_guarded(Action::Build(Box::new(building)), cause, guard, &after)

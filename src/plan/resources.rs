@@ -1,22 +1,39 @@
 //! Networks and volumes: what the selected services use, made where missing.
 
-use super::label;
+use super::intent::Up;
+use super::label::{self, Labelled};
 use super::step::{Action, Cause, Plan, StepId};
 use super::survey::{Survey, existing, is_running, networks_of};
 use sha2::{Digest, Sha256};
 use stack_runtime::observed::{ContainerObserved, NetworkObserved};
-use stack_runtime::spec::{Map, NetworkSpec, PoolSpec, VolumeSpec};
+use stack_runtime::spec::{Map, MountKindSpec, NetworkSpec, PoolSpec, VolumeSpec};
 use stack_schema::diagnostic::Diagnostic;
 use stack_schema::project::{IpamPool, MountKind, Network, Project, Service, Volume};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Steps that others must wait for, and what had to go to let a network change.
+/// Steps that others must wait for, and what had to go to let a network or volume change.
 #[derive(Debug, Default)]
 pub(super) struct Resources {
     pub(super) ready: Vec<StepId>,
-    /// Ids of containers that were removed because their network is made anew, and its name.
-    pub(super) removed: BTreeMap<String, String>,
+    /// Ids of containers that were removed because something they use is made anew, and what.
+    pub(super) removed: BTreeMap<String, Removal>,
+}
+
+#[derive(Debug)]
+pub(super) struct Removal {
+    pub(super) cause: Cause,
+    step: StepId,
+}
+
+/// What a decision about one resource needs.
+struct Ground<'a> {
+    project: &'a Project,
+    survey: &'a Survey<'a>,
+    up: &'a Up,
+    /// Whose resources are converged.
+    services: &'a [&'a Service],
+    after: &'a [StepId],
 }
 
 pub(super) fn converge(
@@ -25,16 +42,16 @@ pub(super) fn converge(
     survey: &Survey<'_>,
     services: &[&Service],
     after: &[StepId],
-    grace: Option<Duration>,
+    up: &Up,
 ) -> Result<Resources, Vec<Diagnostic>> {
     check_externals(project, survey, services)?;
     let mut resources = Resources::default();
+    let ground = Ground { project, survey, up, services, after };
     for network in used_networks(project, services).into_iter().filter(|n| is_ours(n)) {
-        converge_network(plan, project, survey, network, after, grace, &mut resources)
-            .map_err(|d| vec![d])?;
+        ground.converge_network(plan, network, &mut resources).map_err(|d| vec![d])?;
     }
     for volume in used_volumes(project, services).into_iter().filter(|v| !v.external) {
-        resources.ready.extend(converge_volume(plan, project, survey, volume, after));
+        ground.converge_volume(plan, volume, &mut resources).map_err(|d| vec![d])?;
     }
     Ok(resources)
 }
@@ -76,62 +93,119 @@ fn is_built_in(name: &str) -> bool {
     matches!(name, "host" | "none" | "bridge")
 }
 
-fn converge_network(
-    plan: &mut Plan,
-    project: &Project,
-    survey: &Survey<'_>,
-    network: &Network,
-    after: &[StepId],
-    grace: Option<Duration>,
-    resources: &mut Resources,
-) -> Result<(), Diagnostic> {
-    let spec = network_spec(project, network);
-    let Some(known) = survey.observed.networks.iter().find(|n| n.name == spec.name) else {
-        resources.ready.push(plan.add(Action::CreateNetwork(spec), Cause::Missing, after));
-        return Ok(());
-    };
-    if is_foreign(plan, project, known)
-        || known.fingerprint.is_empty()
-        || known.fingerprint == spec.fingerprint
-    {
-        return Ok(());
+impl Ground<'_> {
+    fn converge_network(
+        &self,
+        plan: &mut Plan,
+        network: &Network,
+        resources: &mut Resources,
+    ) -> Result<(), Diagnostic> {
+        let spec = network_spec(self.project, network);
+        let Some(known) = self.survey.observed.networks.iter().find(|n| n.name == spec.name) else {
+            resources.ready.push(plan.add(Action::CreateNetwork(spec), Cause::Missing, self.after));
+            return Ok(());
+        };
+        if is_foreign(plan, self.project, known)
+            || known.fingerprint.is_empty()
+            || known.fingerprint == spec.fingerprint
+        {
+            return Ok(());
+        }
+        if !known.guests.is_empty() {
+            let (name, guests) = (&known.name, known.guests.join(", "));
+            let why = format!(
+                "network {name} changed and cannot be made anew while other projects use it ({guests})"
+            );
+            return Err(Diagnostic::error(why).key(format!("networks.{}", network.key)));
+        }
+        let attached = self.survey.everything().filter(|c| networks_of(c).contains(&spec.name.as_str()));
+        let gone = self.clear(plan, attached, Cause::NetworkChanged(spec.name.clone()), resources);
+        let action = Action::RemoveNetwork { name: spec.name.clone() };
+        let removed = plan.add(action, Cause::Changed(vec!["configuration changed".into()]), &gone);
+        resources.ready.push(plan.add(Action::CreateNetwork(spec), Cause::Replaced, &[removed]));
+        Ok(())
     }
-    if !known.guests.is_empty() {
-        let (name, guests) = (&known.name, known.guests.join(", "));
-        let why =
-            format!("network {name} changed and cannot be made anew while other projects use it ({guests})");
-        return Err(Diagnostic::error(why).key(format!("networks.{}", network.key)));
+
+    fn converge_volume(
+        &self,
+        plan: &mut Plan,
+        volume: &Volume,
+        resources: &mut Resources,
+    ) -> Result<(), Diagnostic> {
+        let spec = volume_spec(self.project, volume);
+        let Some(known) = self.survey.observed.volumes.iter().find(|v| v.name == spec.name) else {
+            resources.ready.push(plan.add(Action::CreateVolume(spec), Cause::Missing, self.after));
+            return Ok(());
+        };
+        if label::of(&known.labels, label::PROJECT) != self.project.name {
+            let (name, project) = (&known.name, &self.project.name);
+            plan.warn(format!(
+                "volume \"{name}\" already exists but was not created for project \"{project}\"; use `external: true` to use an existing volume"
+            ));
+        } else if !known.fingerprint.is_empty() && known.fingerprint != spec.fingerprint {
+            if self.up.renew_volumes.contains(&spec.name) {
+                return self.renew_volume(plan, volume, spec, resources);
+            }
+            plan.warn(format!(
+                "volume \"{}\" exists but doesn't match the configuration in the compose file; it is kept as it is",
+                known.name
+            ));
+            plan.kept_volumes.push(spec.name);
+        }
+        Ok(())
     }
-    let gone = clear_network(plan, survey, &spec.name, after, grace, resources);
-    let action = Action::RemoveNetwork { name: spec.name.clone() };
-    let removed = plan.add(action, Cause::Changed(vec!["configuration changed".into()]), &gone);
-    resources.ready.push(plan.add(Action::CreateNetwork(spec), Cause::Replaced, &[removed]));
-    Ok(())
+
+    /// The user agreed to lose what is in it.
+    fn renew_volume(
+        &self,
+        plan: &mut Plan,
+        volume: &Volume,
+        spec: VolumeSpec,
+        resources: &mut Resources,
+    ) -> Result<(), Diagnostic> {
+        let is_selected = |c: &ContainerObserved| {
+            !c.is_one_off() && self.services.iter().any(|service| service.key == c.service())
+        };
+        let users = || self.survey.everything().filter(|c| uses_volume(c, &spec.name));
+        let others: Vec<&str> = users().filter(|c| !is_selected(c)).map(|c| c.name.as_str()).collect();
+        if !others.is_empty() {
+            let others = others.join(", ");
+            let why = format!("volume {} cannot be made anew: volume is in use by {others}", spec.name);
+            return Err(Diagnostic::error(why).key(format!("volumes.{}", volume.key)));
+        }
+        let gone = self.clear(plan, users(), Cause::VolumeChanged(spec.name.clone()), resources);
+        let action = Action::RemoveVolume { name: spec.name.clone(), optional: false };
+        let removed = plan.add(action, Cause::Changed(vec!["configuration changed".into()]), &gone);
+        resources.ready.push(plan.add(Action::CreateVolume(spec), Cause::Replaced, &[removed]));
+        Ok(())
+    }
+
+    /// Something can be made anew only when nobody uses it.
+    fn clear<'c>(
+        &self,
+        plan: &mut Plan,
+        users: impl Iterator<Item = &'c ContainerObserved>,
+        cause: Cause,
+        resources: &mut Resources,
+    ) -> Vec<StepId> {
+        let mut gone = self.after.to_vec();
+        for container in users {
+            match resources.removed.get(&container.id) {
+                Some(known) => gone.push(known.step),
+                None => {
+                    let step = take_down(plan, container, cause.clone(), self.after, self.up.grace, false);
+                    resources.removed.insert(container.id.clone(), Removal { cause: cause.clone(), step });
+                    gone.push(step);
+                }
+            }
+        }
+        gone
+    }
 }
 
-/// A network can be made anew only when nobody is attached.
-fn clear_network(
-    plan: &mut Plan,
-    survey: &Survey<'_>,
-    name: &str,
-    after: &[StepId],
-    grace: Option<Duration>,
-    resources: &mut Resources,
-) -> Vec<StepId> {
-    let mut gone = after.to_vec();
-    for container in survey.everything().filter(|c| networks_of(c).contains(&name)) {
-        if resources.removed.insert(container.id.clone(), name.to_string()).is_none() {
-            gone.push(take_down(
-                plan,
-                container,
-                Cause::NetworkChanged(name.to_string()),
-                after,
-                grace,
-                false,
-            ));
-        }
-    }
-    gone
+fn uses_volume(container: &ContainerObserved, volume: &str) -> bool {
+    let is_it = |kind: &MountKindSpec| matches!(kind, MountKindSpec::Volume { name, .. } if name == volume);
+    container.spec.mounts.iter().any(|mount| is_it(&mount.kind))
 }
 
 /// Stop if it runs, then remove; the last of the two steps.
@@ -161,31 +235,6 @@ fn is_foreign(plan: &mut Plan, project: &Project, known: &NetworkObserved) -> bo
         project.name
     ));
     true
-}
-
-fn converge_volume(
-    plan: &mut Plan,
-    project: &Project,
-    survey: &Survey<'_>,
-    volume: &Volume,
-    after: &[StepId],
-) -> Option<StepId> {
-    let spec = volume_spec(project, volume);
-    let Some(known) = survey.observed.volumes.iter().find(|v| v.name == spec.name) else {
-        return Some(plan.add(Action::CreateVolume(spec), Cause::Missing, after));
-    };
-    if label::of(&known.labels, label::PROJECT) != project.name {
-        let (name, project) = (&known.name, &project.name);
-        plan.warn(format!(
-            "volume \"{name}\" already exists but was not created for project \"{project}\"; use `external: true` to use an existing volume"
-        ));
-    } else if !known.fingerprint.is_empty() && known.fingerprint != spec.fingerprint {
-        plan.warn(format!(
-            "volume \"{}\" exists but doesn't match the configuration in the compose file; it is kept as it is",
-            known.name
-        ));
-    }
-    None
 }
 
 pub(super) fn used_networks<'a>(project: &'a Project, services: &[&Service]) -> Vec<&'a Network> {

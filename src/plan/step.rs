@@ -47,8 +47,10 @@ pub enum Action {
         name: String,
     },
     CreateVolume(VolumeSpec),
+    /// `optional`: one that somebody else uses stays.
     RemoveVolume {
         name: String,
+        optional: bool,
     },
     RemoveImage {
         reference: String,
@@ -119,6 +121,8 @@ pub struct Building {
     pub pull: bool,
     /// Win over the file's arguments.
     pub args: Vec<(String, Option<String>)>,
+    /// `id` or `id=socket` of further ssh agents.
+    pub ssh: Vec<String>,
     pub quiet: bool,
 }
 
@@ -181,6 +185,8 @@ pub enum Guard {
 pub enum Cause {
     Missing,
     Asked,
+    /// Goes down and comes up again.
+    Restart,
     Policy(&'static str),
     /// What changed in the service, as phrases.
     Changed(Vec<String>),
@@ -216,6 +222,8 @@ pub struct Plan {
     graph: DiGraph<Step, ()>,
     pub settled: Vec<Settled>,
     pub warnings: Vec<Diagnostic>,
+    /// Full names of volumes that are kept although their definition changed.
+    pub kept_volumes: Vec<String>,
 }
 
 impl Plan {
@@ -294,7 +302,7 @@ impl Plan {
             Action::CreateNetwork(spec) => format!("create network {}", spec.name),
             Action::RemoveNetwork { name } => format!("remove network {name}"),
             Action::CreateVolume(spec) => format!("create volume {}", spec.name),
-            Action::RemoveVolume { name } => format!("remove volume {name}"),
+            Action::RemoveVolume { name, .. } => format!("remove volume {name}"),
             Action::RemoveImage { reference } => format!("remove image {reference}"),
             Action::Create(c) if c.temporary.is_some() => format!("replace {}", self.short(&c.name)),
             Action::Create(c) => format!("create {}", self.short(&c.name)),
@@ -347,6 +355,7 @@ impl fmt::Display for Cause {
         match self {
             Self::Missing => f.write_str("missing"),
             Self::Asked => f.write_str("asked for"),
+            Self::Restart => f.write_str("restart"),
             Self::Policy(policy) => write!(f, "pull policy {policy}"),
             Self::Changed(changes) => f.write_str(&changes.join(", ")),
             Self::ImageChanged => f.write_str("image changed"),

@@ -1,6 +1,7 @@
 //! The survey: what was observed, sorted by what it is to the project.
 
 use super::label::{self, Labelled};
+use super::spec::{Borrowed, Donor};
 use super::step::Target;
 use stack_runtime::observed::{ContainerObserved, Observed, State};
 use stack_runtime::spec::{MountKindSpec, NetworkMode};
@@ -100,10 +101,19 @@ pub(super) fn networks_of(container: &ContainerObserved) -> Vec<&str> {
     }
 }
 
-/// Services whose namespaces this one shares, or whose links it follows.
-pub(super) fn namespace_owners(service: &Service) -> impl Iterator<Item = &str> {
+/// Services whose namespaces or mounts this one shares.
+pub(super) fn owners(service: &Service) -> impl Iterator<Item = &str> {
     let modes = [&service.network_mode, &service.ipc, &service.pid];
-    modes.into_iter().flatten().filter_map(|mode| mode.strip_prefix("service:"))
+    let namespaces = modes.into_iter().flatten().filter_map(|mode| mode.strip_prefix("service:"));
+    namespaces.chain(donors(service))
+}
+
+/// Services whose mounts this one takes over (`volumes_from`).
+pub(super) fn donors(service: &Service) -> impl Iterator<Item = &str> {
+    service.volumes_from.iter().filter_map(|text| match Borrowed::parse(text) {
+        Borrowed { of: Donor::Service(key), .. } => Some(key),
+        _ => None,
+    })
 }
 
 pub(super) fn image_label(container: &ContainerObserved) -> &str {

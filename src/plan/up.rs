@@ -10,10 +10,13 @@ use super::label::{Labelled, container_name, image_of};
 use super::materials::{self, Materials};
 use super::order;
 use super::resources::{self, Resources, take_down};
+use super::spec::{Around, ImageView, container_spec, logging};
 use super::step::{Action, Cause, Creation, Guard, OneOff, Plan, Settled, StepId, Target};
-use super::survey::{Survey, anonymous_volumes, existing, final_name, is_running, temporary_name};
+use super::survey::{Survey, anonymous_volumes, donors, existing, final_name, is_running, temporary_name};
 use super::verdict::{Judge, Verdict};
+use stack_runtime::image::ImageConfig;
 use stack_runtime::observed::{ContainerObserved, Observed};
+use stack_runtime::spec::MountSpec;
 use stack_schema::diagnostic::Diagnostic;
 use stack_schema::project::{Project, Service};
 use std::collections::BTreeMap;
@@ -66,6 +69,8 @@ struct Rise<'a> {
     verdicts: BTreeMap<String, Vec<Verdict>>,
     /// The strongest verdict other than keep, by service.
     replaced: BTreeMap<String, Verdict>,
+    /// Create steps by service.
+    created: BTreeMap<String, Vec<StepId>>,
     /// Start steps by service.
     started: BTreeMap<String, Vec<StepId>>,
     /// Containers by service, as a wait names them.
@@ -97,7 +102,7 @@ impl<'a> Rise<'a> {
         let mut plan = Plan::new(&project.name);
         let materials = materials::converge(&mut plan, project, observed, used, up)?;
         let first: Vec<StepId> = materials.values().copied().collect();
-        let resources = resources::converge(&mut plan, project, &survey, used, &first, up.grace)?;
+        let resources = resources::converge(&mut plan, project, &survey, used, &first, up)?;
         let mut rise = Self {
             project,
             survey,
@@ -107,15 +112,34 @@ impl<'a> Rise<'a> {
             resources,
             verdicts: BTreeMap::new(),
             replaced: BTreeMap::new(),
+            created: BTreeMap::new(),
             started: BTreeMap::new(),
             targets: BTreeMap::new(),
             waits: BTreeMap::new(),
             stopped: BTreeMap::new(),
             shared: BTreeMap::new(),
         };
+        rise.can_be_made(used)?;
         rise.judge(kept);
         rise.clear_leftovers();
         Ok(rise)
+    }
+
+    /// What can be said of the services without their images is said before anything is done.
+    fn can_be_made(&mut self, services: &[&Service]) -> Result<(), Findings> {
+        let config = ImageConfig { cmd: Some(vec![String::new()]), ..ImageConfig::default() };
+        let image = ImageView { config, ..ImageView::default() };
+        for warning in services.iter().flat_map(|service| logging::warnings(service)) {
+            self.plan.warn(warning);
+        }
+        let project = self.project;
+        let around = Foreseen { project, observed: self.survey.observed };
+        let made = services.iter().map(|service| {
+            let creation = self.creation(service, 1, container_name(project, service, 1), None);
+            container_spec(project, &creation, &image, &around)
+        });
+        let findings: Findings = made.filter_map(Result::err).collect();
+        if findings.is_empty() { Ok(()) } else { Err(findings) }
     }
 
     fn judge(&mut self, services: &[&Service]) {
@@ -311,12 +335,21 @@ impl<'a> Rise<'a> {
         creation
     }
 
-    /// After every image, network and volume.
+    /// After every image, network and volume, and after whoever it takes mounts from.
     fn create(&mut self, creation: Creation, cause: Cause, guard: Option<Guard>, after: &[StepId]) -> StepId {
-        let materials = self.materials.values().copied();
-        let after: Vec<StepId> =
-            materials.chain(self.resources.ready.iter().copied()).chain(after.iter().copied()).collect();
-        self.plan.add_guarded(Action::Create(Box::new(creation)), cause, guard, &after)
+        let key = creation.service.key.clone();
+        let donors = donors(&creation.service).filter_map(|donor| self.created.get(donor)).flatten();
+        let after: Vec<StepId> = self
+            .materials
+            .values()
+            .chain(&self.resources.ready)
+            .chain(donors)
+            .chain(after)
+            .copied()
+            .collect();
+        let step = self.plan.add_guarded(Action::Create(Box::new(creation)), cause, guard, &after);
+        self.created.entry(key).or_default().push(step);
+        step
     }
 
     fn start(
@@ -363,6 +396,23 @@ impl<'a> Rise<'a> {
         let finding = Diagnostic::warning(format!("found orphan containers ({}) for this project", names.join(", ")))
             .hint("If you removed or renamed a service in your compose file, run this command with `--remove-orphans`.");
         self.plan.warnings.push(finding);
+    }
+}
+
+/// Other images and containers as far as they can be foreseen: every image can be had, every service has a container.
+struct Foreseen<'a> {
+    project: &'a Project,
+    observed: &'a Observed,
+}
+
+impl Around for Foreseen<'_> {
+    fn image(&self, _: &str) -> Option<String> {
+        Some(String::new())
+    }
+    fn mounts(&self, container: &str) -> Option<Vec<MountSpec>> {
+        let mut planned = self.project.services.values().map(|s| container_name(self.project, s, 1));
+        let is_known = self.observed.containers.iter().any(|c| c.name == container);
+        (is_known || planned.any(|name| name == container)).then(Vec::new)
     }
 }
 

@@ -6,7 +6,7 @@ use super::label::{self, image_of};
 use super::materials::{Materials, image_id};
 use super::resources::Resources;
 use super::step::{Cause, Guard};
-use super::survey::{Survey, image_label, namespace_owners, networks_of};
+use super::survey::{Survey, image_label, networks_of, owners};
 use stack_runtime::observed::ContainerObserved;
 use stack_runtime::spec::MountKindSpec;
 use stack_schema::project::{MountKind, Project, Service};
@@ -18,7 +18,7 @@ pub(super) enum Verdict {
     Replace(Cause),
     /// Replaced if the guard holds.
     Maybe(Cause, Guard),
-    /// Already taken down for its network; only to be created again.
+    /// Already taken down for its network or volume; only to be created again.
     Again(Cause),
 }
 
@@ -51,8 +51,8 @@ impl Judge<'_> {
         container: &ContainerObserved,
         replaced: &BTreeMap<String, Verdict>,
     ) -> Verdict {
-        if let Some(network) = self.resources.removed.get(&container.id) {
-            return Verdict::Again(Cause::NetworkChanged(network.clone()));
+        if let Some(removal) = self.resources.removed.get(&container.id) {
+            return Verdict::Again(removal.cause.clone());
         }
         let is_named = self.up.services.is_empty() || self.up.services.contains(&service.key);
         let policy = if is_named { self.up.recreate } else { self.up.recreate_dependencies };
@@ -107,7 +107,7 @@ impl Judge<'_> {
     }
 
     fn by_owner(&self, service: &Service, replaced: &BTreeMap<String, Verdict>) -> Option<Verdict> {
-        let owner = namespace_owners(service).find_map(|key| Some((key, replaced.get(key)?)));
+        let owner = owners(service).find_map(|key| Some((key, replaced.get(key)?)));
         let (key, verdict) = owner?;
         let cause = Cause::DependencyReplaced(key.to_string());
         Some(match verdict.guard() {

@@ -3,10 +3,11 @@
 //! A [`Client`] holds one connection open for as long as it lives, so the supervisor does not end between two
 //! requests; every request travels on a connection of its own, so requests never wait for each other.
 
-use super::protocol::{Notice, Reply, Request, Watched};
+use super::protocol::{Attach, Notice, Reply, Request, Watched};
 use super::wire::Wire;
 use stack_runtime::engine::{EngineError, ErrorKind, Result, Until, Waited};
 use stack_runtime::home::Home;
+use stack_runtime::monitor::Attachment;
 use stack_runtime::spec::ExecSpec;
 use std::fs::File;
 use std::io;
@@ -19,6 +20,8 @@ use tokio::net::UnixStream;
 
 /// What a started supervisor writes to its standard output when it answers.
 pub(super) const READY: &str = "ready\n";
+
+const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// See the module.
 #[derive(Debug)]
@@ -48,7 +51,7 @@ impl Client {
 
     /// The running supervisor, or a new one, started from this very program.
     pub async fn connect_or_spawn(home: &Home, project: &str) -> Result<Self> {
-        Self::connect_or_spawn_from(Path::new("/proc/self/exe"), home, project).await
+        Self::connect_or_spawn_from(Path::new(OWN_PROGRAM), home, project).await
     }
 
     /// As [`Client::connect_or_spawn`], with the program named (tests are not `stack` themselves).
@@ -86,7 +89,16 @@ impl Client {
         self.done(Request::RemoveNetwork { name: name.into() }).await
     }
     pub async fn start(&self, id: &str) -> Result<()> {
-        self.done(Request::Start { id: id.into() }).await
+        self.done(Request::Start { id: id.into(), attach: None }).await
+    }
+    /// Starts it and gives its streams, from the first byte unless it ran already.
+    pub async fn start_attached(&self, id: &str, attach: Attach) -> Result<Attachment> {
+        let request = Request::Start { id: id.into(), attach: Some(attach) };
+        let socket = match self.request(request, &[]).await? {
+            (Reply::Done, mut fds) => fds.pop().ok_or_else(|| gone(&self.project))?,
+            (other, _) => return Err(unexpected(&other)),
+        };
+        Attachment::new(socket).map_err(|e| lost(&self.project, &e))
     }
     /// Returns when it has ended.
     pub async fn stop(&self, id: &str, signal: Option<&str>, grace: Option<Duration>) -> Result<()> {
@@ -345,8 +357,20 @@ pub(super) fn create_in_run(
 fn command(program: &Path, home: &Home, project: &str) -> io::Result<tokio::process::Command> {
     home.prepare()?;
     let log = create_in_run(home, project, "supervisor.log", File::options().append(true))?;
-    let mut command = tokio::process::Command::new(program);
-    command.arg0("stack").args(["__supervise", project]).current_dir("/");
+    let mut command = match stack_runtime::cgroup::delegated::scope(project) {
+        Some(mut scope) => {
+            // The link means another program there.
+            let own = format!("/proc/{}/exe", std::process::id());
+            scope.arg(if program == Path::new(OWN_PROGRAM) { Path::new(&own) } else { program });
+            tokio::process::Command::from(scope)
+        }
+        None => {
+            let mut command = tokio::process::Command::new(program);
+            command.arg0("stack");
+            command
+        }
+    };
+    command.args(["__supervise", project]).current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
     if *home != Home::from_env() {
         command.env("STACK_HOME", &home.data);

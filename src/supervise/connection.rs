@@ -3,7 +3,7 @@
 use super::keeper::{Order, Status};
 use super::launch::kind_of;
 use super::life::Phase;
-use super::protocol::{Reply, Request};
+use super::protocol::{Attach, Reply, Request};
 use super::stack::{Lease, Stack, no_such_container};
 use super::wire::{Receiver, Sender, Wire};
 use crate::host::{record, signal};
@@ -41,6 +41,8 @@ pub(super) async fn serve(stack: Arc<Stack>, wire: Wire, lease: Lease) {
             continue;
         }
         tokio::select! {
+            // First, so that a stop is ordered even when its asker has gone already.
+            biased;
             answered = answering => if answered.is_err() { return },
             // An asker that goes away no longer waits.
             () = silence(&mut receiver) => return,
@@ -56,6 +58,7 @@ async fn silence(receiver: &mut Receiver) {
 async fn answer(stack: &Arc<Stack>, sender: &Sender, request: Request, fds: Vec<OwnedFd>) -> io::Result<()> {
     match request {
         Request::Subscribe => return subscribe(stack, sender).await,
+        Request::Start { id, attach } => return start(stack, sender, &id, attach).await,
         Request::JoinNetwork { name } => return join_network(stack, sender, &name).await,
         Request::Exec { id, spec, size } => return exec(stack, sender, &id, spec, size, fds).await,
         _ => {}
@@ -68,10 +71,10 @@ async fn reply(stack: &Arc<Stack>, request: Request) -> Result<Reply> {
     match request {
         Request::Ping => return Ok(Reply::Pong { pid: std::process::id() }),
         Request::Inspect => return Ok(Reply::Containers(stack.watched())),
+        Request::Warnings => return Ok(Reply::Warnings(stack.warned().await)),
         Request::Wait { id, until } => return wait(stack, &id, until).await.map(Reply::Waited),
         Request::EnsureNetwork { name } => ensure_network(stack, &name).await?,
         Request::RemoveNetwork { name } => stack.network.remove_network(&name).await?,
-        Request::Start { id } => stack.order(&id, Order::Start).await?,
         Request::Stop { id, signal, grace } => {
             let signal = signal.as_deref().map(parse_signal).transpose()?;
             stack.order(&id, |answer| Order::Stop { signal, grace, answer }).await?;
@@ -88,7 +91,7 @@ async fn reply(stack: &Arc<Stack>, request: Request) -> Result<Reply> {
         }
         Request::Settle => stack.settled().await,
         Request::Shutdown => shutdown(stack)?,
-        Request::Exec { .. } | Request::Subscribe | Request::JoinNetwork { .. } => {}
+        Request::Start { .. } | Request::Exec { .. } | Request::Subscribe | Request::JoinNetwork { .. } => {}
     }
     Ok(Reply::Done)
 }
@@ -120,6 +123,16 @@ async fn ensure_network(stack: &Stack, name: &str) -> Result<()> {
     let record = records::read(&stack.home, name)?
         .ok_or_else(|| EngineError::new(ErrorKind::NotFound, format!("no such network: {name}")))?;
     stack.network.ensure(&record).await
+}
+
+async fn start(stack: &Arc<Stack>, sender: &Sender, id: &str, attach: Option<Attach>) -> io::Result<()> {
+    match stack.order(id, |answer| Order::Start { attach, answer }).await {
+        Ok(attached) => {
+            let fds: Vec<_> = attached.iter().map(AsFd::as_fd).collect();
+            sender.send(Reply::Done, &fds).await
+        }
+        Err(e) => sender.send(Reply::Failed(e), &[]).await,
+    }
 }
 
 /// Another stack's supervisor asks; whether the connection is its lease is its own business.

@@ -76,6 +76,9 @@ pub fn main(project: &str, role: Option<&str>) -> ExitCode {
     // which nobody interrupts from a terminal.
     let _ = rustix::process::setsid();
     rename_process();
+    if let Err(e) = stack_runtime::cgroup::delegated::settle() {
+        tracing::warn!("no control groups: {e}");
+    }
     let home = Home::from_env();
     let patience = if role == Some(REPLACEMENT) { Duration::ZERO } else { FIRST_CLIENT };
     match supervise(&home, project, patience) {

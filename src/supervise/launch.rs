@@ -1,12 +1,13 @@
 //! One start: from a container's record to its running program.
 //!
 //! ```text
-//! create (namespaces exist, program waits) → connect (addresses, names, ports, files) → start
+//! create (namespaces exist, program waits) → connect (addresses, names, ports, files) → attach (if asked for) → start
 //! ```
 //!
 //! On a failure nothing is left: a container that was created and is dropped is undone, its network disconnected.
 
-use super::stack::Stack;
+use super::protocol::Attach;
+use super::stack::{Donor, Stack};
 use super::stopping::Init;
 use crate::host::record::{ContainerDir, ContainerRecord};
 use indexmap::IndexMap;
@@ -48,20 +49,36 @@ pub fn cgroup(project: &str, id: &str) -> String {
     format!("stack/{project}/{id}")
 }
 
-/// See the module. What the network gave comes back too.
+/// What a start gave.
+#[derive(Debug)]
+pub(super) struct Launched {
+    pub run: Run,
+    /// What the network gave, with the warnings of the start.
+    pub connected: Connected,
+    pub attached: Option<OwnedFd>,
+}
+
+/// See the module.
 pub(super) async fn launch(
     stack: &Stack,
     dir: &ContainerDir,
     record: &ContainerRecord,
-) -> std::result::Result<(Run, Connected), StartError> {
+    attach: Option<Attach>,
+) -> std::result::Result<Launched, StartError> {
     let (launcher, created) = create(stack, dir, record).await?;
-    let connected =
+    let mut connected =
         connect(stack, dir, record, &created).await.map_err(|error| StartError { error, code: 128 })?;
+    let attached = match attach.map(|attach| monitor::connect_to(dir.path(), attach.size)).transpose() {
+        Ok(attached) => attached,
+        Err(e) => {
+            stack.network.disconnect(&record.id).await;
+            return Err(StartError { error: failed("attach to the container", &e), code: 128 });
+        }
+    };
     match start(&launcher, dir, created).await {
         Ok((run, warnings)) => {
-            let mut connected = connected;
             connected.warnings.extend(warnings);
-            Ok((run, connected))
+            Ok(Launched { run, connected, attached })
         }
         Err(e) => {
             stack.network.disconnect(&record.id).await;
@@ -160,7 +177,15 @@ fn instant_of(time: &str) -> Instant {
 }
 
 fn request(stack: &Stack, dir: &ContainerDir, record: &ContainerRecord) -> Result<LaunchRequest> {
-    let spec = record.spec.clone();
+    let mut spec = record.spec.clone();
+    let owner = match &spec.network {
+        NetworkMode::Container(name) => Some(stack.donor(name)?),
+        _ => None,
+    };
+    if let Some(owner) = &owner {
+        // Its name and its files too, as in Docker.
+        spec.hostname = spec.hostname.or_else(|| owner.spec.hostname.clone());
+    }
     let store = Store::open(&stack.home).map_err(|e| failed("open the store", &e))?;
     let lower_dirs =
         snapshot::lower_dirs(&store, &spec.chain_id).map_err(|e| failed("find the image's layers", &e))?;
@@ -182,8 +207,8 @@ fn request(stack: &Stack, dir: &ContainerDir, record: &ContainerRecord) -> Resul
     Ok(LaunchRequest {
         id: record.id.clone(),
         dir: dir.path().to_owned(),
-        join: join(stack, &spec)?,
-        files: bind_files(dir),
+        join: join(stack, &spec, owner.as_ref().map(|owner| owner.pid))?,
+        files: bind_files(owner.as_ref().map_or(dir, |owner| &owner.dir)),
         lower_dirs,
         volumes,
         images,
@@ -199,16 +224,26 @@ fn bind_files(dir: &ContainerDir) -> BindFiles {
     BindFiles { hosts: file("hosts"), hostname: file("hostname"), resolv_conf: file("resolv.conf") }
 }
 
-fn join(stack: &Stack, spec: &ContainerSpec) -> Result<JoinPids> {
-    let of_mode = |mode: &NamespaceMode| match mode {
-        NamespaceMode::Container(name) => stack.pid_of(name).map(Some),
-        _ => Ok(None),
-    };
-    let network = match &spec.network {
-        NetworkMode::Container(name) => Some(stack.pid_of(name)?),
+fn join(stack: &Stack, spec: &ContainerSpec, network: Option<i32>) -> Result<JoinPids> {
+    let pid = match &spec.pid_mode {
+        NamespaceMode::Container(name) => Some(stack.donor(name)?.pid),
         _ => None,
     };
-    Ok(JoinPids { network, pid: of_mode(&spec.pid_mode)?, ipc: of_mode(&spec.ipc_mode)? })
+    let ipc = match &spec.ipc_mode {
+        NamespaceMode::Container(name) => Some(shareable(name, &stack.donor(name)?)?),
+        _ => None,
+    };
+    Ok(JoinPids { network, pid, ipc })
+}
+
+fn shareable(name: &str, donor: &Donor) -> Result<i32> {
+    if donor.spec.ipc_mode == NamespaceMode::Private {
+        let message = format!("cannot join the IPC namespace of container {name}: non-shareable IPC");
+        return Err(
+            EngineError::new(ErrorKind::Conflict, message).hint("Give that service `ipc: shareable`.")
+        );
+    }
+    Ok(donor.pid)
 }
 
 fn start_error(record: &ContainerRecord, error: LaunchError) -> StartError {

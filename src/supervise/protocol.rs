@@ -10,7 +10,9 @@
 //! | `exec` + stdin, stdout, stderr (without a terminal) | `exec_started` (+ the terminal's master), `exec_ended` |
 //! | `subscribe` | `notice` … until the connection ends |
 //! | `inspect` | `containers` |
+//! | `warnings` | `warnings` |
 //! | `wait` | `waited` |
+//! | `start` with `attach` | `done` (+ a connection to the attach socket) |
 //! | `join_network` | `done` (+ the stack's network namespace) |
 //! | any other | `done` |
 //!
@@ -51,6 +53,8 @@ pub enum Request {
     },
     Start {
         id: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        attach: Option<Attach>,
     },
     /// The container's stop signal unless another is named, then KILL after the grace period (its own unless given).
     Stop {
@@ -89,22 +93,33 @@ pub enum Request {
     },
     Subscribe,
     Inspect,
-    /// Answered when everything is done that clients asked for who are gone by now.
+    /// What the running containers asked for and could not be had, and what the stack lacks.
+    Warnings,
+    /// Answered when everything is done that clients asked for who are gone by now; stops at least under way.
     Settle,
     /// Ends the supervisor if nothing runs.
     Shutdown,
 }
 
+/// The asker wants the container's streams, from the first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// Rows and columns of its terminal, if it has one.
+    pub size: Option<(u16, u16)>,
+}
+
 impl Request {
-    /// Changes something; what has none may be broken off.
+    /// Changes something; what has none may be broken off. A stop goes on without anybody who waits for it.
     pub fn has_effect(&self) -> bool {
         !matches!(
             self,
             Self::Ping
+                | Self::Stop { .. }
                 | Self::Wait { .. }
                 | Self::Exec { .. }
                 | Self::Subscribe
                 | Self::Inspect
+                | Self::Warnings
                 | Self::Settle
         )
     }
@@ -120,7 +135,16 @@ pub enum Reply {
     ExecEnded { code: i32 },
     Notice(Notice),
     Containers(Vec<Watched>),
+    Warnings(Vec<Warned>),
     Failed(EngineError),
+}
+
+/// Something that is not as asked for, in a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warned {
+    /// The container's name; `None`: the whole stack.
+    pub container: Option<String>,
+    pub text: String,
 }
 
 /// Something that just happened to a container.
@@ -167,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_request_is_flat_json() {
-        let frame = Frame { v: VERSION, body: Request::Start { id: "ab".into() } };
+        let frame = Frame { v: VERSION, body: Request::Start { id: "ab".into(), attach: None } };
         let text = serde_json::to_string(&frame).expect("plain data");
         assert_eq!(text, r#"{"v":1,"body":{"type":"start","id":"ab"}}"#);
         assert_eq!(serde_json::from_str::<Frame<Request>>(&text).expect("own text"), frame);

@@ -2,14 +2,17 @@
 
 use super::keeper::{self, Order, Status};
 use super::life::Phase;
-use super::protocol::{Notice, Watched, What};
+use super::protocol::{Notice, Warned, Watched, What};
 use super::wire::Line;
 use crate::host::record::ContainerDir;
+use crate::host::{names, observe};
 use stack_runtime::engine::{EngineError, ErrorKind, Result};
 use stack_runtime::home::Home;
 use stack_runtime::launch::Launcher;
-use stack_runtime::network::{StackNetwork, shared};
+use stack_runtime::monitor::RunRecord;
+use stack_runtime::network::{StackNetwork, UplinkState, shared};
 use stack_runtime::observed::Exit;
+use stack_runtime::spec::ContainerSpec;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -17,6 +20,8 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 /// Notices a slow subscriber may fall behind before it misses some.
 const NOTICES: usize = 1024;
+/// How long an uplink may take until its process runs.
+const UPLINK_START: Duration = Duration::from_secs(2);
 /// Ends of removed containers that somebody may still ask for.
 const REMEMBERED_ENDS: usize = 256;
 
@@ -49,6 +54,14 @@ struct Inner {
 pub(super) struct Keeper {
     pub orders: mpsc::Sender<Order>,
     pub status: watch::Receiver<Status>,
+}
+
+/// A running container whose namespaces another one joins.
+#[derive(Debug)]
+pub(super) struct Donor {
+    pub pid: i32,
+    pub dir: ContainerDir,
+    pub spec: ContainerSpec,
 }
 
 /// An open connection; the supervisor does not end before it is dropped.
@@ -90,11 +103,16 @@ impl Stack {
         Lease(self.clone(), number)
     }
 
-    /// Until what was asked for by clients who are gone has been done.
-    pub(super) async fn settled(&self) {
+    /// Until what was asked for by clients who are gone has been done; for stops, until they are under way.
+    pub(super) async fn settled(self: &Arc<Self>) {
         const PAUSE: Duration = Duration::from_millis(1);
         while self.inner().clients.values().any(Line::is_cut) {
             tokio::time::sleep(PAUSE).await;
+        }
+        let ids: Vec<String> = self.inner().keepers.keys().cloned().collect();
+        for id in ids {
+            // One that is gone has done what it was told.
+            drop(self.order(&id, Order::CaughtUp).await);
         }
     }
 
@@ -168,14 +186,32 @@ impl Stack {
         self.inner().ends.iter().find(|(known, _)| known == id).map(|(_, exit)| exit.clone())
     }
 
-    /// The first process of a running container of that name, whose namespaces another one joins.
-    pub(super) fn pid_of(&self, name: &str) -> Result<i32> {
-        let running = self.inner().keepers.values().find_map(|keeper| {
+    /// A running container of that name, whose namespaces another one joins: of this stack, else of any other.
+    ///
+    /// # Errors
+    /// `NotFound` without one, `Conflict` when it does not run.
+    pub(super) fn donor(&self, name: &str) -> Result<Donor> {
+        let own = self.inner().keepers.iter().find_map(|(id, keeper)| {
             let status = keeper.status.borrow();
-            status.pid.filter(|_| status.name == name && status.phase != Phase::Starting)
+            let is_it = status.name == name && status.phase != Phase::Starting;
+            status.pid.filter(|_| is_it).map(|pid| (id.clone(), pid))
         });
-        let message = || format!("cannot join the namespaces of container {name}: it is not running");
-        running.ok_or_else(|| EngineError::new(ErrorKind::Conflict, message()))
+        let found = match own {
+            Some((id, pid)) => Some((ContainerDir::new(&self.home, &self.project, &id), pid)),
+            None => abroad(&self.home, name),
+        };
+        let known = found.and_then(|(dir, pid)| Some(Donor { spec: dir.record().ok()??.spec, dir, pid }));
+        known.ok_or_else(|| self.no_donor(name))
+    }
+
+    fn no_donor(&self, name: &str) -> EngineError {
+        let projects = observe::projects(&self.home).unwrap_or_default();
+        let exists = |project: &String| names::holder(&self.home, project, name).is_ok_and(|id| id.is_some());
+        if projects.iter().any(exists) {
+            let message = format!("cannot join network of a non running container: {name}");
+            return EngineError::new(ErrorKind::Conflict, message);
+        }
+        EngineError::new(ErrorKind::NotFound, format!("No such container: {name}"))
     }
 
     pub(super) fn watched(&self) -> Vec<Watched> {
@@ -183,6 +219,31 @@ impl Stack {
         let mut all: Vec<_> =
             inner.keepers.iter().map(|(id, keeper)| keeper.status.borrow().to_watched(id)).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// What is not as asked for. Waits for an uplink that is being started, which is a matter of milliseconds.
+    pub(super) async fn warned(&self) -> Vec<Warned> {
+        let mut all = self.container_warnings();
+        let mut uplink = self.network.uplink();
+        let begun = uplink.wait_for(|state| *state != UplinkState::Starting);
+        if let Ok(Ok(state)) = tokio::time::timeout(UPLINK_START, begun).await
+            && let UplinkState::Failed(why) = &*state
+        {
+            all.push(Warned { container: None, text: why.clone() });
+        }
+        all
+    }
+
+    fn container_warnings(&self) -> Vec<Warned> {
+        let inner = self.inner();
+        let mut all: Vec<Warned> = Vec::new();
+        for keeper in inner.keepers.values() {
+            let status = keeper.status.borrow();
+            let warned = |text: &String| Warned { container: Some(status.name.clone()), text: text.clone() };
+            all.extend(status.warnings.iter().map(warned));
+        }
+        all.sort_by(|a, b| a.container.cmp(&b.container));
         all
     }
 
@@ -209,6 +270,16 @@ impl Drop for Lease {
         self.0.inner().clients.remove(&self.1);
         self.0.changed.notify_one();
     }
+}
+
+/// Of whatever stack; its record tells whether it runs.
+fn abroad(home: &Home, name: &str) -> Option<(ContainerDir, i32)> {
+    observe::projects(home).ok()?.iter().find_map(|project| {
+        let id = names::holder(home, project, name).ok()??;
+        let dir = ContainerDir::new(home, project, &id);
+        let run = RunRecord::read(dir.path()).ok()??;
+        run.is_alive().then_some((dir, run.pid))
+    })
 }
 
 pub(super) fn no_such_container(id: &str) -> EngineError {

@@ -190,7 +190,7 @@ mod tests {
         let long = "x".repeat(300_000);
         let sending = async {
             a.send(Request::Ping, &[]).await.expect("send");
-            a.send(Request::Start { id: long.clone() }, &[]).await.expect("send");
+            a.send(Request::Start { id: long.clone(), attach: None }, &[]).await.expect("send");
             drop(a);
         };
         let receiving = async {
@@ -201,7 +201,7 @@ mod tests {
         };
         let ((), (first, second, is_end)) = tokio::join!(sending, receiving);
         assert_eq!(first, Request::Ping);
-        assert_eq!(second, Request::Start { id: long.clone() });
+        assert_eq!(second, Request::Start { id: long.clone(), attach: None });
         assert!(is_end);
     }
 

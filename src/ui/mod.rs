@@ -30,6 +30,8 @@ pub struct Ui {
     /// Escape sequences on standard output (logs) and standard error (marks).
     pub colour_out: bool,
     colour_err: bool,
+    data_on_terminal: bool,
+    notes_on_stdout: bool,
     verb: String,
     live: Mutex<Option<Live>>,
     /// Last word shown for each thing, so that plain output repeats nothing.
@@ -45,6 +47,8 @@ pub struct Wishes {
     pub ansi: Option<String>,
     /// `NO_COLOR` is set and not empty.
     pub no_colour: bool,
+    /// `COMPOSE_STATUS_STDOUT`: side notes are no progress.
+    pub notes_on_stdout: bool,
 }
 
 impl Ui {
@@ -58,10 +62,11 @@ impl Ui {
             _ => false,
         };
         let view = view(wishes.progress.as_deref().unwrap_or("auto"), ansi, io::stderr().is_terminal())?;
-        let (colour_out, colour_err) =
-            (colour(io::stdout().is_terminal()), colour(io::stderr().is_terminal()));
+        let data_on_terminal = io::stdout().is_terminal();
+        let (colour_out, colour_err) = (colour(data_on_terminal), colour(io::stderr().is_terminal()));
         let (live, seen) = (Mutex::default(), Mutex::default());
-        Ok(Self { view, colour_out, colour_err, verb: verb.to_string(), live, seen })
+        let (notes_on_stdout, verb) = (wishes.notes_on_stdout, verb.to_string());
+        Ok(Self { view, colour_out, colour_err, data_on_terminal, notes_on_stdout, verb, live, seen })
     }
 
     /// A view that shows nothing but data and failures.
@@ -81,29 +86,45 @@ impl Ui {
 
     /// A container's own standard error.
     pub fn data_err(&self, text: &str) {
-        self.raw(text);
+        self.bytes_err(text.as_bytes());
     }
 
     pub fn bytes_err(&self, bytes: &[u8]) {
-        let _ = io::stderr().lock().write_all(bytes); // nobody is left to tell
+        self.beside_view(|| {
+            let _ = io::stderr().lock().write_all(bytes); // nobody is left to tell
+        });
     }
 
     pub fn bytes(&self, bytes: &[u8]) {
-        let mut out = io::stdout().lock();
-        end_if_closed(out.write_all(bytes).and_then(|()| out.flush()));
+        let write = || {
+            let mut out = io::stdout().lock();
+            end_if_closed(out.write_all(bytes).and_then(|()| out.flush()));
+        };
+        if self.data_on_terminal { self.beside_view(write) } else { write() }
     }
 
-    /// A line for the user on standard error, whatever the view except quiet.
+    /// Writes where the redrawn view does not paint over it.
+    fn beside_view(&self, write: impl FnOnce()) {
+        match lock(&self.live).as_ref() {
+            Some(live) => live.aside(write),
+            None => write(),
+        }
+    }
+
+    /// A line for the user on standard error (or as [`Wishes::notes_on_stdout`] says), whatever the view except quiet.
     pub fn remark(&self, text: &str) {
-        if self.view != View::Quiet {
-            self.note(text);
+        match self.view {
+            View::Quiet => {}
+            _ if self.notes_on_stdout => self.data(&format!("{text}\n")),
+            _ => self.note(text),
         }
     }
 
     /// Ends the redrawn part of the screen; the next event starts a new one.
     pub fn settle(&self) {
-        if let Some(live) = lock(&self.live).take() {
-            live.finish();
+        let live = lock(&self.live).take();
+        if let Some(live) = live {
+            self.raw(&live.finish());
         }
     }
 
@@ -144,19 +165,18 @@ impl Ui {
     }
 
     fn note(&self, text: &str) {
-        match lock(&self.live).as_ref() {
-            Some(live) => live.line(text),
-            None => self.raw(&format!("{text}\n")),
-        }
+        self.raw(&format!("{text}\n"));
     }
 
     fn raw(&self, text: &str) {
-        let _ = io::stderr().lock().write_all(text.as_bytes()); // nobody is left to tell
+        self.bytes_err(text.as_bytes());
     }
 
     fn show(&self, progress: &Progress) {
         match self.view {
-            View::Terminal => lock(&self.live).get_or_insert_with(|| Live::new(&self.verb)).show(progress),
+            View::Terminal => {
+                lock(&self.live).get_or_insert_with(|| Live::new(&self.verb, self.colour_err)).show(progress)
+            }
             _ => self.show_line(progress),
         }
     }
@@ -181,9 +201,13 @@ impl Sink for Ui {
             (View::Quiet, _) => {}
             (View::Json, _) => self.raw(&format!("{}\n", event.to_json())),
             (_, Event::Progress(progress)) => self.show(progress),
-            (View::Terminal, Event::Output { .. }) => {}
+            (View::Terminal, Event::Output { parent, line }) => {
+                if let Some(live) = lock(&self.live).as_mut() {
+                    live.note(parent, line);
+                }
+            }
             (_, Event::Output { parent, line }) => self.note(&format!("{parent} {line}")),
-            (_, Event::Message { level: Level::Info, text }) => self.note(text),
+            (_, Event::Message { level: Level::Info, text }) => self.remark(text),
             (_, Event::Message { level: Level::Warning, text }) => {
                 self.note(self.painted(&format!("warning: {text}")).trim_end());
             }

@@ -90,6 +90,10 @@ impl Bed {
         Built { result, events: events.into_inner().expect("not poisoned") }
     }
 
+    pub(crate) fn wait_for<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
     pub(crate) fn build(&self, dockerfile: &str) -> Built {
         self.build_request(self.request(dockerfile))
     }

@@ -6,10 +6,16 @@
 
 #![allow(clippy::print_stderr)] // a skip is said where everybody sees it
 
+mod bases;
 mod bed;
 mod cases;
 mod copying;
 mod killed;
+#[path = "../../runtime/tests/common/registry.rs"]
+#[allow(clippy::unwrap_used, dead_code)]
+mod registry;
+mod remote;
+mod rules;
 mod running;
 
 use libtest_mimic::{Arguments, Trial};
@@ -23,9 +29,15 @@ fn main() -> ExitCode {
     }
     bed::prepare_namespaces();
     let arguments = Arguments::from_args();
-    let cases = [cases::ALL, copying::ALL, running::ALL, killed::ALL].concat();
+    let cases = [cases::ALL, copying::ALL, running::ALL, rules::ALL, bases::ALL, remote::ALL, killed::ALL].concat();
     let trials = cases.into_iter().map(|(name, case)| Trial::test(name, move || bed::run(case))).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Says aloud why a test shows nothing; a failure where all has to be there.
+fn skip(reason: &str) {
+    assert!(std::env::var_os("STACK_TEST_PRIVILEGED").is_none(), "this test must not be skipped: {reason}");
+    eprintln!("SKIPPED: {reason}");
 }
 
 /// Runs this program again in namespaces of its own.
@@ -35,6 +47,8 @@ fn outside() -> ExitCode {
         eprintln!("build: skipped, these tests need root");
         return if is_promised { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     }
+    // While there still is an internet; the test that needs it says so if it is missing.
+    let _ = registry::program();
     let own = std::env::current_exe().expect("the test's own path");
     let namespaces = ["--mount", "--pid", "--net", "--ipc", "--fork", "--kill-child", "--mount-proc"];
     let status = Command::new("unshare")

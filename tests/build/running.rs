@@ -17,6 +17,9 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     ("the_default_network_has_loopback", the_default_network_has_loopback),
     ("parallel_stages", parallel_stages),
     ("other_shells", other_shells),
+    ("limits_hold_in_run", limits_hold_in_run),
+    ("filtered_stages_take_nothing_from_the_cache", filtered_stages_take_nothing_from_the_cache),
+    ("agents_are_forwarded", agents_are_forwarded),
 ];
 
 fn a_layer_has_only_what_changed(bed: &Bed) {
@@ -173,4 +176,56 @@ fn other_shells(bed: &Bed) {
     assert!(built.output().contains(&"said hello"), "{:?}", built.output());
     assert_eq!(bed.image(&built).config.cmd.as_deref().expect("set"), ["/bin/sh", "-ec", "run"]);
     assert_eq!(bed.text(&built, "x"), "exec\n");
+}
+
+fn limits_hold_in_run(bed: &Bed) {
+    let text = "FROM busybox:1\nRUN ulimit -Sn > /limits; ulimit -Hn >> /limits; df -k /dev/shm | awk 'END {print $2}' >> /limits";
+    let limited = |soft| {
+        let mut request = bed.request(text);
+        request.ulimits.insert("nofile".into(), (soft, 300));
+        request.shm_size = Some(3 << 20);
+        bed.build_request(request)
+    };
+    let built = limited(200);
+    assert_eq!(bed.text(&built, "limits"), "200\n300\n3072\n");
+    assert_eq!(limited(200).counts(), (1, 1));
+    // Another limit may give another result.
+    assert_eq!(limited(201).counts(), (1, 0));
+}
+
+fn filtered_stages_take_nothing_from_the_cache(bed: &Bed) {
+    let text = "FROM busybox:1 AS one\nRUN --mount=type=cache,target=/c echo x >> /c/f && cp /c/f /one\n\
+        FROM busybox:1 AS two\nRUN echo two > /two\n\
+        FROM scratch\nCOPY --from=one /one /\nCOPY --from=two /two /";
+    bed.build(text).success();
+    let filtered = |filter: &[&str]| {
+        let mut request = bed.request(text);
+        request.no_cache_filter = filter.iter().map(|name| (*name).to_owned()).collect();
+        bed.build_request(request)
+    };
+    assert_eq!(filtered(&["other"]).counts(), (4, 4));
+    let built = filtered(&["ONE"]);
+    // It gave the same file, so what copies it is found.
+    assert_eq!(built.counts(), (4, 3));
+    assert_eq!(bed.text(&built, "one"), "x\n");
+    assert_eq!(filtered(&["one", "two"]).counts(), (4, 2));
+}
+
+fn agents_are_forwarded(bed: &Bed) {
+    let agent = bed.directory.path().join("agent");
+    let _listening = std::os::unix::net::UnixListener::bind(&agent).expect("listening");
+    let text = "FROM busybox:1\nRUN --mount=type=ssh --mount=type=ssh,id=second,target=/s/second,uid=5,gid=6,mode=0640 \
+        echo $SSH_AUTH_SOCK > /seen; stat -c '%F %a %u %g' $SSH_AUTH_SOCK /s/second >> /seen";
+    let mut request = bed.request(text);
+    request.ssh.insert("default".into(), agent.clone());
+    request.ssh.insert("second".into(), agent.clone());
+    let built = bed.build_request(request);
+    assert_eq!(bed.text(&built, "seen"), "/run/buildkit/ssh_agent.0\nsocket 600 0 0\nsocket 640 5 6\n");
+    assert_eq!(bed.top_layer(&built), ["seen"]);
+    // Without one the variable is there and the socket is not, unless it is required.
+    let without = bed
+        .build("FROM busybox:1\nRUN --mount=type=ssh echo $SSH_AUTH_SOCK > /seen; test ! -e $SSH_AUTH_SOCK");
+    assert_eq!(bed.text(&without, "seen"), "/run/buildkit/ssh_agent.0\n");
+    let required = bed.build("FROM busybox:1\nRUN --mount=type=ssh,required true").failure();
+    assert!(required.contains("unset ssh forward key default") && required.contains(":2:1"), "{required}");
 }

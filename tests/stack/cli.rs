@@ -199,8 +199,139 @@ fn files_come_from_flags_the_environment_and_standard_input() {
 }
 
 #[test]
+fn a_file_may_come_by_standard_input() {
+    let place = Place::with("services: {never: {image: x}}");
+    let program = env!("CARGO_BIN_EXE_stack");
+    let script = format!("echo 'services: {{typed: {{build: ./here}}}}' | {program} -p typed-in -f - config");
+    let output = Command::new("sh").args(["-c", &script]).current_dir(place.path()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let context = place.path().canonicalize().unwrap().join("here");
+    assert!(
+        text.contains("  typed:\n") && text.contains(&format!("context: {}\n", context.display())),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_env_file_stands_in_for_the_usual_one() {
+    let place = Place::with("services: {web: {image: 'x:${TAG}', environment: {A: '${A:-none}'}}}");
+    let image = |args: &[&str]| {
+        let out = place.stack(&[args, &["config"]].concat()).out();
+        out.lines()
+            .filter(|l| l.contains("image:") || l.contains("A:"))
+            .map(|l| l.trim().to_owned())
+            .collect::<Vec<_>>()
+    };
+    std::fs::write(place.path().join(".env"), "TAG=usual\nA=usual\n").unwrap();
+    std::fs::write(place.path().join("one.env"), "TAG=one\n").unwrap();
+    std::fs::write(place.path().join("two.env"), "TAG=two\n").unwrap();
+    assert_eq!(image(&[]), ["A: usual", "image: x:usual"]);
+    assert_eq!(image(&["--env-file", "one.env"]), ["A: none", "image: x:one"]);
+    assert_eq!(image(&["--env-file", "one.env", "--env-file", "two.env"]), ["A: none", "image: x:two"]);
+    place.stack(&["--env-file", "three.env", "config"]).fails_with("three.env");
+}
+
+#[test]
+fn a_project_directory_is_the_base_of_paths_env_and_name() {
+    let place = Place::with("services: {never: {image: x}}");
+    let base = place.path().join("base");
+    std::fs::create_dir(&base).unwrap();
+    std::fs::write(
+        place.path().join("other.yaml"),
+        "services: {web: {build: ./src, environment: {A: '${A:-none}'}}}",
+    )
+    .unwrap();
+    std::fs::write(base.join(".env"), "A=base\n").unwrap();
+    let out = place.stack(&["-f", "other.yaml", "--project-directory", "base", "config"]).out();
+    assert!(out.starts_with("name: base\n"), "{out}");
+    assert!(
+        out.contains(&format!("context: {}\n", base.canonicalize().unwrap().join("src").display())),
+        "{out}"
+    );
+    assert!(out.contains("A: base\n"), "{out}");
+    let named = place.stack(&["-p", "mine", "-f", "other.yaml", "config"]).out();
+    assert!(named.starts_with("name: mine\n"), "{named}");
+    let by_environment = place.stack_with(&[("COMPOSE_PROJECT_NAME", "yours")], &["config"]).out();
+    assert!(by_environment.starts_with("name: yours\n"), "{by_environment}");
+}
+
+#[test]
+fn profiles_are_activated_by_flag_environment_and_name() {
+    let place = Place::with(
+        "services: {a: {image: x}, b: {image: x, profiles: [p]}, c: {image: x, profiles: [q, r]}}",
+    );
+    let services = |env: &[(&str, &str)], args: &[&str]| {
+        place.stack_with(env, &[args, &["config", "--services"]].concat()).out()
+    };
+    assert_eq!(services(&[], &[]), "a\n");
+    assert_eq!(services(&[], &["--profile", "p", "--profile", "r"]), "a\nb\nc\n");
+    assert_eq!(services(&[("COMPOSE_PROFILES", "p,q")], &[]), "a\nb\nc\n");
+    assert_eq!(services(&[], &["--profile", "*"]), "a\nb\nc\n");
+    let named = place.stack(&["up", "-d", "--dry-run", "b"]).out();
+    assert!(named.contains("create b-1") && !named.contains("c-1"), "{named}");
+}
+
+#[test]
+fn what_config_prints_is_the_same_project() {
+    let place = Place::with(
+        "name: again\nservices:\n  web:\n    image: x\n    env_file: [web.env]\n    ports: ['80:80']\n    command: echo $$HOME\n    deploy: {replicas: 2}\n",
+    );
+    std::fs::write(place.path().join("web.env"), "FROM_FILE=1\n").unwrap();
+    let first = place.stack(&["config"]).out();
+    assert!(first.contains("FROM_FILE: \"1\"") && !first.contains("env_file"), "{first}");
+    std::fs::remove_file(place.path().join("web.env")).unwrap();
+    std::fs::write(place.path().join("compose.yaml"), &first).unwrap();
+    assert_eq!(place.stack(&["config"]).out(), first);
+    let json = place.stack(&["config", "--format", "json"]).out();
+    std::fs::write(place.path().join("compose.yaml"), json).unwrap();
+    assert_eq!(place.stack(&["config"]).out(), first);
+}
+
+#[test]
+fn the_hash_is_about_what_env_files_say_and_not_their_names() {
+    let place = Place::with("services: {web: {image: x, env_file: [one.env]}}");
+    let write = |name: &str, text: &str| std::fs::write(place.path().join(name), text).unwrap();
+    let hash = || place.stack(&["config", "--hash", "web"]).out();
+    write("one.env", "A=1\n");
+    let first = hash();
+    assert!(first.starts_with("web ") && first.trim().len() == 4 + 64, "{first}");
+    write("two.env", "# the same\nA=1\n");
+    write("compose.yaml", "services: {web: {image: x, env_file: [two.env]}}");
+    assert_eq!(hash(), first);
+    write("two.env", "A=2\n");
+    assert_ne!(hash(), first);
+}
+
+#[test]
+fn every_verb_explains_itself() {
+    let place = Place::with("no: [yaml");
+    let help = place.stack(&["--help"]).out();
+    let verbs: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Verbs:")
+        .skip(1)
+        .take_while(|line| line.starts_with("  "))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(verbs.len() >= 26, "{verbs:?}");
+    for verb in verbs {
+        for flag in ["--help", "-h"] {
+            let ran = place.stack(&[verb, flag]);
+            assert!(
+                ran.code() == 0 && ran.out().contains(&format!("Usage: stack {verb}")),
+                "{verb}: {}",
+                ran.out()
+            );
+        }
+    }
+    let unknown = place.stack(&["upp"]);
+    assert!(unknown.code() == 1 && unknown.err().contains("Usage: stack") && unknown.out().is_empty());
+}
+
+#[test]
 fn a_finding_has_its_place() {
     let place = Place::with("services:\n  web:\n    imgae: nginx\n");
+    place.stack(&["config", "-q"]).fails_with("compose.yaml:3:5");
     let ran = place.stack(&["config"]);
     ran.fails_with("compose.yaml:3:5");
     assert!(ran.err().contains("image"), "a suggestion: {}", ran.err());
@@ -226,6 +357,8 @@ fn nothing_to_do_is_a_success() {
         assert_eq!(ran.code(), 0, "{args:?}: {}", ran.err());
     }
     assert!(place.stack(&["rm", "-f"]).err().contains("No stopped containers"));
+    let moved = place.stack_with(&[("COMPOSE_STATUS_STDOUT", "1")], &["rm", "-f"]);
+    assert_eq!((moved.out().as_str(), moved.err().as_str()), ("No stopped containers\n", ""));
     let down = place.stack(&["-p", "nothing", "down"]);
     assert!(down.err().contains("No resource found to remove for project \"nothing\"."), "{}", down.err());
     place.stack(&["start"]).fails_with("has no container to start");

@@ -1,16 +1,17 @@
 //! SIGKILL at random moments: the command line, the supervisor, or both, during up, recreate, run and down.
 //!
 //! Every round ends with a command that converges; containers of a running stack keep running through a round that
-//! does not replace them; every tenth round ends with `down` and the leak check.
+//! does not replace them; every tenth round ends with `down` and the leak check. Nine rounds of ten use a small image,
+//! the tenth PostgreSQL with a client that writes all the time: what it was told is committed is there afterwards.
 //!
 //! `STACK_CRASH_ROUNDS` says how many rounds (default 200), `STACK_CRASH_SEED` repeats a run.
 
-use crate::common::{Project, World, note};
+use crate::common::{Project, World, eventually, note};
 use rustix::process::{Pid, Signal, kill_process};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
-const FILE: &str = r#"
+const SMALL: &str = r#"
 services:
   db:
     image: busybox:1
@@ -26,8 +27,38 @@ services:
 volumes: { data: {} }
 "#;
 
-/// One in so many rounds ends with nothing.
-const ROUNDS_UP: u32 = 10;
+/// `web` writes down what it was told is committed, outside.
+const POSTGRES: &str = r#"
+services:
+  db:
+    image: postgres:17
+    environment: { POSTGRES_PASSWORD: pw }
+    healthcheck: { test: [CMD, pg_isready, -U, postgres], interval: 1s, retries: 100 }
+    volumes: ["data:/var/lib/postgresql/data"]
+    restart: always
+  web:
+    image: postgres:17
+    environment: { PGHOST: db, PGUSER: postgres, PGPASSWORD: pw, PGCONNECT_TIMEOUT: 5 }
+    volumes: ["./acknowledged:/acknowledged"]
+    command:
+      - bash
+      - -c
+      - |
+        trap 'exit 0' TERM
+        sql() { psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --command "$$1"; }
+        until sql "CREATE TABLE IF NOT EXISTS counted (n bigint)"; do sleep 0.1; done
+        n=$$(tail -n 1 /acknowledged/rows)
+        while :; do
+          n=$$((n + 1))
+          sql "INSERT INTO counted VALUES ($$n)" && echo $$n >>/acknowledged/rows || sleep 0.05
+        done
+    depends_on: { db: { condition: service_healthy } }
+    restart: unless-stopped
+volumes: { data: {} }
+"#;
+
+/// One in so many rounds ends with nothing, and one in so many uses PostgreSQL.
+const TENTH: u64 = 10;
 
 /// What is cut off.
 #[derive(Debug, Clone, Copy)]
@@ -61,28 +92,84 @@ enum Victim {
     Both,
 }
 
+fn rounds() -> u64 {
+    number("STACK_CRASH_ROUNDS").unwrap_or(200)
+}
+
 #[test]
 fn killed_at_random_moments_the_next_command_converges() {
     World::with_busybox().run(|world| {
-        let project = world.project("crash", &[("compose.yaml", FILE)]);
+        let project = world.project("crash", &[("compose.yaml", SMALL)]);
         let mut random = Random::seeded();
-        for round in 1..=number("STACK_CRASH_ROUNDS").unwrap_or(200) {
-            let verb = random.pick(&[Verb::Up, Verb::Recreate, Verb::Run, Verb::Down]);
-            let victim = random.pick(&[Victim::CommandLine, Victim::Supervisor, Victim::Both]);
-            let moment = Duration::from_micros(random.below(250_000));
-            let what = format!("round {round}: {victim:?} killed {moment:?} into {verb:?}");
-            let before = programs(&project);
-            cut(&project, verb, victim, moment);
-            converge(&project, &what);
-            if verb.keeps() {
-                assert_kept(&before, &programs(&project), &what);
-            }
-            if round % u64::from(ROUNDS_UP) == 0 {
+        for round in 1..=rounds() - rounds() / TENTH {
+            cut_and_converge(&project, &mut random, round, Duration::from_millis(250));
+            if round % TENTH == 0 {
                 project.stack(&["down", "-v", "-t", "1", "--remove-orphans"]).ok();
                 world.assert_no_leak();
             }
         }
     });
+}
+
+#[test]
+fn killed_at_random_moments_no_committed_row_is_lost() {
+    World::with_base_images().run(|world| {
+        let project = world.project("crash-rows", &[("compose.yaml", POSTGRES), ("acknowledged/rows", "")]);
+        let mut random = Random::seeded();
+        // A cluster that is made half is the image's own affair, as it is in Docker.
+        project.stack(&["up", "-d"]).ok();
+        for round in 1..=(rounds() / TENTH).max(1) {
+            assert_goes_on(&project, "before the cut");
+            let what = cut_and_converge(&project, &mut random, round, Duration::from_millis(1500));
+            assert_goes_on(&project, &what);
+            assert_no_row_lost(&project, &what);
+            if round % TENTH == 0 {
+                project.stack(&["down", "-t", "1"]).ok();
+                world.assert_no_leak();
+                project.stack(&["up", "-d"]).ok();
+                assert_no_row_lost(&project, &what);
+            }
+        }
+        note(&format!("{} rows were acknowledged, and all are there", acknowledged(&project).len()));
+    });
+}
+
+/// One round; says what it was.
+fn cut_and_converge(project: &Project<'_>, random: &mut Random, round: u64, longest: Duration) -> String {
+    let verb = random.pick(&[Verb::Up, Verb::Recreate, Verb::Run, Verb::Down]);
+    let victim = random.pick(&[Victim::CommandLine, Victim::Supervisor, Victim::Both]);
+    let longest = u64::try_from(longest.as_micros()).expect("a few seconds");
+    let moment = Duration::from_micros(random.below(longest));
+    let what = format!("round {round}: {victim:?} killed {moment:?} into {verb:?}");
+    let before = programs(project);
+    cut(project, verb, victim, moment);
+    converge(project, &what);
+    if verb.keeps() {
+        assert_kept(&before, &programs(project), &what);
+    }
+    what
+}
+
+/// Rows that the writer was told are committed.
+fn acknowledged(project: &Project<'_>) -> Vec<u64> {
+    let text = std::fs::read_to_string(project.directory.join("acknowledged/rows")).unwrap();
+    text.lines().map(|line| line.parse().unwrap_or_else(|e| panic!("{e}: {line:?}"))).collect()
+}
+
+/// The server takes and commits more rows.
+fn assert_goes_on(project: &Project<'_>, what: &str) {
+    let before = acknowledged(project).len();
+    eventually(&format!("{what}: another row"), || (acknowledged(project).len() > before + 1).then_some(()));
+}
+
+#[track_caller]
+fn assert_no_row_lost(project: &Project<'_>, what: &str) {
+    let told = acknowledged(project);
+    let query = ["exec", "-T", "db", "psql", "-U", "postgres", "-Atc", "SELECT n FROM counted"];
+    let ran = project.stack(&query).ok();
+    let there: HashSet<u64> = ran.stdout.lines().map(|line| line.parse().unwrap()).collect();
+    let lost: Vec<_> = told.iter().filter(|row| !there.contains(row)).collect();
+    assert!(lost.is_empty(), "{what}: of {} committed rows {lost:?} are lost", told.len());
 }
 
 /// Starts the verb, kills at the moment, and waits until the command line is gone.

@@ -1,7 +1,7 @@
 //! Every folder of `examples/stacks` is run by exactly one test here that names it.
 
 use crate::common::{Background, Project, World, checkout, eventually, free_port, get, note};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// A build that downloads.
@@ -100,7 +100,7 @@ impl Stack<'_> {
         for round in 0..5 {
             let made_inside = Instant::now();
             let text = std::fs::read_to_string(&inside).unwrap();
-            std::fs::write(&inside, text.replace(&self.visit().2, &format!("inside {round}"))).unwrap();
+            self.edit_inside(&inside, &text.replace(&self.visit().2, &format!("inside {round}")));
             let floor = self.serves(&format!("inside {round}"), made_inside);
 
             let greeting = format!("outside {round}");
@@ -121,6 +121,15 @@ impl Stack<'_> {
         // The best of the rounds stands for the idle machine that a test seldom has.
         assert!(best(|r| r.0) <= Duration::from_millis(100), "{report:?}");
         assert!(best(|r| r.1.saturating_sub(r.2)) <= Duration::from_millis(150), "{report:?}");
+    }
+
+    /// Without root the file belongs to somebody else.
+    fn edit_inside(&self, inside: &Path, text: &str) {
+        if nix::unistd::geteuid().is_root() {
+            return std::fs::write(inside, text).unwrap();
+        }
+        let write = "printf %s \"$1\" > /app/app.py";
+        self.stack(&["exec", "-T", "api", "sh", "-c", write, "sh", text]).ok();
     }
 
     /// A file of the api's container as this test may open it.

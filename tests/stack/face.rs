@@ -137,6 +137,28 @@ services:
 }
 
 #[test]
+fn a_signal_is_named_and_twenty_lines_are_shown() {
+    let compose = r#"
+services:
+  long:
+    image: busybox:1
+    command: ["sh", "-c", "seq 1 30; sleep 1000"]
+    healthcheck: { test: [CMD, "false"], interval: 1s, retries: 1000 }
+"#;
+    with("signal", compose, |_, project| {
+        let up = project.spawn(&["up", "-d", "--wait"]);
+        eventually("its lines", || project.stack(&["logs"]).ok().stdout.contains("| 30\n").then_some(()));
+        eventually("the wait", || up.stderr().contains("Waiting\n").then_some(()));
+        project.stack(&["kill"]).ok();
+        let ran = up.wait(PATIENCE).code(1).says("exited (137)");
+        assert!(ran.stderr.contains("\n  it was ended by signal 9 (SIGKILL)\n"), "{ran}");
+        let lines: Vec<_> = ran.stderr.lines().filter_map(|line| line.strip_prefix("  | ")).collect();
+        let last: Vec<_> = (11..=30).map(|n| n.to_string()).collect();
+        assert_eq!(lines, last, "{ran}");
+    });
+}
+
+#[test]
 fn run_and_exec_pass_output_input_and_codes_through() {
     with("codes", TWO, |_, project| {
         project.stack(&["up", "-d", "one"]).ok();

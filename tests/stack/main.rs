@@ -5,13 +5,24 @@
 mod common;
 mod fake;
 
+mod attached;
 mod cli;
 mod crash;
 mod database;
 mod example;
 mod external;
 mod face;
+mod failing;
 mod harness;
+mod ids;
+mod listing;
+mod lives;
 mod plan;
+mod refused;
 mod runtime;
+mod sharing;
+mod terminal;
+mod user;
+mod verbs;
+mod volumes;
 mod watch;

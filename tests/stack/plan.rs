@@ -4,21 +4,22 @@
 use crate::fake::*;
 use stack::apply::{Outcome, Report, World, apply};
 use stack::plan::intent::*;
+use stack::plan::step::Action;
 use stack::plan::{Plan, converge};
 use stack_runtime::engine::Waited;
 use stack_runtime::observed::{Exit, HealthStatus};
 use stack_schema::project::{Build as BuildOf, Condition, Project, PullPolicy};
 use std::collections::BTreeMap;
 
-fn up() -> Up {
+pub(crate) fn up() -> Up {
     Up::default()
 }
 
-fn plan(project: &Project, fake: &Fake, intent: Intent) -> Plan {
+pub(crate) fn plan(project: &Project, fake: &Fake, intent: Intent) -> Plan {
     converge(project, &fake.observed(), &intent).expect("a plan")
 }
 
-fn text(project: &Project, fake: &Fake, intent: Intent) -> String {
+pub(crate) fn text(project: &Project, fake: &Fake, intent: Intent) -> String {
     plan(project, fake, intent).to_string()
 }
 
@@ -30,17 +31,17 @@ fn run_plan(project: &Project, fake: &Fake, plan: &Plan) -> Report {
     let observed = fake.observed();
     let world =
         World { engine: fake, images: fake, project, observed: &observed, events: &Nothing, parallel: 8 };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(apply(&world, plan))
 }
 
-fn done(project: &Project, fake: &Fake, intent: Intent) {
+pub(crate) fn done(project: &Project, fake: &Fake, intent: Intent) {
     let report = run(project, fake, intent);
     assert!(report.failure().is_none(), "{:?}", report.failure());
 }
 
 /// API on a database that must be healthy and a cache, one named volume.
-fn shop() -> Shop {
+pub(crate) fn shop() -> Shop {
     Shop::new()
         .volume("data")
         .service("db", |s| {
@@ -55,7 +56,7 @@ fn shop() -> Shop {
         })
 }
 
-fn fake() -> Fake {
+pub(crate) fn fake() -> Fake {
     Fake::with_images(&["db", "cache", "api"])
 }
 
@@ -124,6 +125,20 @@ start api-1 (replaced)
     done(&changed.0, &fake, Intent::Up(up()));
     assert!(fake.summary().iter().any(|l| l.starts_with("shop-api-1 running") && l.contains("FOO=2")));
     assert_eq!(text(&changed.0, &fake, Intent::Up(up())), "");
+}
+
+#[test]
+fn a_successor_has_a_temporary_name_until_the_old_one_is_gone() {
+    let fake = fake();
+    done(&shop().0, &fake, Intent::Up(up()));
+    let old = fake.observed().containers.into_iter().find(|c| c.name == "shop-api-1").expect("it is up").id;
+    let again = Up { services: vec!["api".into()], recreate: Recreate::Always, ..up() };
+    let plan = plan(&shop().0, &fake, Intent::Up(again));
+    let temporary = plan.steps().find_map(|(_, step)| match &step.action {
+        Action::Create(creation) => creation.temporary.clone(),
+        _ => None,
+    });
+    assert_eq!(temporary, Some(format!("{}_shop-api-1", &old[..12])));
 }
 
 #[test]
@@ -351,6 +366,7 @@ fn a_one_shot_dependency_is_waited_for() {
     assert!(
         text(&project.0, &fake, Intent::Up(up())).contains("wait for db completed (api depends on it)\n")
     );
+    fake.state().waits.insert("shop-api-1".into(), Waited::Reached); // and stays up
     done(&project.0, &fake, Intent::Up(Up { wait: true, ..up() }));
 }
 
@@ -361,7 +377,7 @@ fn an_unhealthy_dependency_keeps_its_dependents_down() {
     let plan = plan(&shop().0, &fake, Intent::Up(up()));
     let report = run_plan(&shop().0, &fake, &plan);
     let (_, failure, container) = report.failure().expect("unhealthy");
-    assert_eq!(failure.message, "container shop-db-1 is unhealthy");
+    assert_eq!(failure.message, "dependency failed to start: container shop-db-1 is unhealthy");
     assert!(container.is_some());
     assert!(fake.summary().iter().any(|l| l.starts_with("shop-api-1 created")));
     assert!(fake.summary().iter().any(|l| l.starts_with("shop-cache-1 running")));
@@ -387,7 +403,7 @@ fn waiting_for_health_needs_a_check() {
     let report = run(&project.0, &fake, Intent::Up(up()));
     assert_eq!(
         report.failure().expect("no check").1.message,
-        "container shop-db-1 has no healthcheck configured"
+        "dependency failed to start: container shop-db-1 has no healthcheck configured"
     );
 }
 
@@ -505,7 +521,7 @@ fn life_verbs_keep_the_order() {
     );
     done(&shop().0, &fake, start);
     let restart = Intent::Restart { services: vec!["db".into()], grace: None, dependents: true };
-    assert_eq!(text(&shop().0, &fake, restart), "stop db-1 (asked for)\nstart db-1 (asked for)\n");
+    assert_eq!(text(&shop().0, &fake, restart), "stop db-1 (restart)\nstart db-1 (restart)\n");
     let kill = Intent::Kill { services: vec!["db".into()], signal: "HUP".into(), orphans: false };
     assert_eq!(text(&shop().0, &fake, kill), "send HUP to db-1 (asked for)\n");
     let remove = Intent::Remove { services: vec!["db".into()], stop: false, volumes: false };
@@ -582,8 +598,5 @@ fn health_that_is_still_starting_is_waited_for() {
         container.health.status = HealthStatus::Starting;
     }
     assert_eq!(text(&shop().0, &fake, Intent::Up(up())), "");
-    assert_eq!(
-        text(&shop().0, &fake, Intent::Up(Up { wait: true, ..up() })),
-        "wait for db up (--wait depends on it)\n"
-    );
+    assert_eq!(text(&shop().0, &fake, Intent::Up(Up { wait: true, ..up() })), "wait for db up (asked for)\n");
 }

@@ -61,7 +61,7 @@ fn a_saved_file_is_there_within_100_ms() {
     World::with_busybox().run(|world| {
         let project = world.project("latency", &[("compose.yaml", SERVICE), ("src/a", "")]);
         project.stack(&["up", "-d"]).ok();
-        let root = world.container_root(&project.stack(&["ps", "-q", "web"]).ok().text().to_owned());
+        let root = world.container_root(project.stack(&["ps", "-q", "web"]).ok().text());
         let _watch = watch(&project);
         let took: Vec<Duration> = (0..10)
             .map(|round| {

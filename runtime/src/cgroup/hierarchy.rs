@@ -1,5 +1,6 @@
 //! Which hierarchies this machine has, and making groups in them.
 
+use super::delegated;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,8 +17,26 @@ pub(super) struct Hierarchies {
 }
 
 impl Hierarchies {
+    /// An ordinary user has no groups but those that the service manager delegated.
     pub(super) fn read() -> io::Result<Self> {
-        Ok(Self::parse(&fs::read_to_string("/proc/self/mountinfo")?))
+        let found = Self::parse(&fs::read_to_string("/proc/self/mountinfo")?);
+        Ok(if crate::rootless::is_active() {
+            Self { unified: found.unified.and_then(|mount| delegated::base(&mount)), legacy: Vec::new() }
+        } else {
+            found
+        })
+    }
+
+    /// Where an existing group is. Of an ordinary user's stacks each supervisor may have had a scope of its own.
+    pub(super) fn unified_existing(&self, path: &str) -> io::Result<Option<PathBuf>> {
+        let existing = |mount: &Path| Some(mount.join(path)).filter(|dir| dir.is_dir());
+        if let Some(dir) = self.unified.as_deref().and_then(existing) {
+            return Ok(Some(dir));
+        }
+        if !crate::rootless::is_active() {
+            return Ok(None);
+        }
+        Ok(unified_mount()?.and_then(|mount| delegated::scopes(&mount).find_map(|scope| existing(&scope))))
     }
 
     fn parse(mountinfo: &str) -> Self {
@@ -29,8 +48,8 @@ impl Hierarchies {
             match (right.next(), right.nth(1)) {
                 (Some("cgroup2"), _) if found.unified.is_none() => found.unified = Some(point),
                 (Some("cgroup"), Some(options)) => {
-                    let controllers = options.split(',').filter(|option| CONTROLLERS.contains(option));
-                    for controller in controllers {
+                    let named = options.split(',').map(|option| option.strip_prefix("name=").unwrap_or(option));
+                    for controller in named.filter(|name| CONTROLLERS.contains(name)) {
                         if !found.legacy.iter().any(|(name, _)| name == controller) {
                             found.legacy.push((controller.to_owned(), point.clone()));
                         }
@@ -59,7 +78,7 @@ impl Hierarchies {
     pub(super) fn legacy_groups(
         &self,
         path: &str,
-        wanted: Vec<&'static str>,
+        wanted: &[String],
         warnings: &mut Vec<String>,
     ) -> io::Result<Vec<(String, PathBuf)>> {
         let mut groups: Vec<(String, PathBuf)> = Vec::new();
@@ -77,7 +96,16 @@ impl Hierarchies {
     }
 }
 
-const CONTROLLERS: [&str; 7] = ["memory", "cpu", "cpuacct", "cpuset", "pids", "devices", "freezer"];
+/// Where the unified hierarchy is mounted.
+pub(super) fn unified_mount() -> io::Result<Option<PathBuf>> {
+    Ok(Hierarchies::parse(&fs::read_to_string("/proc/self/mountinfo")?).unified)
+}
+
+/// And systemd's hierarchy, which limits nothing.
+const CONTROLLERS: [&str; 15] = [
+    "memory", "cpu", "cpuacct", "cpuset", "pids", "devices", "freezer", "blkio", "hugetlb", "net_cls", "net_prio",
+    "perf_event", "rdma", "misc", "systemd",
+];
 
 fn make(dir: &Path) -> io::Result<()> {
     let mut result = Ok(());
@@ -96,7 +124,7 @@ fn delegate(parent: &Path) {
     let read = |file: &str| fs::read_to_string(parent.join(file)).unwrap_or_default();
     let enabled = read("cgroup.subtree_control");
     for controller in read("cgroup.controllers").split_whitespace() {
-        if ["memory", "cpu", "cpuset", "pids", "io"].contains(&controller) && !enabled.contains(controller) {
+        if !enabled.split_whitespace().any(|name| name == controller) {
             // Whether it worked is seen by the limit that needs it.
             let _ = fs::write(parent.join("cgroup.subtree_control"), format!("+{controller}"));
         }
@@ -117,6 +145,6 @@ mod tests {
         );
         assert_eq!(found.unified.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
         let names: Vec<&str> = found.legacy.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["cpu", "cpuacct"]);
+        assert_eq!(names, ["cpu", "cpuacct", "systemd"]);
     }
 }

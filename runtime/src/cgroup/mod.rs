@@ -4,9 +4,15 @@
 //! the unified one (kill, freeze, and all controllers it has) and those of version 1 that hold the others.
 //! A limit whose controller is missing is a warning by name, never an error.
 
+pub mod delegated;
 mod device;
 mod hierarchy;
+mod input_output;
 mod limits;
+mod rest;
+mod stats;
+
+pub(crate) use stats::stats;
 
 use hierarchy::Hierarchies;
 use oci_spec::runtime::LinuxResources;
@@ -25,26 +31,57 @@ pub(crate) struct Group {
     unified: Option<PathBuf>,
     /// Version 1: controller and directory.
     legacy: Vec<(String, PathBuf)>,
+    /// Parents that become empty go with it: they are ours.
+    removes_parents: bool,
+}
+
+/// The first directory of all groups that we name ourselves.
+const OURS: &str = "stack/";
+
+/// Which version 1 hierarchies a container gets a group of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Those that its limits need.
+    Needed,
+    /// All: others will look for it there.
+    All,
 }
 
 impl Group {
     /// Makes the groups and sets the limits; what could not be applied is told in the warnings.
     pub(crate) fn create(path: &str, resources: &LinuxResources) -> io::Result<(Self, Vec<String>)> {
+        Self::create_in(path, resources, Extent::Needed)
+    }
+
+    pub(crate) fn create_in(
+        path: &str,
+        resources: &LinuxResources,
+        extent: Extent,
+    ) -> io::Result<(Self, Vec<String>)> {
         if path.is_empty() {
             return Ok((Self::default(), Vec::new()));
         }
         let hierarchies = Hierarchies::read()?;
         let mut warnings = Vec::new();
+        let wanted = match extent {
+            Extent::Needed => limits::controllers(resources, hierarchies.unified.is_some()),
+            Extent::All => hierarchies.legacy.iter().map(|(name, _)| name.clone()).collect(),
+        };
         let group = Self {
             unified: hierarchies.unified_group(path)?,
-            legacy: hierarchies.legacy_groups(
-                path,
-                limits::controllers(resources, hierarchies.unified.is_some()),
-                &mut warnings,
-            )?,
+            legacy: hierarchies.legacy_groups(path, &wanted, &mut warnings)?,
+            removes_parents: path.starts_with(OURS),
         };
-        limits::apply(&group, &hierarchies, resources, &mut warnings);
+        limits::prepare(&group, &hierarchies, &mut warnings);
+        warnings.extend(group.limit(resources));
         Ok((group, warnings))
+    }
+
+    /// Sets the limits that are given; what could not be applied is told.
+    pub(crate) fn limit(&self, resources: &LinuxResources) -> Vec<String> {
+        let mut warnings = Vec::new();
+        limits::apply(self, resources, &mut warnings);
+        warnings
     }
 
     /// The existing groups at a path.
@@ -53,9 +90,89 @@ impl Group {
         let existing = |mount: &PathBuf| Some(mount.join(path)).filter(|dir| dir.is_dir());
         let legacy = hierarchies.legacy.iter();
         Ok(Self {
-            unified: hierarchies.unified.as_ref().and_then(existing),
+            unified: hierarchies.unified_existing(path)?,
             legacy: legacy.filter_map(|(name, mount)| Some((name.clone(), existing(mount)?))).collect(),
+            removes_parents: path.starts_with(OURS),
         })
+    }
+
+    /// Where a process is.
+    pub(crate) fn of_process(pid: i32) -> io::Result<Self> {
+        let hierarchies = Hierarchies::read()?;
+        let table = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+        let mut group = Self::default();
+        for line in table.lines() {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let (Some(names), Some(path)) = (parts.next(), parts.next()) else { continue };
+            let path = path.trim_start_matches('/');
+            if names.is_empty() {
+                group.unified = hierarchies.unified.as_ref().map(|mount| mount.join(path)).filter(|dir| dir.is_dir());
+            }
+            for name in names.split(',').map(|name| name.strip_prefix("name=").unwrap_or(name)) {
+                let mount = hierarchies.legacy.iter().find(|(found, _)| found == name);
+                group.legacy.extend(mount.map(|(_, mount)| (name.to_owned(), mount.join(path))));
+            }
+        }
+        Ok(group)
+    }
+
+    /// The groups below these, where they are.
+    pub(crate) fn below(&self, path: &str) -> Self {
+        let inner = |dir: &PathBuf| Some(dir.join(path.trim_matches('/'))).filter(|dir| dir.is_dir());
+        Self {
+            unified: self.unified.as_ref().and_then(inner),
+            legacy: self.legacy.iter().filter_map(|(name, dir)| Some((name.clone(), inner(dir)?))).collect(),
+            removes_parents: false,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.unified.is_none() && self.legacy.is_empty()
+    }
+
+    /// Processes in it and below, lowest number first.
+    pub(crate) fn processes(&self) -> io::Result<Vec<i32>> {
+        let dir = self.legacy.iter().find(|(name, _)| name == "devices").or(self.legacy.first()).map(|(_, dir)| dir);
+        let Some(dir) = self.unified.as_ref().or(dir) else { return Ok(Vec::new()) };
+        let mut pids = Vec::new();
+        gather(dir, &mut pids)?;
+        pids.sort_unstable();
+        Ok(pids)
+    }
+
+    /// Moves a process into the unified group.
+    pub(crate) fn enter(&self, pid: i32) -> io::Result<()> {
+        self.unified.as_ref().map_or(Ok(()), |dir| fs::write(dir.join("cgroup.procs"), pid.to_string()))
+    }
+
+    /// Where others would look for it: in version 1's freezer, if there is a group in it. Both are thawed, whoever froze.
+    pub(crate) fn freeze(&self, frozen: bool) -> io::Result<()> {
+        let legacy = self.directory("freezer").map(|dir| dir.join("freezer.state"));
+        if legacy.is_none() && self.unified.is_none() {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "no freezer control group"));
+        }
+        if let Some(dir) = self.unified.as_ref().filter(|_| legacy.is_none() || !frozen) {
+            fs::write(dir.join("cgroup.freeze"), if frozen { "1" } else { "0" })?;
+            settle(|| Ok(field(&dir.join("cgroup.events"), "frozen") == Some(u64::from(frozen))))?;
+        }
+        let Some(file) = legacy else { return Ok(()) };
+        let state = if frozen { "FROZEN" } else { "THAWED" };
+        settle(|| {
+            fs::write(&file, state)?;
+            Ok(fs::read_to_string(&file)?.trim() == state)
+        })
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        let read = |file: PathBuf| fs::read_to_string(file).unwrap_or_default();
+        let legacy = self.directory("freezer").map(|dir| read(dir.join("freezer.state")));
+        let unified = self.unified.as_ref().map(|dir| read(dir.join("cgroup.freeze")));
+        legacy.is_some_and(|state| state.trim() != "THAWED") || unified.is_some_and(|state| state.trim() == "1")
+    }
+
+    /// The directory of a version 1 controller.
+    fn directory(&self, controller: &str) -> Option<&Path> {
+        self.legacy.iter().find(|(name, _)| name == controller).map(|(_, dir)| dir.as_path())
     }
 
     /// To be cloned into.
@@ -75,20 +192,25 @@ impl Group {
 
     /// The kernel has killed somebody in it for lack of memory.
     pub(crate) fn oom_killed(&self) -> bool {
+        self.oom_kills() > 0
+    }
+
+    /// How often it did.
+    pub(crate) fn oom_kills(&self) -> u64 {
         let legacy = self
             .legacy
             .iter()
             .filter(|(name, _)| name == "memory")
             .map(|(_, dir)| dir.join("memory.oom_control"));
         let unified = self.unified.iter().map(|dir| dir.join("memory.events"));
-        legacy.chain(unified).any(|file| field(&file, "oom_kill").is_some_and(|count| count > 0))
+        legacy.chain(unified).find_map(|file| field(&file, "oom_kill")).unwrap_or(0)
     }
 
     pub(crate) fn unified_dir(&self) -> Option<&Path> {
         self.unified.as_deref()
     }
 
-    fn kill(&self) -> io::Result<()> {
+    pub(crate) fn kill(&self) -> io::Result<()> {
         if let Some(dir) = &self.unified {
             return fs::write(dir.join("cgroup.kill"), "1");
         }
@@ -114,6 +236,9 @@ impl Group {
             let _ = self.kill();
             std::thread::sleep(Duration::from_millis(2));
         }
+        if !self.removes_parents {
+            return Ok(());
+        }
         // Fails while another container of the project is there, which is right.
         let _ = dir.ancestors().skip(1).take(2).try_for_each(fs::remove_dir);
         Ok(())
@@ -127,14 +252,29 @@ pub fn kill(group: &str) -> io::Result<()> {
 
 /// Freezes or thaws everything in the group.
 pub fn freeze(group: &str, frozen: bool) -> io::Result<()> {
-    let found = Group::find(group)?;
-    if let Some(dir) = found.unified {
-        return fs::write(dir.join("cgroup.freeze"), if frozen { "1" } else { "0" });
+    Group::find(group)?.freeze(frozen)
+}
+
+/// The kernel freezes one process after the other; asks again until it is done.
+fn settle(mut is_done: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
+    let deadline = Instant::now() + EMPTY_WITHIN;
+    while !is_done()? {
+        if Instant::now() > deadline {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the processes do not follow"));
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
-    let legacy = found.legacy.into_iter().find(|(name, _)| name == "freezer");
-    let (_, dir) =
-        legacy.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "no freezer control group"))?;
-    fs::write(dir.join("freezer.state"), if frozen { "FROZEN" } else { "THAWED" })
+    Ok(())
+}
+
+fn gather(dir: &Path, pids: &mut Vec<i32>) -> io::Result<()> {
+    let listed = fs::read_to_string(dir.join("cgroup.procs"));
+    // A group of threads has none of its own.
+    pids.extend(listed.unwrap_or_default().lines().filter_map(|line| line.parse::<i32>().ok()));
+    for entry in fs::read_dir(dir)?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        gather(&entry.path(), pids)?;
+    }
+    Ok(())
 }
 
 /// Kills what is left in the group and removes it in every hierarchy; missing is fine.

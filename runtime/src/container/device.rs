@@ -21,7 +21,7 @@ const NODES: [(&str, i64, i64); 6] = [
 const OWN: [&str; 6] = ["pts", "shm", "mqueue", "fd", "console", "ptmx"];
 
 /// Every container's nodes.
-pub(super) fn default_nodes() -> Vec<LinuxDevice> {
+pub(crate) fn default_nodes() -> Vec<LinuxDevice> {
     NODES.iter().map(|(path, major, minor)| node(path, LinuxDeviceType::C, *major, *minor, 0o666)).collect()
 }
 
@@ -35,6 +35,11 @@ pub(super) fn default_rules() -> Vec<LinuxDeviceCgroup> {
     rules.extend(NODES.iter().map(|(_, major, minor)| character(*major, Some(*minor))));
     rules.extend([character(5, Some(1)), character(5, Some(2)), character(136, None)]);
     rules
+}
+
+/// What every container may use, whatever its own rules say: the above without the denial.
+pub(crate) fn granted_rules() -> Vec<LinuxDeviceCgroup> {
+    default_rules().split_off(1)
 }
 
 pub(super) fn allow_all() -> Vec<LinuxDeviceCgroup> {

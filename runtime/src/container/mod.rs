@@ -12,6 +12,8 @@ mod rest;
 pub(crate) mod seccomp;
 mod signal;
 
+pub(crate) use device::{default_nodes as default_devices, granted_rules as default_device_rules};
+pub(crate) use seccomp::names as seccomp_names;
 pub use mount::{ContentFile, CopyUp, ImageMount};
 pub(crate) use oci::DEFAULT_PATH;
 pub use rest::{ids_of, root_at_rest};
@@ -26,7 +28,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 /// An order to create a container.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Bundle {
     pub id: String,
     pub dir: PathBuf,
@@ -38,8 +40,15 @@ pub struct Bundle {
     pub ephemeral: bool,
 }
 
+impl Bundle {
+    /// The program gets a terminal of its own.
+    pub(crate) fn has_terminal(&self) -> bool {
+        self.spec.process().as_ref().and_then(|process| process.terminal()) == Some(true)
+    }
+}
+
 /// What a container needs beyond the OCI runtime spec.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Extras {
     /// Top first.
@@ -59,6 +68,18 @@ pub struct Extras {
     /// The order brings the standard streams along.
     pub has_streams: bool,
     pub privileged: bool,
+    /// The spec is somebody else's `config.json`.
+    pub direct: Option<Direct>,
+}
+
+/// What an OCI command asks for: the root is the directory of the spec, users are numbers, the program awaits its
+/// start on a pipe and outlives whoever created it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Direct {
+    pub bundle: PathBuf,
+    pub no_pivot: bool,
+    pub no_new_keyring: bool,
 }
 
 /// An order to run a program in a running container.

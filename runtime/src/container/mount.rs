@@ -126,7 +126,7 @@ fn bind(source: &Path, mount_spec: &MountSpec, propagation: Option<&str>) -> Res
         return Err(format!("bind source path does not exist: {}", source.display()));
     }
     let propagation = propagation.filter(|word| !word.is_empty()).unwrap_or("rprivate");
-    Ok(mount(&mount_spec.target, "bind", source, &["rbind", propagation, access(mount_spec)]))
+    Ok(mount(&mount_spec.target, "bind", source, &["rbind", propagation, access_to_all(mount_spec)]))
 }
 
 fn volume_mount(
@@ -148,7 +148,7 @@ fn volume_mount(
     if !nocopy && subpath.is_none() {
         extras.copy_ups.push(CopyUp { target: mount_spec.target.clone(), volume: volume.to_owned() });
     }
-    let options = ["rbind", "rprivate", access(mount_spec)];
+    let options = ["rbind", "rprivate", access_to_all(mount_spec)];
     let inside = subpath.map(|_| format!("inside={}", volume.display()));
     let options: Vec<&str> = options.into_iter().chain(inside.as_deref()).collect();
     Ok(mount(&mount_spec.target, "bind", source, &options))
@@ -166,6 +166,11 @@ fn tmpfs(mount_spec: &MountSpec, size: Option<u64>, mode: Option<u32>, options: 
 
 fn access(mount: &MountSpec) -> &'static str {
     if mount.read_only { "ro" } else { "rw" }
+}
+
+/// As Docker does it: what is mounted below is read-only too.
+fn access_to_all(mount: &MountSpec) -> &'static str {
+    if mount.read_only { "rro" } else { "rw" }
 }
 
 fn mount(target: &str, kind: &str, source: impl AsRef<Path>, options: &[&str]) -> Mount {

@@ -235,12 +235,17 @@ fn join(kind: Kind, name: &str, of: &str, pid: Option<i32>) -> Result<LinuxNames
     Ok(LinuxNamespaceBuilder::default().typ(kind).path(path).build().expect("no field is required"))
 }
 
+/// The kernel takes only groups that are mapped.
+fn highest_group() -> u32 {
+    crate::sys::user_namespace::groups().map_or(2_147_483_647, |count| count.saturating_sub(1))
+}
+
 /// The user's, and ports and pings for everybody in a network namespace of its own.
 fn sysctls(spec: &ContainerSpec) -> Result<HashMap<String, String>, String> {
     let mut all = HashMap::new();
     if matches!(spec.network, NetworkMode::Bridge(_) | NetworkMode::None) {
         all.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
-        all.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+        all.insert("net.ipv4.ping_group_range".to_owned(), format!("0 {}", highest_group()));
     }
     for (key, value) in &spec.sysctls {
         check_sysctl(key, spec)?;

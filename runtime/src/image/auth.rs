@@ -1,14 +1,16 @@
 //! Credentials: what `docker login` left in `config.json`.
 //!
-//! `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`. Inline `auths` are used; where a
-//! credential helper would be asked, that is said only if the registry refuses without it,
-//! since public images need no credentials.
+//! `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`. Inline `auths` are used; a credential helper
+//! (the program `docker-credential-NAME`) is asked only when the registry refuses without it, since public
+//! images need no credentials.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 /// The key under which Docker Hub's credentials are kept.
 const HUB_KEY: &str = "index.docker.io";
@@ -51,15 +53,78 @@ pub(crate) fn credentials(registry: &str) -> Credentials {
     find(&config, registry)
 }
 
-fn path() -> Option<PathBuf> {
+pub(super) fn path() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let directory = set("DOCKER_CONFIG").or_else(|| Some(set("HOME")?.join(".docker")))?;
     Some(directory.join("config.json"))
 }
 
-fn find(config: &ConfigFile, registry: &str) -> Credentials {
+/// Whether a key of the file is about the registry.
+pub(super) fn fits(key: &str, registry: &str) -> bool {
     let wanted = if registry == "docker.io" { HUB_KEY } else { registry };
-    let fits = |key: &str| host(key) == wanted || key == registry;
+    host(key) == wanted || key == registry
+}
+
+/// The key that a registry gets in the file.
+pub(super) fn key(registry: &str) -> String {
+    if registry == "docker.io" { format!("https://{HUB_KEY}/v1/") } else { registry.to_owned() }
+}
+
+/// The program that keeps the registry's password, if one does.
+pub(super) fn helper(registry: &str) -> Option<String> {
+    let text = path().and_then(|p| std::fs::read(p).ok());
+    let config = text.and_then(|t| serde_json::from_slice::<ConfigFile>(&t).ok()).unwrap_or_default();
+    let own = config.cred_helpers.iter().find(|(key, _)| fits(key, registry)).map(|(_, name)| name.clone());
+    own.or(Some(config.creds_store)).filter(|name| !name.is_empty())
+}
+
+/// What a helper knows about a registry. Blocks.
+///
+/// # Errors
+/// A sentence: it cannot be run, or fails for another reason than knowing nothing.
+pub(super) fn ask_helper(helper: &str, registry: &str) -> Result<Credentials, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Known {
+        username: String,
+        secret: String,
+    }
+    let answer = match run_helper(helper, "get", key(registry).as_bytes()) {
+        Ok(answer) => answer,
+        Err(why) if why.contains("credentials not found") => return Ok(Credentials::None),
+        Err(why) => return Err(why),
+    };
+    let known: Known = serde_json::from_slice(&answer).map_err(|e| format!("its answer is malformed: {e}"))?;
+    Ok(match known.username.as_str() {
+        "<token>" => Credentials::Identity(known.secret),
+        user => Credentials::Password { user: user.to_owned(), password: known.secret },
+    })
+}
+
+/// Runs `docker-credential-NAME VERB` with `input`; gives what it prints. Blocks.
+pub(super) fn run_helper(helper: &str, verb: &str, input: &[u8]) -> Result<Vec<u8>, String> {
+    // A name of a program, not a way to one.
+    if helper.contains('/') {
+        return Err("its name has a slash".into());
+    }
+    let mut command = Command::new(format!("docker-credential-{helper}"));
+    let command = command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|e| format!("cannot run docker-credential-{helper}: {e}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that does not read its input says why it failed.
+        let _ = stdin.write_all(input);
+    }
+    let output = child.wait_with_output().map_err(|e| e.to_string())?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    // Errors come on standard output.
+    let said = [output.stdout, output.stderr].concat();
+    Err(String::from_utf8_lossy(&said).trim().chars().take(300).collect())
+}
+
+fn find(config: &ConfigFile, registry: &str) -> Credentials {
+    let fits = |key: &str| fits(key, registry);
     if let Some((_, helper)) = config.cred_helpers.iter().find(|(key, _)| fits(key)) {
         return Credentials::Helper(helper.clone());
     }

@@ -47,6 +47,23 @@ impl Digest {
         Self::parse(&format!("sha256:{hex}"))
     }
 
+    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
+        let mut text = String::with_capacity(71);
+        text.push_str("sha256:");
+        for byte in bytes {
+            text.push(char::from_digit(u32::from(byte >> 4), 16).expect("a nibble is below 16"));
+            text.push(char::from_digit(u32::from(byte & 15), 16).expect("a nibble is below 16"));
+        }
+        Self(text)
+    }
+
+    /// What the hex digits say.
+    pub fn bytes(&self) -> [u8; 32] {
+        let nibble = |digit: u8| if digit.is_ascii_digit() { digit - b'0' } else { digit - b'a' + 10 };
+        let hex = self.hex().as_bytes();
+        std::array::from_fn(|at| nibble(hex[2 * at]) << 4 | nibble(hex[2 * at + 1]))
+    }
+
     /// The 64 hex digits.
     pub fn hex(&self) -> &str {
         &self.0["sha256:".len()..]
@@ -117,13 +134,7 @@ impl Hasher {
     }
 
     pub fn finish(self) -> Digest {
-        let mut text = String::with_capacity(71);
-        text.push_str("sha256:");
-        for byte in self.state.finalize() {
-            text.push(char::from_digit(u32::from(byte >> 4), 16).expect("a nibble is below 16"));
-            text.push(char::from_digit(u32::from(byte & 15), 16).expect("a nibble is below 16"));
-        }
-        Digest(text)
+        Digest::from_bytes(&self.state.finalize().into())
     }
 }
 
@@ -190,6 +201,7 @@ mod tests {
         );
         assert_eq!(digest.short(), "e3b0c44298fc");
         assert_eq!(Digest::parse(digest.as_str()).unwrap(), digest);
+        assert_eq!(Digest::from_bytes(&digest.bytes()), digest);
     }
 
     #[test]

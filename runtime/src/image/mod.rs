@@ -12,8 +12,9 @@
 //! | [`tar_read`], [`tar_write`] | tar: bounded reading, reproducible writing |
 //! | `transfer` | one blob, resumed, repeated and verified |
 //! | `registry` | one registry over HTTP: tokens, manifests, blobs, uploads |
-//! | `auth` | credentials of `config.json` |
+//! | `auth`, [`login`] | credentials of `config.json` and their helpers |
 //! | [`pull`], [`push`] | whole images, with progress |
+//! | [`fetch`] | one file over HTTP |
 //! | [`archive`] | load, save, import |
 //!
 //! Reading is synchronous and cheap (a handful of small files). Only [`pull`] and [`push`] are
@@ -25,9 +26,12 @@ pub mod compress;
 pub mod config;
 pub mod digest;
 mod error;
+pub mod fetch;
 #[doc(hidden)]
 pub mod fixture;
+pub mod login;
 pub mod manifest;
+pub(crate) mod pending;
 pub mod platform;
 pub mod progress;
 pub mod prune;

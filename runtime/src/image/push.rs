@@ -119,6 +119,7 @@ fn packed_blob(store: &Store, layer: &LayerRecord) -> Result<BlobRecord> {
     }
     let hasher = gzip.finish().doing(doing)?.hasher;
     let (size, digest) = (hasher.length, hasher.finish());
+    super::pending::mark(store, super::pending::Kind::Blob, &digest).doing(doing)?;
     file.persist(store.blob_path(&digest)).map_err(|e| e.error).doing(doing)?;
     let blob = BlobRecord { digest, size, media_type: OCI_LAYER_GZIP.into() };
     snapshot::set_blob(store, chain_id, &blob).doing(doing)?;

@@ -21,6 +21,7 @@ use reqwest::{Body, Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use std::sync::Mutex;
 use std::time::Duration;
+use tokio::sync::OnceCell;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -41,12 +42,22 @@ pub(crate) struct Registry {
     repository: String,
     access: Access,
     credentials: Credentials,
+    /// What the helper said, if the credentials are one's.
+    helped: OnceCell<Credentials>,
     /// The `Authorization` header that worked last.
     authorization: Mutex<Option<String>>,
 }
 
 impl Registry {
     pub(crate) async fn open(reference: &Reference, access: Access) -> Result<Self> {
+        Self::with(reference, access, auth::credentials(reference.registry())).await
+    }
+
+    pub(super) async fn with(
+        reference: &Reference,
+        access: Access,
+        credentials: Credentials,
+    ) -> Result<Self> {
         let name = reference.registry().to_owned();
         let host = if name == "docker.io" { "registry-1.docker.io" } else { &name };
         let is_local = is_loopback(host);
@@ -57,10 +68,19 @@ impl Registry {
             base,
             repository: reference.path().to_owned(),
             access,
-            credentials: auth::credentials(&name),
+            credentials,
+            helped: OnceCell::new(),
             authorization: Mutex::new(None),
             name,
         })
+    }
+
+    /// Whether the registry lets us in.
+    pub(super) async fn check(&self) -> Result<()> {
+        let what = format!("registry {}", self.name);
+        let url = Url::parse(&format!("{}/v2/", self.base)).map_err(|e| Error::invalid(&what, e))?;
+        let response = self.send(&what, || self.client.get(url.clone())).await?;
+        self.expect_success(response, &what).await.map(|_| ())
     }
 
     /// The bytes of a manifest or index; checked against the digest if asked for by digest.
@@ -196,7 +216,7 @@ impl Registry {
             match scheme.as_str() {
                 "bearer" => return self.token(&parameters, what).await.map(Some),
                 "basic" => {
-                    if let Credentials::Password { user, password } = &self.credentials {
+                    if let Credentials::Password { user, password } = self.credentials(what).await? {
                         return Ok(Some(basic(user, password)));
                     }
                 }
@@ -204,6 +224,21 @@ impl Registry {
             }
         }
         Ok(None)
+    }
+
+    /// Asks the helper once.
+    async fn credentials(&self, what: &str) -> Result<&Credentials> {
+        let Credentials::Helper(helper) = &self.credentials else { return Ok(&self.credentials) };
+        let ask = || async {
+            let (name, registry) = (helper.clone(), self.name.clone());
+            let asked = tokio::task::spawn_blocking(move || auth::ask_helper(&name, &registry)).await;
+            asked.unwrap_or_else(|e| Err(e.to_string())).map_err(|why| Error::Unauthorised {
+                what: what.to_owned(),
+                registry: self.name.clone(),
+                reason: format!("the credential helper `{helper}` failed: {why}"),
+            })
+        };
+        self.helped.get_or_try_init(ask).await
     }
 
     async fn token(&self, challenge: &Parameters, what: &str) -> Result<String> {
@@ -220,7 +255,8 @@ impl Registry {
         };
         let scope = format!("repository:{}:{actions}", self.repository);
         let service = parameter(challenge, "service").unwrap_or_default();
-        let response = self.token_request(&mut url, service, &scope).send().await;
+        let credentials = self.credentials(what).await?;
+        let response = self.token_request(&mut url, service, &scope, credentials).send().await;
         let response = response.map_err(|e| unreachable(url.host_str().unwrap_or(&self.name), &e))?;
         let response = self.expect_success(response, what).await?;
         let bytes = self.body(response, ANSWER_MAX, "the token").await?;
@@ -231,8 +267,14 @@ impl Registry {
         Ok(format!("Bearer {token}"))
     }
 
-    fn token_request(&self, url: &mut Url, service: &str, scope: &str) -> RequestBuilder {
-        if let Credentials::Identity(token) = &self.credentials {
+    fn token_request(
+        &self,
+        url: &mut Url,
+        service: &str,
+        scope: &str,
+        credentials: &Credentials,
+    ) -> RequestBuilder {
+        if let Credentials::Identity(token) = credentials {
             let mut form = url.clone();
             form.query_pairs_mut().clear().extend_pairs([
                 ("grant_type", "refresh_token"),
@@ -250,7 +292,7 @@ impl Registry {
         }
         url.query_pairs_mut().append_pair("service", service).append_pair("scope", scope);
         let request = self.client.request(Method::GET, url.clone());
-        match &self.credentials {
+        match credentials {
             Credentials::Password { user, password } => request.header(AUTHORIZATION, basic(user, password)),
             _ => request,
         }
@@ -281,14 +323,7 @@ impl Registry {
             said.map(|e| if e.message.is_empty() { e.code } else { e.message }).filter(|m| !m.is_empty());
         let said =
             said.unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason given").to_lowercase());
-        match &self.credentials {
-            Credentials::Helper(helper) if status.is_client_error() => {
-                format!(
-                    "{said} (its credentials are kept by the helper `{helper}`, which is not supported yet)"
-                )
-            }
-            _ => said.chars().take(500).collect(),
-        }
+        said.chars().take(500).collect()
     }
 
     async fn body(&self, mut response: Response, max: usize, what: &str) -> Result<Vec<u8>> {
@@ -323,7 +358,7 @@ struct AnswerError {
     message: String,
 }
 
-fn client(is_local: bool) -> reqwest::Result<Client> {
+pub(super) fn client(is_local: bool) -> reqwest::Result<Client> {
     // An error means that it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = || {
@@ -342,7 +377,7 @@ fn public_authorities() -> rustls::ClientConfig {
     rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let url = Url::parse(&format!("http://{host}"));
     let Some(name) = url.as_ref().ok().and_then(Url::host_str) else { return false };
     let address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
@@ -359,7 +394,7 @@ async fn local_base(client: &Client, host: &str) -> String {
 }
 
 /// The innermost cause says it best.
-fn unreachable(registry: &str, error: &reqwest::Error) -> Error {
+pub(super) fn unreachable(registry: &str, error: &reqwest::Error) -> Error {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;

@@ -6,6 +6,7 @@
 //! | `images/HEX.json` | one record per image id: its layers with chain ids |
 //! | `references/ENCODED.json` | one file per name: which image id, which manifest digest |
 //! | `snapshots/HEX/{fs,meta.json,blob.json}` | one unpacked layer, `HEX` of the chain id; the blob it came as |
+//! | `pending/HEX.KIND.BOOT` | empty: this blob or snapshot may not have reached the disk ([`super::pending`]) |
 //! | `tmp/` | what is being made, partial downloads |
 //! | `locks/` | `gc` and one per chain or blob being made |
 //!
@@ -16,6 +17,7 @@
 use super::config::{Document, ImageConfig};
 use super::digest::{Digest, Hashing, chain, is_hex};
 use super::error::{Doing, Error, Result};
+use super::pending;
 use super::reference::Reference;
 use crate::home::{self, Home};
 use crate::spec::Map;
@@ -121,9 +123,10 @@ impl Store {
         // Setuid programs in images must not be reachable for ordinary users.
         let mut private = DirBuilder::new();
         private.recursive(true).mode(0o700);
-        for part in ["blobs/sha256", "images", "references", "snapshots", "tmp", "locks"] {
+        for part in ["blobs/sha256", "images", "references", "snapshots", "pending", "tmp", "locks"] {
             private.create(store.root.join(part))?;
         }
+        pending::discard_lost(&store)?;
         Ok(store)
     }
 
@@ -177,6 +180,7 @@ impl Store {
     pub fn write_blob(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
         if !self.has_blob(&digest) {
+            pending::mark(self, pending::Kind::Blob, &digest).doing(|| format!("write blob {digest}"))?;
             home::replace(&self.blob_path(&digest), bytes).doing(|| format!("write blob {digest}"))?;
         }
         Ok(digest)
@@ -189,6 +193,7 @@ impl Store {
         let mut hashing = Hashing::new(reader);
         let size = io::copy(&mut hashing, &mut file).doing(doing)?;
         let digest = hashing.hasher.finish();
+        pending::mark(self, pending::Kind::Blob, &digest).doing(doing)?;
         file.persist(self.blob_path(&digest)).map_err(|e| e.error).doing(doing)?;
         Ok((digest, size))
     }
@@ -271,7 +276,7 @@ impl Store {
     }
 
     pub(crate) fn write_record(&self, record: &Record) -> io::Result<()> {
-        home::replace_json(&self.record_path(&record.id), record)
+        home::replace_durably(&self.record_path(&record.id), &serde_json::to_vec(record)?)
     }
 
     pub(crate) fn ids(&self) -> io::Result<Vec<Digest>> {
@@ -336,7 +341,7 @@ impl Store {
         let id = self.write_blob(config)?;
         let known = self.record(&id)?;
         let stored_at = known.as_ref().map_or_else(now, |r| r.stored_at.clone());
-        let manifest = manifest.or_else(|| known?.manifest);
+        let manifest = manifest.or_else(|| known.as_ref()?.manifest.clone());
         let mut record = Record { id: id.clone(), manifest, layers: Vec::new(), stored_at };
         let mut parent = String::new();
         for diff_id in layers {
@@ -347,7 +352,11 @@ impl Store {
             parent = chain_id.to_string();
             record.layers.push(LayerRecord { diff_id: diff_id.clone(), chain_id });
         }
-        self.write_record(&record).doing(|| format!("record image {id}"))?;
+        // A build that changed nothing writes nothing.
+        if known.as_ref() != Some(&record) {
+            let recorded = pending::settle(self).and_then(|()| self.write_record(&record));
+            recorded.doing(|| format!("record image {id}"))?;
+        }
         for reference in references {
             self.tag(&id, reference)?;
         }
@@ -362,7 +371,12 @@ impl Store {
 
     pub(crate) fn tag_as(&self, id: &Digest, reference: &Reference, manifest: Option<Digest>) -> Result<()> {
         let record = ReferenceRecord { reference: reference.clone(), id: id.clone(), manifest };
-        home::replace_json(&self.reference_path(reference), &record).doing(|| format!("tag {reference}"))
+        let (path, doing) = (self.reference_path(reference), || format!("tag {reference}"));
+        if home::read_json::<ReferenceRecord>(&path).is_ok_and(|known| known.as_ref() == Some(&record)) {
+            return Ok(());
+        }
+        let json = serde_json::to_vec(&record).expect("a record serialises");
+        home::replace_durably(&path, &json).doing(doing)
     }
 
     /// Removes a name only; the image may dangle. `false`: there was none.

@@ -7,6 +7,7 @@
 use super::digest::Hasher;
 use super::error::{Doing, Error, Result};
 use super::manifest::Descriptor;
+use super::pending;
 use super::progress::{Phase, Progress, Report};
 use super::registry::Registry;
 use super::store::Store;
@@ -136,6 +137,7 @@ pub(crate) async fn download(
         fs::remove_file(&partial.path).doing(doing)?;
     }
     checked?;
+    pending::mark(store, pending::Kind::Blob, &blob.digest).doing(doing)?;
     fs::rename(&partial.path, store.blob_path(&blob.digest)).doing(doing)
 }
 

@@ -1,20 +1,20 @@
 //! Limits, capabilities, the system call filter, and becoming the user.
 
-use super::Context;
+use super::{Context, Note};
 use crate::container::{capability, seccomp as filter};
-use crate::sys;
+use crate::sys::{self, user_namespace::is_single_id};
 use oci_spec::runtime::{LinuxSeccomp, PosixRlimit};
 use rustix::fs::{Gid, Uid};
 use rustix::process::Signal;
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, LinkNameSpaceType, capabilities, capability_is_in_bounding_set,
-    clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities, set_thread_groups,
-    set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set,
+    clear_ambient_capability_set, configure_capability_in_ambient_set, remove_capability_from_bounding_set,
+    set_capabilities, set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 use std::cell::OnceCell;
-use std::fs::File;
+use std::ffi::CString;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 /// Forgotten by the kernel when the user changes, so it is set again then.
@@ -22,15 +22,10 @@ pub(super) fn die_with_parent() -> io::Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
-pub(super) fn join_namespace(path: &Path) -> io::Result<()> {
-    let namespace = File::open(path)?;
-    let kind = match path.file_name().and_then(|name| name.to_str()) {
-        Some("net") => Some(LinkNameSpaceType::Network),
-        Some("ipc") => Some(LinkNameSpaceType::InterProcessCommunication),
-        Some("uts") => Some(LinkNameSpaceType::HostNameAndNISDomainName),
-        _ => None,
-    };
-    Ok(rustix::thread::move_into_link_name_space(namespace.as_fd(), kind)?)
+pub(super) fn affinity(processors: &[usize]) -> io::Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    processors.iter().filter(|number| **number < rustix::thread::CpuSet::MAX_CPU).for_each(|number| set.set(*number));
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
 }
 
 /// Lowering needs CAP_SYS_RESOURCE, which root may lack.
@@ -124,26 +119,119 @@ pub(crate) fn prepare_default_filter() {
     });
 }
 
-pub(super) fn seccomp(wanted: &LinuxSeccomp) -> io::Result<()> {
-    DEFAULT_FILTER.with(|cell| match cell.get() {
-        Some((default, program)) if default == wanted => sys::seccomp::install(program, 0),
-        _ => sys::seccomp::install(&filter::compile(wanted), 0),
-    })
+/// A filter that asks somebody else: the monitor fetches the listener by its number, since no call is sure to
+/// pass from the moment on when the filter is there.
+pub(super) fn seccomp(context: &Context<'_>, wanted: &LinuxSeccomp) -> io::Result<()> {
+    let mut flags = wanted.flags().iter().flatten().fold(0, |all, flag| all | filter::flag_bit(*flag));
+    if filter::has_listener(wanted) {
+        flags |= sys::seccomp::NEW_LISTENER;
+        // One thread: the next descriptor is the lowest that is free.
+        let next = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3)?.as_raw_fd();
+        context.link.send(&Note::Listener(next), &[])?;
+    }
+    let listener = DEFAULT_FILTER.with(|cell| match cell.get() {
+        Some((default, program)) if default == wanted => sys::seccomp::install(program, flags),
+        _ => sys::seccomp::install(&filter::compile(wanted), flags),
+    })?;
+    // Closed by execve.
+    let _ = listener.map(std::os::fd::IntoRawFd::into_raw_fd);
+    Ok(())
 }
 
-/// Groups, group, user, then exactly these capabilities: none but for root, none inheritable or ambient.
-pub(super) fn identity(context: &Context<'_>, wanted: &[u8]) -> io::Result<()> {
+/// The sets of a process, as bit masks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Sets {
+    pub effective: u64,
+    pub permitted: u64,
+    pub inheritable: u64,
+    pub ambient: u64,
+    /// Only root keeps them, as when a program of Docker's starts.
+    pub root_only: bool,
+}
+
+/// Groups, group, user, then exactly these capabilities; what we lack ourselves cannot be given.
+pub(super) fn identity(context: &Context<'_>, wanted: Sets) -> io::Result<()> {
     let identity = &context.identity;
     let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
-    set_thread_groups(&groups)?;
+    match set_thread_groups(&groups) {
+        // A user namespace with a single id has no other groups to take or to leave (user_namespaces(7)).
+        Err(rustix::io::Errno::PERM) if is_single_id() => {}
+        result => result?,
+    }
+    set_keep_capabilities(true)?;
     set_thread_res_gid(gid, gid, gid)?;
     set_thread_res_uid(uid, uid, uid)?;
     // Old kernels have no ambient set; then there is nothing to clear.
     let _ = clear_ambient_capability_set();
-    let mask = wanted.iter().fold(0u64, |mask, number| mask | 1 << number);
-    let kept = capabilities(None)?.permitted & CapabilitySet::from_bits_retain(mask);
-    let kept = if identity.uid == 0 { kept } else { CapabilitySet::empty() };
-    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
-    Ok(set_capabilities(None, sets)?)
+    let is_kept = !wanted.root_only || identity.uid == 0;
+    let held = capabilities(None)?.permitted.bits();
+    let set = |mask: u64| CapabilitySet::from_bits_retain(if is_kept { mask & held } else { 0 });
+    let sets = CapabilitySets {
+        effective: set(wanted.effective),
+        permitted: set(wanted.permitted),
+        inheritable: set(wanted.inheritable),
+    };
+    set_capabilities(None, sets)?;
+    let ambient = wanted.ambient & sets.permitted.bits() & sets.inheritable.bits();
+    for number in (0..64).filter(|number| ambient & (1 << number) != 0) {
+        configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(1 << number), true)?;
+    }
+    Ok(set_keep_capabilities(false)?)
+}
+
+/// Root of a user namespace, or whoever is first in it. Others must not look into us meanwhile, but for a new
+/// namespace, in which there is nobody else and whose `/proc` would not be ours otherwise.
+pub(super) fn enter_user_namespace(context: &Context<'_>, ids: (u32, u32), is_new: bool) -> io::Result<()> {
+    if is_new {
+        context.link.wait();
+    }
+    let (uid, gid) = (Uid::from_raw(ids.0), Gid::from_raw(ids.1));
+    // Not allowed where the groups were fixed before the map was written.
+    let _ = set_thread_groups(&[]);
+    set_thread_res_gid(gid, gid, gid)?;
+    set_thread_res_uid(uid, uid, uid)?;
+    if is_new {
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)?;
+    }
+    Ok(())
+}
+
+/// The label of the program: a profile of AppArmor, a context of SELinux.
+pub(super) fn label(label: &Label) -> io::Result<()> {
+    let missing = |module: &str| io::Error::other(format!("this host has no {module}"));
+    match label {
+        Label::AppArmor(profile) => {
+            let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
+            if enabled.first() != Some(&b'Y') {
+                return Err(missing("AppArmor"));
+            }
+            let own = Path::new("/proc/thread-self/attr/apparmor/exec");
+            let file = if own.exists() { own } else { Path::new("/proc/thread-self/attr/exec") };
+            std::fs::write(file, format!("exec {profile}"))
+        }
+        Label::SeLinux(context) if Path::new("/sys/fs/selinux/enforce").exists() => {
+            std::fs::write("/proc/thread-self/attr/exec", context)
+        }
+        Label::SeLinux(_) => Err(missing("SELinux")),
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Label {
+    AppArmor(String),
+    SeLinux(String),
+}
+
+/// The session keyring of whoever started us is not the container's business. Quotas may keep us from a new one.
+pub(super) fn session_keyring(context: &Context<'_>, id: &str) -> io::Result<()> {
+    let name = CString::new(format!("_ses.{id}"))?;
+    match sys::task::join_session_keyring(&name) {
+        Err(e) if e.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EDQUOT | libc::EPERM)) => {
+            context.warn(format!("the container has no session keyring of its own: {e}"));
+            Ok(())
+        }
+        result => result,
+    }
 }

@@ -4,14 +4,17 @@ use super::{Context, Note, reaper};
 use crate::container::DEFAULT_PATH;
 use crate::sys::process;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
-use rustix::fs::{FileType, Gid, Mode, Uid, fchown};
+use rustix::fs::{FileType, Gid, Uid, fchown};
 use std::ffi::CString;
 use std::io;
+use std::os::fd::AsFd;
 
 /// Puts the streams at 0, 1, 2. Pipes and terminals of our own belong to the user, so that programs may open
 /// `/dev/stdout` anew.
 pub(super) fn streams(context: &mut Context<'_>, terminal: bool) -> io::Result<()> {
-    let Some([input, output, error]) = context.streams.take() else { return Ok(()) };
+    // Now, since a filter may forbid it later. What we open from here on says so itself.
+    process::close_on_exec_except(&context.preserved)?;
+    let Some([input, output, error]) = context.streams.take() else { return inherited(context) };
     if context.owns_streams {
         for stream in [&input, &output, &error] {
             own(stream, context, terminal)?;
@@ -22,6 +25,21 @@ pub(super) fn streams(context: &mut Context<'_>, terminal: bool) -> io::Result<(
     dup2_stderr(&error)?;
     if terminal {
         rustix::process::ioctl_tiocsctty(&input)?;
+    }
+    Ok(())
+}
+
+/// Streams that came from whoever called us are where they belong. Their pipes become the user's as far as we may.
+fn inherited(context: &Context<'_>) -> io::Result<()> {
+    if !context.owns_streams {
+        return Ok(());
+    }
+    let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+    for stream in [input.as_fd(), output.as_fd(), error.as_fd()] {
+        if super::path::file_type(stream).is_ok_and(|kind| kind == FileType::Fifo) {
+            let (uid, gid) = (Uid::from_raw(context.identity.uid), Gid::from_raw(context.identity.gid));
+            let _ = fchown(stream, Some(uid), Some(gid));
+        }
     }
     Ok(())
 }
@@ -38,16 +56,21 @@ fn own(stream: &std::os::fd::OwnedFd, context: &Context<'_>, terminal: bool) -> 
 
 /// Becomes the program, or its reaper.
 pub(super) fn execute(context: &mut Context<'_>, args: &[String], with_reaper: bool) -> io::Result<()> {
-    rustix::process::umask(Mode::from_raw_mode(0o022));
     if !context.environment.iter().any(|own| own.starts_with("HOME=")) {
         context.environment.push(format!("HOME={}", context.identity.home));
     }
     if with_reaper {
         reaper::stand_in_front()?;
     }
-    process::close_on_exec()?;
     context.link.send(&Note::Executing, &[])?;
     process::default_signals();
+    // As a shell would have it: the last of several wins.
+    let names: Vec<String> = context.environment.iter().map(|own| own.split('=').next().unwrap_or_default().to_owned()).collect();
+    let mut index = 0;
+    context.environment.retain(|_| {
+        index += 1;
+        !names[index..].contains(&names[index - 1])
+    });
     let program = args.first().map_or("", String::as_str);
     let argv = args.iter().map(|arg| CString::new(arg.as_str())).collect::<Result<Vec<_>, _>>()?;
     let env =
@@ -64,8 +87,43 @@ pub(super) fn execute(context: &mut Context<'_>, args: &[String], with_reaper: b
     Err(denied.map_or_else(not_found, io::Error::from))
 }
 
+/// What the user may not reach, root may; what root may not, the user perhaps. The place must be one of the
+/// container's: a descriptor left open could lead out of it.
+pub(super) fn change_directory(context: &mut Context<'_>, path: &std::path::Path, is_last: bool) -> io::Result<()> {
+    if context.has_directory {
+        return Ok(());
+    }
+    match rustix::process::chdir(path) {
+        Err(e) if !is_last && e == rustix::io::Errno::ACCESS => return Ok(()),
+        result => result?,
+    }
+    context.has_directory = true;
+    match rustix::process::getcwd(Vec::new()) {
+        Ok(real) if !real.as_bytes().starts_with(b"/") => Err(io::Error::other("it is outside of the container")),
+        Err(rustix::io::Errno::NOENT) => Err(io::Error::other("it is outside of the container")),
+        // A filter may forbid to ask.
+        _ => Ok(()),
+    }
+}
+
+/// Says early what `execve` would say. What cannot be known is left to it.
+pub(super) fn find(context: &Context<'_>, args: &[String]) -> io::Result<()> {
+    let program = args.first().map_or("", String::as_str);
+    let mut denied = None;
+    for candidate in candidates(program, &context.environment) {
+        match crate::sys::task::may_execute(&CString::new(candidate)?) {
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {
+                denied = denied.or_else(|| program.contains('/').then_some(e));
+            }
+            Err(e) if e.raw_os_error() == Some(libc::EACCES) => denied = Some(e),
+            _ => return Ok(()),
+        }
+    }
+    Err(denied.unwrap_or_else(not_found))
+}
+
 fn not_found() -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, "executable file not found in PATH")
+    io::Error::new(io::ErrorKind::NotFound, "executable file not found in $PATH")
 }
 
 /// Where the program may be, in the order of the container's own PATH.

@@ -4,10 +4,11 @@
 //! operation. Single-threaded, forked from the monitor, so it must never return: it executes the program,
 //! becomes its reaper, or exits.
 //!
-//! [`Link`] is the socket to the monitor: `p` lets it proceed (it is in its control groups), `g` lets it go
-//! (the network is there); back come [`Note`]s. It is close-on-exec, so its end after
-//! [`Note::Executing`] is the success of `execve`.
+//! [`Link`] is the socket to the monitor: `m` tells that the ids of its user namespace are mapped, `p` lets it
+//! proceed (it is in its control groups), `g` lets it go (the network is there); back come [`Note`]s. It is
+//! close-on-exec, so its end after [`Note::Executing`] is the success of `execve`.
 
+mod birth;
 mod confine;
 mod copy;
 mod execute;
@@ -18,20 +19,29 @@ pub(crate) mod path;
 mod plan;
 mod reaper;
 mod root;
+mod traits;
 mod user;
 
+pub(crate) use birth::{Child, Maps, birth, clone, map_namespace};
 pub(crate) use confine::prepare_default_filter;
+pub(crate) use mounts::{is_bind, prepare_bind};
 pub(crate) use operation::Operation;
-pub(crate) use plan::{container, exec};
+pub(crate) use options::{propagation, words as mount_options};
+pub(crate) use plan::{container, exec, process};
 pub(crate) use root::overlay;
+pub(crate) use traits::{has_user_namespace, root_ids};
 pub(crate) use user::ids as user_ids;
 
 use crate::cgroup::Group;
 use crate::launch::LaunchError;
 use crate::sys::{packet, process};
 use serde::{Deserialize, Serialize};
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// Name of the pipe on which a created container awaits its start.
+pub(crate) const START_PIPE: &str = "exec.fifo";
 
 /// Init to monitor.
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,23 +50,47 @@ pub(crate) enum Note {
     Warning(String),
     /// With the master side of the terminal.
     Terminal,
+    /// The system call filter asks on this descriptor, as soon as it is there.
+    Listener(i32),
+    /// The root is there; hooks of the runtime may see it.
+    Prepared,
+    /// All is done but for the start.
+    Ready,
     /// All is done, only `execve` is left.
     Executing,
     Failed(LaunchError),
 }
 
-/// Init's end of the socket to the monitor.
+/// Init's end of the socket to the monitor, or of the pipe to whoever started it.
 #[derive(Debug)]
-pub(crate) struct Link(pub OwnedFd);
+pub(crate) struct Link {
+    socket: OwnedFd,
+    /// Where the notes go after the start, one to a line.
+    pipe: Option<File>,
+}
 
 impl Link {
+    pub(crate) fn new(socket: OwnedFd) -> Self {
+        Self { socket, pipe: None }
+    }
+
     pub(crate) fn send(&self, note: &Note, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        packet::send(&self.0, &serde_json::to_vec(note)?, fds)
+        let mut bytes = serde_json::to_vec(note)?;
+        match &self.pipe {
+            Some(pipe) => {
+                bytes.push(b'\n');
+                let mut pipe = pipe;
+                pipe.write_all(&bytes)
+            }
+            // The simplest call of all: a filter may forbid the others.
+            None if fds.is_empty() => Ok(rustix::io::write(&self.socket, &bytes).map(drop)?),
+            None => packet::send(&self.socket, &bytes, fds),
+        }
     }
 
     /// A monitor that is gone means that nobody wants this container any more.
     pub(crate) fn wait(&self) {
-        if packet::receive(&self.0).map_or(true, |(bytes, _)| bytes.is_empty()) {
+        if packet::receive(&self.socket).map_or(true, |(bytes, _)| bytes.is_empty()) {
             process::exit(0);
         }
     }
@@ -76,6 +110,16 @@ pub(crate) struct Context<'a> {
     /// They are pipes made for this program, so its user may own them.
     pub owns_streams: bool,
     pub environment: Vec<String>,
+    /// Bind mounts that were opened before, by their place in the list of mounts.
+    pub trees: Vec<(usize, OwnedFd)>,
+    /// The root likewise.
+    pub root_tree: Option<OwnedFd>,
+    /// The directory with the pipe on which the start is awaited.
+    pub start: Option<OwnedFd>,
+    /// Descriptors from 3 on that the program gets.
+    pub preserved: Vec<i32>,
+    has_directory: bool,
+    shares_mounts: bool,
     identity: user::Identity,
 }
 
@@ -89,12 +133,30 @@ impl<'a> Context<'a> {
             streams: None,
             owns_streams: false,
             environment,
+            trees: Vec::new(),
+            root_tree: None,
+            start: None,
+            preserved: Vec::new(),
+            has_directory: false,
+            shares_mounts: false,
             identity: user::Identity::default(),
         }
     }
 
     fn root(&self) -> io::Result<BorrowedFd<'_>> {
         self.root.as_ref().map(AsFd::as_fd).ok_or_else(|| io::Error::other("there is no root yet"))
+    }
+
+    /// Waits until somebody reads the pipe, and talks to them from then on. Until then an end is a plain signal away.
+    fn await_start(&mut self) -> io::Result<()> {
+        let Some(dir) = self.start.take() else { return Ok(()) };
+        process::block(&[]);
+        crate::sys::task::exit_on_signals(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT]);
+        self.link.send(&Note::Ready, &[])?;
+        let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
+        let pipe = rustix::fs::openat(dir, START_PIPE, flags, rustix::fs::Mode::empty())?;
+        self.link.pipe = Some(pipe.into());
+        Ok(())
     }
 
     fn warn(&self, warning: impl Into<String>) {
@@ -118,5 +180,8 @@ pub(crate) fn run(operations: Vec<Operation>, mut context: Context<'_>) -> ! {
 /// Descriptors that init keeps; all others are closed at its start.
 pub(crate) fn kept(context: &Context<'_>) -> Vec<i32> {
     let streams = context.streams.iter().flatten().map(AsRawFd::as_raw_fd);
-    streams.chain([context.link.0.as_raw_fd()]).collect()
+    let trees = context.trees.iter().map(|(_, tree)| tree).chain(&context.root_tree).chain(&context.start);
+    let preserved = context.preserved.iter().copied();
+    let own = trees.map(AsRawFd::as_raw_fd).chain([context.link.socket.as_raw_fd()]);
+    streams.chain(own).chain(preserved).collect()
 }

@@ -1,10 +1,12 @@
 //! Mounts, devices and files inside the new root. Targets are resolved inside it, see [`super::path`].
 
-use super::options::{self, Options};
+use super::options::{self, Attributes, Options};
 use super::path::{self, Kind};
 use super::{Context, Note, root};
 use crate::container::{ContentFile, ImageMount};
+use crate::volume::copy_tree;
 use crate::sys::mount::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY, set_attributes, set_propagation};
+use crate::sys::user_namespace::{is_initial, is_single_id};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount};
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, makedev, mknodat, openat, symlinkat,
@@ -21,23 +23,72 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-pub(super) fn mount(context: &Context<'_>, mount: &Mount) -> io::Result<()> {
+pub(super) fn mount(context: &mut Context<'_>, index: usize, mount: &Mount) -> io::Result<()> {
     let options = options::parse(mount.options().as_deref().unwrap_or_default());
     let source = mount.source().as_deref().unwrap_or(Path::new("none"));
     let target = mount.destination();
-    match mount.typ().as_deref() {
-        Some("bind") => bind(context, source, target, &options),
-        Some("cgroup" | "cgroup2") => control_groups(context, target, &options),
-        Some(kind) => attach(context, &file_system(kind, source, &options)?, target, Kind::Directory),
-        None => Err(Errno::INVAL.into()),
+    let tree = context.trees.iter().position(|(at, _)| *at == index).map(|at| context.trees.swap_remove(at).1);
+    match (tree, mount.typ().as_deref()) {
+        (Some(tree), _) => attach_bind(context, &tree, target, &options),
+        (None, _) if options.remount => change(&path::open(context.root()?, target, OFlags::PATH)?, &options),
+        (None, Some("bind")) => bind(context, source, target, &options),
+        (None, _) if options.bind => bind(context, source, target, &options),
+        (None, Some("cgroup" | "cgroup2")) => control_groups(context, target, &options),
+        (None, Some(kind)) => attach_new(context, kind, source, target, &options),
+        (None, None) => Err(io::Error::new(io::ErrorKind::InvalidInput, "it has no type")),
     }
 }
 
-/// A detached new file system.
-fn file_system(kind: &str, source: &Path, options: &Options) -> io::Result<OwnedFd> {
+/// A new file system at its place.
+fn attach_new(
+    context: &Context<'_>,
+    kind: &str,
+    source: &Path,
+    target: &Path,
+    options: &Options,
+) -> io::Result<()> {
+    let covered = path::open(context.root()?, target, OFlags::RDONLY | OFlags::DIRECTORY).ok();
+    if matches!(kind, "proc" | "sysfs") {
+        refuse_link(context, target)?;
+    }
+    let mode = covered.as_ref().map(rustix::fs::fstat).transpose()?.map(|stat| stat.st_mode & 0o7777);
+    let tree = match file_system(kind, source, options, mode.filter(|_| kind == "tmpfs")) {
+        // Only who owns the network namespace may mount a new one.
+        Err(e) if kind == "sysfs" && e.kind() == io::ErrorKind::PermissionDenied => {
+            let all = Options { all: options.own, recursive: true, ..Options::default() };
+            return bind(context, Path::new("/sys"), target, &all);
+        }
+        tree => tree?,
+    };
+    if let Some(covered) = covered.filter(|_| options.copy_up) {
+        let inner = openat(&tree, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        copy_tree(covered.as_fd(), inner.as_fd())?;
+    }
+    spread(&tree, options)?;
+    attach(context, &tree, target, Kind::Directory)
+}
+
+/// A link would put the kernel's files where nobody looks for them.
+fn refuse_link(context: &Context<'_>, target: &Path) -> io::Result<()> {
+    match path::open(context.root()?, target, OFlags::PATH | OFlags::NOFOLLOW) {
+        Ok(fd) if path::file_type(&fd)? == FileType::Directory => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+        Ok(_) => Err(io::Error::other("must be mounted on ordinary directory")),
+    }
+}
+
+/// A detached new file system. A tmpfs is made read-only later, when all is in it that shall be.
+fn file_system(kind: &str, source: &Path, options: &Options, mode: Option<u32>) -> io::Result<OwnedFd> {
     let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&fs, "source", source)?;
-    for (key, value) in &options.data {
+    let has_mode = options.data.iter().any(|(key, _)| key == "mode");
+    if let Some(mode) = mode.filter(|_| !has_mode) {
+        fsconfig_set_string(&fs, "mode", format!("{mode:o}"))?;
+    }
+    // With a single id the group of terminals is not mapped.
+    let is_unmapped = |key: &str| kind == "devpts" && key == "gid" && is_single_id();
+    for (key, value) in options.data.iter().filter(|(key, _)| !is_unmapped(key)) {
         let set = match value {
             Some(value) => fsconfig_set_string(&fs, key.as_str(), value.as_str()),
             None => fsconfig_set_flag(&fs, key.as_str()),
@@ -48,17 +99,27 @@ fn file_system(kind: &str, source: &Path, options: &Options) -> io::Result<Owned
     }
     fsconfig_create(&fs)?;
     let tree = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
-    change(&tree, options, false)?;
+    let writable = if kind == "tmpfs" { !READ_ONLY } else { !0 };
+    let own = Attributes { set: options.own.set & writable, ..options.own };
+    let all = Attributes { set: options.all.set & writable, ..options.all };
+    change(&tree, &Options { own, all, ..Options::default() })?;
     Ok(tree)
 }
 
-fn change(tree: &OwnedFd, options: &Options, recursive: bool) -> io::Result<()> {
-    if options.set != 0 || options.clear != 0 {
-        // The kernel wants a new time mode to come with all the old one's bits cleared.
-        let clear = if options.set & libc::MOUNT_ATTR__ATIME != 0 { libc::MOUNT_ATTR__ATIME } else { 0 };
-        set_attributes(tree, options.set, options.clear | clear, recursive)?;
+fn change(mount: &OwnedFd, options: &Options) -> io::Result<()> {
+    for (attributes, recursive) in [(options.own, false), (options.all, true)] {
+        if !attributes.is_empty() {
+            // The kernel wants a new time mode to come with all the old one's bits cleared.
+            let changes_time = (attributes.set | attributes.clear) & libc::MOUNT_ATTR__ATIME != 0;
+            let time = if changes_time { libc::MOUNT_ATTR__ATIME } else { 0 };
+            set_attributes(mount, attributes.set, attributes.clear | time, recursive)?;
+        }
     }
     Ok(())
+}
+
+fn spread(mount: &OwnedFd, options: &Options) -> io::Result<()> {
+    options.propagation.iter().try_for_each(|p| set_propagation(mount, p.flag, p.recursive))
 }
 
 fn attach(context: &Context<'_>, tree: &OwnedFd, target: &Path, kind: Kind) -> io::Result<()> {
@@ -68,23 +129,45 @@ fn attach(context: &Context<'_>, tree: &OwnedFd, target: &Path, kind: Kind) -> i
 }
 
 fn bind(context: &Context<'_>, source: &Path, target: &Path, options: &Options) -> io::Result<()> {
+    attach_bind(context, &bind_tree(source, options)?, target, options)
+}
+
+/// A detached copy of what is at `source`.
+fn bind_tree(source: &Path, options: &Options) -> io::Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if options.recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    let tree = match &options.inside {
-        None => open_tree(CWD, source, flags)?,
-        Some(dir) => {
-            let inner = source.strip_prefix(dir).map_err(|_| Errno::INVAL)?;
-            let dir = File::open(dir)?;
-            let source = path::open(&dir, inner, OFlags::PATH)?;
-            open_tree(source, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?
-        }
-    };
-    change(&tree, options, options.recursive)?;
-    let kind = if path::file_type(&tree)? == FileType::Directory { Kind::Directory } else { Kind::File };
-    set_propagation(&tree, options.propagation.unwrap_or(libc::MS_PRIVATE), options.recursive)?;
-    attach(context, &tree, target, kind)
+    let Some(dir) = &options.inside else { return Ok(open_tree(CWD, source, flags)?) };
+    let inner = source.strip_prefix(dir).map_err(|_| Errno::INVAL)?;
+    let dir = File::open(dir)?;
+    let source = path::open(&dir, inner, OFlags::PATH)?;
+    Ok(open_tree(source, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?)
+}
+
+/// The tree of a bind mount before there is an init: of files that its user namespace may not reach, and for
+/// those that are shown with other owners.
+pub(crate) fn prepare_bind(mount: &Mount) -> io::Result<OwnedFd> {
+    let options = options::parse(mount.options().as_deref().unwrap_or_default());
+    bind_tree(mount.source().as_deref().unwrap_or(Path::new("none")), &options)
+}
+
+/// Whether the options make it one, whatever its type.
+pub(crate) fn is_bind(mount: &Mount) -> bool {
+    mount.typ().as_deref() == Some("bind") || options::parse(mount.options().as_deref().unwrap_or_default()).bind
+}
+
+fn attach_bind(context: &Context<'_>, tree: &OwnedFd, target: &Path, options: &Options) -> io::Result<()> {
+    for (word, _) in &options.data {
+        context.warn(format!("the bind mount at {} has no use for the option {word:?}", target.display()));
+    }
+    change(tree, options)?;
+    let kind = if path::file_type(tree)? == FileType::Directory { Kind::Directory } else { Kind::File };
+    if options.propagation.is_empty() {
+        set_propagation(tree, libc::MS_PRIVATE, options.recursive)?;
+    }
+    spread(tree, options)?;
+    attach(context, tree, target, kind)
 }
 
 /// Version 2: a mount of the namespace's own view. Version 1: a directory per controller with the
@@ -93,15 +176,25 @@ fn control_groups(context: &Context<'_>, target: &Path, options: &Options) -> io
     let groups = context.group.legacy();
     if groups.is_empty() {
         let kind = if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "cgroup2" } else { "tmpfs" };
-        return attach(context, &file_system(kind, Path::new("cgroup"), options)?, target, Kind::Directory);
+        let plain = Options { own: options.own, all: options.all, ..Options::default() };
+        return match file_system(kind, Path::new("cgroup"), &plain, None) {
+            // Without a namespace of its own there is one instance, which others have mounted.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EPERM | libc::EBUSY)) => {
+                let dir = context.group.unified_dir().unwrap_or(Path::new("/sys/fs/cgroup"));
+                bind(context, dir, target, &plain)
+            }
+            tree => attach(context, &tree?, target, Kind::Directory),
+        };
     }
-    let outer = Options { set: NO_SUID | NO_DEV | NO_EXEC, ..Options::default() };
-    attach(context, &file_system("tmpfs", Path::new("tmpfs"), &outer)?, target, Kind::Directory)?;
+    let outer = Attributes { set: NO_SUID | NO_DEV | NO_EXEC, clear: 0 };
+    let outer = Options { own: outer, ..Options::default() };
+    attach(context, &file_system("tmpfs", Path::new("tmpfs"), &outer, Some(0o755))?, target, Kind::Directory)?;
     let unified = context.group.unified_dir().map(|dir| ("unified", dir));
     for (name, dir) in groups.iter().map(|(name, dir)| (name.as_str(), dir.as_path())).chain(unified) {
-        bind(context, dir, &target.join(name), options)?;
+        let plain = Options { own: options.own, ..Options::default() };
+        bind(context, dir, &target.join(name), &plain)?;
     }
-    set_attributes(path::open(context.root()?, target, OFlags::PATH)?, options.set, options.clear, false)
+    change(&path::open(context.root()?, target, OFlags::PATH)?, options)
 }
 
 pub(super) fn image(context: &Context<'_>, image: &ImageMount) -> io::Result<()> {
@@ -147,16 +240,29 @@ pub(super) fn device(context: &Context<'_>, device: &LinuxDevice) -> io::Result<
     let mode = Mode::from_raw_mode(device.file_mode().unwrap_or(0o666));
     let number = makedev(device.major() as u32, device.minor() as u32);
     match mknodat(&dir, &name, kind, mode, number) {
+        Err(Errno::PERM) if !is_initial() => return host_device(context, device),
         Err(Errno::EXIST) => {
             unlinkat(&dir, &name, AtFlags::empty())?;
             mknodat(&dir, &name, kind, mode, number)?;
         }
+        // A user namespace makes no devices; it may show the host's.
+        Err(Errno::PERM) => return bind(context, device.path(), device.path(), &Options::default()),
         result => result?,
     }
     // Whatever the umask is.
     chmodat(&dir, &name, mode, AtFlags::empty())?;
     let owner = device.uid().map(Uid::from_raw);
     Ok(chownat(&dir, &name, owner, device.gid().map(Gid::from_raw), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// In a user namespace no node can be made; the host's own is bound instead.
+fn host_device(context: &Context<'_>, device: &LinuxDevice) -> io::Result<()> {
+    let class = if device.typ() == LinuxDeviceType::B { "block" } else { "char" };
+    let by_number = format!("/dev/{class}/{}:{}", device.major(), device.minor());
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    // By the usual name first: some containers' hosts have no links by number.
+    let tree = open_tree(CWD, device.path(), flags).or_else(|_| open_tree(CWD, by_number, flags))?;
+    attach(context, &tree, device.path(), Kind::File)
 }
 
 pub(super) fn link(context: &Context<'_>, link: &str, target: &str) -> io::Result<()> {
@@ -180,12 +286,13 @@ pub(super) fn content(context: &Context<'_>, file: &ContentFile) -> io::Result<(
 /// A file shows nothing, a directory is empty; what is not there needs no mask.
 pub(super) fn mask(context: &Context<'_>, masked: &Path) -> io::Result<()> {
     let target = match path::open(context.root()?, masked, OFlags::PATH) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if is_missing(&e) => return Ok(()),
         result => result?,
     };
     let tree = if path::file_type(&target)? == FileType::Directory {
-        let options = Options { set: READ_ONLY | NO_SUID | NO_DEV | NO_EXEC, ..Options::default() };
-        file_system("tmpfs", Path::new("tmpfs"), &options)?
+        let tree = file_system("tmpfs", Path::new("tmpfs"), &Options::default(), Some(0o755))?;
+        set_attributes(&tree, READ_ONLY | NO_SUID | NO_DEV | NO_EXEC, 0, false)?;
+        tree
     } else {
         open_tree(CWD, "/dev/null", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?
     };
@@ -193,9 +300,18 @@ pub(super) fn mask(context: &Context<'_>, masked: &Path) -> io::Result<()> {
     Ok(move_mount(&tree, "", target, "", flags)?)
 }
 
+/// Says so for a mount as it is.
+pub(super) fn read_only_mount(context: &Context<'_>, at: &Path) -> io::Result<()> {
+    set_attributes(path::open(context.root()?, at, OFlags::PATH)?, READ_ONLY, 0, false)
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR))
+}
+
 pub(super) fn read_only(context: &Context<'_>, at: &Path) -> io::Result<()> {
     let target = match path::open(context.root()?, at, OFlags::PATH) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if is_missing(&e) => return Ok(()),
         result => result?,
     };
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
@@ -214,8 +330,8 @@ pub(super) fn bind_file(
     target: &str,
     read_only: bool,
 ) -> io::Result<()> {
-    let set = if read_only { READ_ONLY } else { 0 };
-    bind(context, source, Path::new(target), &Options { set, ..Options::default() })
+    let own = Attributes { set: if read_only { READ_ONLY } else { 0 }, clear: 0 };
+    bind(context, source, Path::new(target), &Options { own, ..Options::default() })
 }
 
 /// A terminal of the container's own devpts. The monitor (or the owner of an exec) gets the master side.

@@ -3,45 +3,94 @@
 use crate::sys::mount::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
 use std::path::PathBuf;
 
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Options {
-    /// `MOUNT_ATTR_…` to set and to clear.
+/// Attributes of a mount, `MOUNT_ATTR_…`, to set and to clear.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Attributes {
     pub set: u64,
     pub clear: u64,
+}
+
+/// How changes spread between copies of a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Propagation {
+    /// `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED` or `MS_UNBINDABLE`.
+    pub flag: u64,
     pub recursive: bool,
-    /// `MS_PRIVATE`, `MS_SLAVE` or `MS_SHARED`.
-    pub propagation: Option<u64>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Options {
+    /// Of the mount itself.
+    pub own: Attributes,
+    /// Of it and all below it.
+    pub all: Attributes,
+    pub bind: bool,
+    pub recursive: bool,
+    /// Changes what is mounted there already.
+    pub remount: bool,
+    /// The new file system starts with what it covers.
+    pub copy_up: bool,
+    /// In the order given: a mount may be a slave and shared at once.
+    pub propagation: Vec<Propagation>,
     /// Options of the file system itself.
     pub data: Vec<(String, Option<String>)>,
     /// The source must not lead out of this directory.
     pub inside: Option<PathBuf>,
 }
 
+/// Words that the kernel has no use for any more, or that are for others.
+const IDLE: [&str; 13] = [
+    "bind", "defaults", "z", "Z", "", "loud", "silent", "iversion", "noiversion", "mand", "nomand", "idmap", "ridmap",
+];
+
 pub(super) fn parse(options: &[String]) -> Options {
     let mut parsed = Options::default();
     for option in options {
         if let Some((set, clear)) = attribute(option) {
-            parsed.set = (parsed.set & !clear) | set;
-            parsed.clear = (parsed.clear & !set) | clear;
-        } else if let Some(flag) = propagation(option) {
-            parsed.propagation = Some(flag);
-        } else if option == "rbind" {
-            parsed.recursive = true;
-        } else if let Some(dir) = option.strip_prefix("inside=") {
-            parsed.inside = Some(dir.into());
-        } else if !["bind", "defaults", "z", "Z", ""].contains(&option.as_str()) {
-            let (key, value) = option.split_once('=').map_or((option.as_str(), None), |(k, v)| (k, Some(v)));
-            parsed.data.push((key.to_owned(), value.map(str::to_owned)));
+            parsed.own.change(set, clear);
+        } else if let Some((set, clear)) = option.strip_prefix('r').and_then(attribute) {
+            parsed.all.change(set, clear);
+        } else if let Some(found) = propagation(option) {
+            parsed.propagation.push(found);
+        } else {
+            parsed.other(option);
         }
     }
     parsed
 }
 
+impl Attributes {
+    fn change(&mut self, set: u64, clear: u64) {
+        self.set = (self.set & !clear) | set;
+        self.clear = (self.clear & !set) | clear;
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.set | self.clear == 0
+    }
+}
+
+impl Options {
+    fn other(&mut self, option: &str) {
+        match option {
+            "rbind" => (self.bind, self.recursive) = (true, true),
+            "remount" => self.remount = true,
+            "tmpcopyup" => self.copy_up = true,
+            _ if IDLE.contains(&option) => self.bind |= option == "bind",
+            _ => match (option.strip_prefix("inside="), option.split_once('=')) {
+                (Some(dir), _) => self.inside = Some(dir.into()),
+                (None, Some((key, value))) => self.data.push((key.to_owned(), Some(value.to_owned()))),
+                (None, None) => self.data.push((option.to_owned(), None)),
+            },
+        }
+    }
+}
+
 /// What is set and what is cleared.
 fn attribute(option: &str) -> Option<(u64, u64)> {
-    let atime = libc::MOUNT_ATTR__ATIME;
+    let time = |mode: u64| (mode, libc::MOUNT_ATTR__ATIME & !mode);
     Some(match option {
-        "ro" | "rro" => (READ_ONLY, 0),
+        "ro" => (READ_ONLY, 0),
         "rw" => (0, READ_ONLY),
         "nosuid" => (NO_SUID, 0),
         "suid" => (0, NO_SUID),
@@ -49,30 +98,78 @@ fn attribute(option: &str) -> Option<(u64, u64)> {
         "dev" => (0, NO_DEV),
         "noexec" => (NO_EXEC, 0),
         "exec" => (0, NO_EXEC),
-        "strictatime" => (libc::MOUNT_ATTR_STRICTATIME, atime & !libc::MOUNT_ATTR_STRICTATIME),
-        "noatime" => (libc::MOUNT_ATTR_NOATIME, atime & !libc::MOUNT_ATTR_NOATIME),
-        "relatime" => (0, atime),
+        "nosymfollow" => (libc::MOUNT_ATTR_NOSYMFOLLOW, 0),
+        "symfollow" => (0, libc::MOUNT_ATTR_NOSYMFOLLOW),
+        "nodiratime" => (libc::MOUNT_ATTR_NODIRATIME, 0),
+        "diratime" => (0, libc::MOUNT_ATTR_NODIRATIME),
+        "strictatime" | "norelatime" => time(libc::MOUNT_ATTR_STRICTATIME),
+        "noatime" => time(libc::MOUNT_ATTR_NOATIME),
+        "relatime" | "atime" | "nostrictatime" => time(0),
         _ => return None,
     })
 }
 
-fn propagation(option: &str) -> Option<u64> {
-    Some(match option {
-        "private" | "rprivate" => libc::MS_PRIVATE,
-        "slave" | "rslave" => libc::MS_SLAVE,
-        "shared" | "rshared" => libc::MS_SHARED,
-        _ => return None,
-    })
+/// As a mount's option or as the `rootfsPropagation`.
+pub(crate) fn propagation(option: &str) -> Option<Propagation> {
+    let single = |option| {
+        Some(match option {
+            "private" => libc::MS_PRIVATE,
+            "slave" => libc::MS_SLAVE,
+            "shared" => libc::MS_SHARED,
+            "unbindable" => libc::MS_UNBINDABLE,
+            _ => return None,
+        })
+    };
+    let once = single(option).map(|flag| Propagation { flag, recursive: false });
+    once.or_else(|| Some(Propagation { flag: single(option.strip_prefix('r')?)?, recursive: true }))
+}
+
+/// Every word, for `features`.
+pub(crate) fn words() -> Vec<String> {
+    const ATTRIBUTES: [&str; 17] = [
+        "atime", "dev", "diratime", "exec", "noatime", "nodev", "nodiratime", "noexec", "norelatime",
+        "nostrictatime", "nosuid", "nosymfollow", "relatime", "ro", "rw", "strictatime", "suid",
+    ];
+    const OTHERS: [&str; 22] = [
+        "symfollow", "rsymfollow", "async", "bind", "defaults", "dirsync", "idmap", "iversion", "lazytime", "loud",
+        "mand", "noiversion", "nolazytime", "nomand", "private", "rbind", "remount", "ridmap", "shared", "silent",
+        "sync", "tmpcopyup",
+    ];
+    let mut words: Vec<String> = OTHERS.map(str::to_owned).to_vec();
+    words.extend(ATTRIBUTES.iter().flat_map(|word| [(*word).to_owned(), format!("r{word}")]));
+    words.extend(["rprivate", "rshared", "slave", "rslave", "unbindable", "runbindable"].map(str::to_owned));
+    words.sort();
+    words
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parsed(options: &[&str]) -> Options {
+        parse(&options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>())
+    }
+
     #[test]
     fn the_last_of_two_opposites_wins() {
-        let options = parse(&["noexec", "ro", "size=5", "exec", "huge"].map(str::to_owned));
-        assert_eq!((options.set, options.clear), (READ_ONLY, NO_EXEC));
+        let options = parsed(&["noexec", "ro", "size=5", "exec", "huge"]);
+        assert_eq!((options.own.set, options.own.clear), (READ_ONLY, NO_EXEC));
         assert_eq!(options.data, [("size".into(), Some("5".into())), ("huge".into(), None)]);
+    }
+
+    #[test]
+    fn what_begins_with_r_goes_for_all_below() {
+        let options = parsed(&["rbind", "rro", "rnosuid", "relatime", "rslave", "shared"]);
+        assert_eq!(options.all.set, READ_ONLY | NO_SUID);
+        assert_eq!((options.own.set, options.bind, options.recursive), (0, true, true));
+        let expected = [(libc::MS_SLAVE, true), (libc::MS_SHARED, false)];
+        assert_eq!(options.propagation.iter().map(|p| (p.flag, p.recursive)).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn every_word_of_the_features_is_one_of_an_option() {
+        for word in words() {
+            assert!(parsed(&[&word]).data.is_empty() || ["sync", "async", "dirsync", "lazytime", "nolazytime"].contains(&word.as_str()), "{word}");
+        }
     }
 }

@@ -1,9 +1,14 @@
 //! The lists of operations: for a container's init and for a further program in it.
 
-use super::Operation;
-use crate::container::{Bundle, capability};
+use super::confine::{Label, Sets};
+use super::options::propagation;
+use super::root::SLAVE;
+use super::{Operation, birth, traits};
+use crate::container::{Bundle, Direct, capability};
 use crate::spec::ExecSpec;
-use oci_spec::runtime::{Linux, LinuxNamespaceType as Kind, Process, Spec};
+use oci_spec::runtime::{
+    Capabilities, Hook, Hooks, Linux, LinuxNamespace, LinuxNamespaceType as Kind, Process, Spec, StateBuilder,
+};
 use std::path::{Path, PathBuf};
 
 const LINKS: [(&str, &str); 5] = [
@@ -14,21 +19,38 @@ const LINKS: [(&str, &str); 5] = [
     ("/dev/ptmx", "pts/ptmx"),
 ];
 
+/// Podman's way to say that a container shares the groups of who starts it.
+const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+
 /// Everything from the first mount to the program.
 pub(crate) fn container(bundle: &Bundle) -> Vec<Operation> {
-    let spec = &bundle.spec;
-    let mut operations = vec![Operation::DieWithParent, Operation::NewSession];
+    let (spec, direct) = (&bundle.spec, bundle.extras.direct.as_ref());
+    let mut operations = Vec::new();
+    operations.extend(direct.is_none().then_some(Operation::DieWithParent));
+    operations.extend(user_namespace(spec));
+    operations.push(Operation::NewSession);
+    operations.extend(keyring(bundle));
     operations.extend(namespaces(spec));
     operations.extend(file_system(bundle));
-    operations.push(Operation::AwaitGo);
+    match direct {
+        None => operations.push(Operation::AwaitGo),
+        Some(direct) => operations.extend(hooks_before_entry(bundle, direct)),
+    }
     operations.extend(settings(bundle));
-    operations.push(Operation::Pivot);
+    operations.push(entry(spec, direct));
+    operations.extend(rest_of_root(bundle));
     if let Some(process) = spec.process() {
         operations.push(Operation::WorkingDirectory(process.cwd().clone()));
-        if spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly) == Some(true) {
-            operations.push(Operation::ReadOnlyRoot);
+        operations.extend(read_only(spec).then_some(Operation::ReadOnlyRoot));
+        operations.extend(program(bundle, process));
+        if let Some(direct) = direct {
+            operations.push(Operation::AwaitStart);
+            operations.extend(hooks(bundle, direct, "startContainer", Hooks::start_container, false));
         }
-        operations.extend(program(spec, process, &bundle.extras.group_add, bundle.extras.init));
+        operations.push(execute(process, bundle.extras.init));
+    } else {
+        // It can be created, and that is all.
+        operations.push(Operation::AwaitStart);
     }
     operations
 }
@@ -39,8 +61,8 @@ pub(crate) fn exec(
     exec: &ExecSpec,
     tty: Option<(u16, u16)>,
 ) -> (Vec<Operation>, Vec<String>) {
-    let mut spec = bundle.spec.clone();
-    let mut process = spec.process().clone().unwrap_or_default();
+    let mut bundle = bundle.clone();
+    let mut process = bundle.spec.process().clone().unwrap_or_default();
     process.set_args(Some(exec.args.clone())).set_terminal(Some(tty.is_some()));
     if let Some(user) = &exec.user {
         process.user_mut().set_username(Some(user.clone()));
@@ -53,7 +75,7 @@ pub(crate) fn exec(
         let mut sets = process.capabilities().clone().unwrap_or_default();
         sets.set_bounding(all.clone()).set_effective(all.clone()).set_permitted(all);
         process.set_capabilities(Some(sets));
-        if let Some(linux) = spec.linux_mut() {
+        if let Some(linux) = bundle.spec.linux_mut() {
             linux.set_seccomp(None);
         }
     }
@@ -61,8 +83,28 @@ pub(crate) fn exec(
     if tty.is_some() {
         operations.push(Operation::Terminal { console: false, size: tty });
     }
-    operations.extend(program(&spec, &process, &bundle.extras.group_add, false));
+    operations.extend(program(&bundle, &process));
+    operations.push(execute(&process, false));
     (operations, environment(&process, exec, tty.is_some()))
+}
+
+/// As [`exec`], for a process that is complete. `users`: the ids to take in a user namespace that was joined.
+pub(crate) fn process(bundle: &Bundle, process: &Process, users: Option<(u32, u32)>) -> Vec<Operation> {
+    let mut operations = Vec::new();
+    operations.extend(users.map(|ids| Operation::UserNamespace { ids, is_new: false }));
+    operations.push(Operation::NewSession);
+    operations.extend(keyring(bundle));
+    let affinity = process.exec_cpu_affinity().as_ref();
+    let list = |list: &Option<String>| list.as_deref().map(traits::numbers).map(Operation::Affinity);
+    operations.extend(affinity.and_then(|affinity| list(affinity.initial())));
+    if process.terminal() == Some(true) {
+        operations.push(Operation::Terminal { console: false, size: traits::console_size(process) });
+    }
+    operations.extend(process.oom_score_adj().map(Operation::OomScore));
+    operations.extend(program(bundle, process));
+    operations.extend(affinity.and_then(|affinity| list(affinity.cpu_affinity_final())));
+    operations.push(execute(process, false));
+    operations
 }
 
 fn environment(process: &Process, exec: &ExecSpec, tty: bool) -> Vec<String> {
@@ -77,14 +119,31 @@ fn environment(process: &Process, exec: &ExecSpec, tty: bool) -> Vec<String> {
     environment
 }
 
-/// New namespaces were made by the clone, that of pids was joined before it.
+fn namespaces_of(spec: &Spec) -> &[LinuxNamespace] {
+    spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default()
+}
+
+/// Root of it, or whom its map names first.
+fn user_namespace(spec: &Spec) -> Option<Operation> {
+    let namespace = namespaces_of(spec).iter().find(|namespace| namespace.typ() == Kind::User)?;
+    Some(Operation::UserNamespace { ids: traits::root_ids(spec), is_new: namespace.path().is_none() })
+}
+
+fn keyring(bundle: &Bundle) -> Option<Operation> {
+    let is_kept = bundle.extras.direct.as_ref().is_some_and(|direct| direct.no_new_keyring);
+    (!is_kept).then(|| Operation::SessionKeyring(bundle.id.clone()))
+}
+
+/// New namespaces were made by the clone, and some may have been joined before it.
 fn namespaces(spec: &Spec) -> Vec<Operation> {
     let mut operations = Vec::new();
-    for namespace in spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref()).into_iter().flatten()
-    {
+    let staged = birth::is_staged(spec);
+    for namespace in namespaces_of(spec) {
         match (namespace.typ(), namespace.path()) {
-            (Kind::Pid, _) => {}
-            (_, Some(path)) => operations.push(Operation::JoinNamespace(path.clone())),
+            (kind @ (Kind::Mount | Kind::Cgroup), Some(path)) => {
+                operations.push(Operation::JoinNamespace(kind, path.clone()));
+            }
+            (kind, Some(path)) if !staged => operations.push(Operation::JoinNamespace(kind, path.clone())),
             (Kind::Network, None) => operations.push(Operation::Loopback),
             _ => {}
         }
@@ -94,20 +153,30 @@ fn namespaces(spec: &Spec) -> Vec<Operation> {
 
 fn file_system(bundle: &Bundle) -> Vec<Operation> {
     let (spec, extras) = (&bundle.spec, &bundle.extras);
-    let mut operations = vec![Operation::PrivateMounts, root(bundle)];
+    let mut operations = Vec::new();
+    if has_mounts_of_its_own(spec) {
+        let asked = spec.linux().as_ref().and_then(|linux| propagation(linux.rootfs_propagation().as_deref()?));
+        // What cannot be bound cannot be the root either, before it is.
+        let asked = asked.filter(|asked| asked.flag != libc::MS_UNBINDABLE);
+        operations.push(Operation::PrivateMounts(asked.unwrap_or(SLAVE)));
+    }
+    operations.push(root(bundle));
     operations.extend(extras.copy_ups.iter().cloned().map(Operation::CopyUp));
     let mounts = spec.mounts().as_deref().unwrap_or_default();
-    let brings_devices = mounts
-        .iter()
-        .any(|mount| mount.destination() == Path::new("/dev") && mount.typ().as_deref() == Some("bind"));
+    let at_dev = |path: &Path| path == Path::new("/dev");
+    let brings_devices =
+        mounts.iter().any(|mount| at_dev(mount.destination()) && super::mounts::is_bind(mount));
+    if !mounts.iter().any(|mount| at_dev(mount.destination())) {
+        operations.extend(devices(spec));
+    }
     // Nodes come right after /dev: a mount of the user may lie on one of them.
     let mut is_placed = false;
-    for mount in mounts {
-        if mount.typ().as_deref() == Some("cgroup") && !std::mem::replace(&mut is_placed, true) {
+    for (index, mount) in mounts.iter().enumerate() {
+        if is_control_groups(mount.typ()) && !std::mem::replace(&mut is_placed, true) {
             operations.extend(control_groups(spec));
         }
-        operations.push(Operation::Mount(mount.clone()));
-        if mount.destination() == Path::new("/dev") && !brings_devices {
+        operations.push(Operation::Mount(index, mount.clone()));
+        if at_dev(mount.destination()) && !brings_devices {
             operations.extend(devices(spec));
         }
     }
@@ -117,9 +186,12 @@ fn file_system(bundle: &Bundle) -> Vec<Operation> {
     operations.extend(extras.shm_of.map(Operation::SharedMemory));
     operations.extend(extras.images.iter().cloned().map(Operation::Image));
     operations.extend(extras.contents.iter().cloned().map(Operation::Content));
-    if terminal(spec) {
-        operations.push(Operation::Terminal { console: !brings_devices, size: None });
+    if let Some(process) = spec.process().as_ref().filter(|process| process.terminal() == Some(true)) {
+        let size = traits::console_size(process);
+        operations.push(Operation::Terminal { console: !brings_devices, size });
     }
+    let read_only = |mount: &&oci_spec::runtime::Mount| traits::is_read_only_memory(mount);
+    operations.extend(mounts.iter().filter(read_only).map(|mount| Operation::ReadOnlyMount(mount.destination().clone())));
     if let Some(linux) = spec.linux() {
         let paths = |list: &Option<Vec<String>>| list.iter().flatten().map(PathBuf::from).collect::<Vec<_>>();
         operations.extend(paths(linux.masked_paths()).into_iter().map(Operation::Mask));
@@ -128,16 +200,28 @@ fn file_system(bundle: &Bundle) -> Vec<Operation> {
     operations
 }
 
+fn is_control_groups(kind: &Option<String>) -> bool {
+    matches!(kind.as_deref(), Some("cgroup" | "cgroup2"))
+}
+
+fn has_mounts_of_its_own(spec: &Spec) -> bool {
+    namespaces_of(spec).iter().any(|namespace| namespace.typ() == Kind::Mount)
+}
+
 /// As late as possible: until then the monitor places us in the groups, while we mount.
 fn control_groups(spec: &Spec) -> Vec<Operation> {
-    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    let is_new = namespaces.into_iter().flatten().any(|n| n.typ() == Kind::Cgroup && n.path().is_none());
+    let is_new = namespaces_of(spec).iter().any(|n| n.typ() == Kind::Cgroup && n.path().is_none());
     let mut operations = vec![Operation::AwaitPlacement];
     operations.extend(is_new.then_some(Operation::NewCgroupNamespace));
     operations
 }
 
 fn root(bundle: &Bundle) -> Operation {
+    if bundle.extras.direct.is_some() {
+        let root = bundle.spec.root().as_ref().map(|root| root.path().clone());
+        let is_mounted = has_mounts_of_its_own(&bundle.spec);
+        return Operation::Directory { path: root.unwrap_or_default(), is_mounted };
+    }
     Operation::Root {
         lower_dirs: bundle.extras.lower_dirs.clone(),
         upper: bundle.dir.join("upper"),
@@ -157,10 +241,43 @@ fn devices(spec: &Spec) -> Vec<Operation> {
     operations
 }
 
+fn hooks(
+    bundle: &Bundle,
+    direct: &Direct,
+    kind: &'static str,
+    of: impl Fn(&Hooks) -> &Option<Vec<Hook>>,
+    in_root: bool,
+) -> Option<Operation> {
+    let hooks = bundle.spec.hooks().as_ref().and_then(|hooks| of(hooks).clone()).filter(|hooks| !hooks.is_empty())?;
+    let status = if in_root { "creating" } else { "created" };
+    let mut state = StateBuilder::default()
+        .version(bundle.spec.version().as_str())
+        .id(bundle.id.as_str())
+        .status(crate::oci::oci_status(status))
+        .bundle(direct.bundle.clone())
+        .build()
+        .expect("no field is required");
+    state.set_annotations(bundle.spec.annotations().clone());
+    Some(Operation::Hooks { kind, hooks, state: Box::new(state), in_root })
+}
+
+/// Those of the runtime run outside, while we wait.
+#[allow(deprecated)]
+fn hooks_before_entry(bundle: &Bundle, direct: &Direct) -> Vec<Operation> {
+    let of = |list: &Option<Vec<Hook>>| list.as_ref().is_some_and(|hooks| !hooks.is_empty());
+    let outside = bundle.spec.hooks().as_ref().is_some_and(|hooks| of(hooks.prestart()) || of(hooks.create_runtime()));
+    let mut operations = Vec::new();
+    if outside {
+        operations.extend([Operation::Prepared, Operation::AwaitGo]);
+    }
+    operations.extend(hooks(bundle, direct, "createContainer", Hooks::create_container, true));
+    operations
+}
+
 /// What must wait until the owner has set up the network and written the files.
 fn settings(bundle: &Bundle) -> Vec<Operation> {
     let (spec, files) = (&bundle.spec, &bundle.extras.files);
-    let read_only = spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly) == Some(true);
+    let read_only = read_only(spec);
     let mounted = |target: &str| {
         let mounts = spec.mounts().as_deref().unwrap_or_default();
         mounts.iter().any(|mount| mount.destination() == Path::new(target))
@@ -173,8 +290,9 @@ fn settings(bundle: &Bundle) -> Vec<Operation> {
     operations.extend(bind("/etc/hosts", &files.hosts));
     operations.extend(bind("/etc/hostname", &files.hostname));
     operations.extend(bind("/etc/resolv.conf", &files.resolv_conf));
+    // The score of a bundle's init is set from outside, where it may also be lowered.
     let score = spec.process().as_ref().and_then(Process::oom_score_adj);
-    operations.extend(score.map(Operation::OomScore));
+    operations.extend(score.filter(|_| bundle.extras.direct.is_none()).map(Operation::OomScore));
     operations.extend(spec.hostname().clone().map(Operation::Hostname));
     operations.extend(spec.domainname().clone().map(Operation::Domainname));
     let sysctls = spec.linux().as_ref().and_then(|linux| linux.sysctl().clone()).unwrap_or_default();
@@ -182,33 +300,87 @@ fn settings(bundle: &Bundle) -> Vec<Operation> {
     operations
 }
 
-/// From limits to `execve`. The filter comes before the capabilities go, because installing it needs one.
-fn program(spec: &Spec, process: &Process, group_add: &[String], reaper: bool) -> Vec<Operation> {
-    let sets = process.capabilities().as_ref();
-    let numbers = |set: Option<&oci_spec::runtime::Capabilities>| {
-        set.map(capability::from_oci).unwrap_or_default().into_iter().collect::<Vec<u8>>()
-    };
+fn entry(spec: &Spec, direct: Option<&Direct>) -> Operation {
+    match direct {
+        _ if !has_mounts_of_its_own(spec) => Operation::ChangeRoot,
+        Some(direct) if direct.no_pivot => Operation::MoveRoot,
+        _ => Operation::Pivot,
+    }
+}
+
+/// What can be said of the root only when it is one.
+fn rest_of_root(bundle: &Bundle) -> Option<Operation> {
+    let linux = bundle.spec.linux().as_ref().filter(|_| has_mounts_of_its_own(&bundle.spec))?;
+    bundle.extras.direct.as_ref()?;
+    propagation(linux.rootfs_propagation().as_deref()?).map(Operation::RootPropagation)
+}
+
+fn read_only(spec: &Spec) -> bool {
+    spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly) == Some(true)
+}
+
+/// From limits to what is left before `execve`. A process that may gain privileges needs one to install the
+/// filter, so it gets it before it loses them; any other as late as possible.
+fn program(bundle: &Bundle, process: &Process) -> Vec<Operation> {
+    let spec = &bundle.spec;
+    let is_direct = bundle.extras.direct.is_some();
     let mut operations: Vec<Operation> =
         process.rlimits().iter().flatten().map(|limit| Operation::Rlimit(*limit)).collect();
-    operations.push(Operation::User {
-        user: process.user().username().clone().unwrap_or_default(),
-        group_add: group_add.to_vec(),
-    });
+    operations.push(user(bundle, process));
     operations.push(Operation::Streams { terminal: process.terminal() == Some(true) });
-    operations.push(Operation::Bounding(numbers(sets.and_then(|sets| sets.bounding().as_ref()))));
-    if process.no_new_privileges() == Some(true) {
-        operations.push(Operation::NoNewPrivileges);
-    }
+    operations.extend(process.apparmor_profile().clone().filter(|p| !p.is_empty()).map(|p| Operation::Label(Label::AppArmor(p))));
+    operations.extend(process.selinux_label().clone().filter(|l| !l.is_empty()).map(|l| Operation::Label(Label::SeLinux(l))));
+    operations.extend(traits::operations(spec, process));
+    operations.push(Operation::Umask(process.user().umask().unwrap_or(0o022)));
+    let sets = process.capabilities().as_ref();
+    let bounding = sets.and_then(|sets| sets.bounding().as_ref()).map(capability::from_oci).unwrap_or_default();
+    operations.push(Operation::Bounding(bounding.into_iter().collect()));
+    let cannot_gain = process.no_new_privileges() == Some(true);
+    operations.extend(cannot_gain.then_some(Operation::NoNewPrivileges));
     let filter = spec.linux().as_ref().and_then(|linux: &Linux| linux.seccomp().clone());
-    operations.extend(filter.map(|filter| Operation::Seccomp(Box::new(filter))));
-    operations
-        .push(Operation::Identity { capabilities: numbers(sets.and_then(|sets| sets.permitted().as_ref())) });
-    operations.push(Operation::DieWithParent);
-    operations.push(Operation::ChangeDirectory(process.cwd().clone()));
-    operations.push(Operation::Execute { args: process.args().clone().unwrap_or_default(), reaper });
+    let mut filter = filter.map(|filter| Operation::Seccomp(Box::new(filter)));
+    let directory = |is_last| Operation::ChangeDirectory { path: process.cwd().clone(), is_last };
+    operations.push(directory(false));
+    operations.extend(filter.take_if(|_| !cannot_gain));
+    operations.push(Operation::Identity(capability_sets(process, is_direct)));
+    operations.extend((!is_direct).then_some(Operation::DieWithParent));
+    operations.push(directory(true));
+    if is_direct {
+        operations.push(Operation::Find(process.args().clone().unwrap_or_default()));
+    }
+    operations.extend(filter);
     operations
 }
 
-fn terminal(spec: &Spec) -> bool {
-    spec.process().as_ref().and_then(Process::terminal) == Some(true)
+fn user(bundle: &Bundle, process: &Process) -> Operation {
+    let user = process.user();
+    if bundle.extras.direct.is_some() {
+        let keeps = |notes: &std::collections::HashMap<_, _>| notes.contains_key(KEEP_GROUPS);
+        let is_kept = bundle.spec.annotations().as_ref().is_some_and(keeps);
+        let groups = (!is_kept).then(|| user.additional_gids().clone().unwrap_or_default());
+        return Operation::Ids { uid: user.uid(), gid: user.gid(), groups };
+    }
+    Operation::User {
+        user: user.username().clone().unwrap_or_default(),
+        group_add: bundle.extras.group_add.clone(),
+    }
+}
+
+fn capability_sets(process: &Process, is_direct: bool) -> Sets {
+    let Some(sets) = process.capabilities() else { return Sets::default() };
+    let mask = |set: &Option<Capabilities>| {
+        let numbers = set.as_ref().map(capability::from_oci).unwrap_or_default();
+        numbers.into_iter().fold(0u64, |mask, number| mask | 1 << number)
+    };
+    Sets {
+        effective: mask(sets.effective()),
+        permitted: mask(sets.permitted()),
+        inheritable: mask(sets.inheritable()),
+        ambient: mask(sets.ambient()),
+        root_only: !is_direct,
+    }
+}
+
+fn execute(process: &Process, reaper: bool) -> Operation {
+    Operation::Execute { args: process.args().clone().unwrap_or_default(), reaper }
 }

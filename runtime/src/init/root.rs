@@ -2,8 +2,10 @@
 //! container's mount namespace only, so nothing of it can leak.
 
 use super::Context;
-use crate::sys::mount::{READ_ONLY, set_attributes};
-use rustix::fs::{CWD, Mode, OFlags, open};
+use super::options::Propagation;
+use crate::sys::mount::{READ_ONLY, set_attributes, set_propagation};
+use crate::sys::user_namespace::is_initial;
+use rustix::fs::{CWD, Mode, OFlags, open, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
@@ -19,9 +21,85 @@ use std::path::{Path, PathBuf};
 const PLAIN: [&str; 3] = ["index", "redirect_dir", "metacopy"];
 
 /// Under systemd `/` is shared: what we mount would appear on the host. Slave: its later mounts appear here.
-pub(super) fn private_mounts() -> io::Result<()> {
-    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+pub(super) const SLAVE: Propagation = Propagation { flag: libc::MS_SLAVE, recursive: true };
+
+pub(super) fn spread(at: &str, propagation: Propagation) -> io::Result<()> {
+    let recursive = if propagation.recursive { libc::MS_REC } else { 0 };
+    let flags = MountPropagationFlags::from_bits_retain((propagation.flag | recursive) as _);
+    Ok(mount_change(at, flags)?)
+}
+
+/// A directory of the host with all that is mounted in it, as a mount of its own at the same place.
+pub(super) fn directory(context: &mut Context<'_>, path: &Path) -> io::Result<()> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let tree = match context.root_tree.take() {
+        Some(tree) => tree,
+        None => open_tree(CWD, path, flags)?,
+    };
+    // A shared mount cannot become the root, nor may our mount on a shared one appear on the host.
+    set_propagation(&tree, libc::MS_PRIVATE, false)?;
+    if context.shares_mounts {
+        mount_change(&mount_point(path)?, MountPropagationFlags::PRIVATE)?;
+    }
+    let place = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    // Where only others can name it, any place will do until it is the root.
+    let place = place.or_else(|_| open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()))?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(&tree, "", place, "", flags)?;
+    context.scratch = path.to_owned();
+    context.root = Some(openat(&tree, ".", OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?);
     Ok(())
+}
+
+/// Without a mount namespace of ours nothing is mounted: it would be seen by all.
+pub(super) fn plain(context: &mut Context<'_>, path: &Path) -> io::Result<()> {
+    context.root = Some(open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?);
+    Ok(())
+}
+
+/// For a root in memory, which cannot be put away: what would show the host is taken off, then ours covers it.
+pub(super) fn move_root(context: &mut Context<'_>) -> io::Result<()> {
+    let root = context.root.take().ok_or_else(|| io::Error::other("there is no root"))?;
+    let own = context.scratch.clone();
+    for point in kernel_mounts()?.iter().filter(|point| !point.starts_with(&own)) {
+        let _ = mount_change(point, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC);
+        if unmount(point, UnmountFlags::DETACH).is_err() {
+            rustix::mount::mount("tmpfs", point, "tmpfs", MountFlags::RDONLY, None)?;
+        }
+    }
+    rustix::process::fchdir(&root)?;
+    rustix::mount::mount_move(".", "/")?;
+    rustix::process::chroot(".")?;
+    Ok(rustix::process::chdir("/")?)
+}
+
+/// Where the mount is that holds `path`.
+fn mount_point(path: &Path) -> io::Result<PathBuf> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4).map(PathBuf::from));
+    Ok(points.filter(|point| path.starts_with(point)).max_by_key(|point| point.as_os_str().len()).unwrap_or("/".into()))
+}
+
+/// Where procfs and sysfs are mounted, innermost first.
+fn kernel_mounts() -> io::Result<Vec<PathBuf>> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let point = |line: &str| {
+        let (left, right) = line.split_once(" - ")?;
+        let is_kernels = right.starts_with("proc ") || right.starts_with("sysfs ");
+        is_kernels.then(|| left.split(' ').nth(4).map(PathBuf::from))?
+    };
+    let mut points: Vec<PathBuf> = table.lines().filter_map(point).collect();
+    points.reverse();
+    Ok(points)
+}
+
+/// Without a mount namespace there is nothing to put away.
+pub(super) fn change_root(context: &mut Context<'_>) -> io::Result<()> {
+    let root = context.root.take().ok_or_else(|| io::Error::other("there is no root"))?;
+    rustix::process::fchdir(&root)?;
+    rustix::process::chroot(".")?;
+    Ok(rustix::process::chdir("/")?)
 }
 
 /// Mounts the root at `at` and returns it.
@@ -38,7 +116,7 @@ pub(super) fn mount(
         _ => overlay(lower_dirs, Some((upper, work)), volatile, at)?,
     };
     // A slave of nothing: private.
-    crate::sys::mount::set_propagation(&tree, libc::MS_PRIVATE, false)?;
+    set_propagation(&tree, libc::MS_PRIVATE, false)?;
     move_mount(&tree, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     Ok(open(at, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
@@ -72,8 +150,14 @@ pub(crate) fn overlay(
     }
     // An index would tie the upper directory to these very lower ones, and redirects or metadata-only copies would
     // make it unreadable as a layer; kernels without them need no switch.
-    for feature in PLAIN {
-        let _ = fsconfig_set_string(&context, feature, "off");
+    if is_initial() {
+        for feature in PLAIN {
+            let _ = fsconfig_set_string(&context, feature, "off");
+        }
+    } else {
+        // The marks of a layer are in names that such a root may write, and those features are off by themselves
+        // (overlayfs, "User xattr").
+        fsconfig_set_flag(&context, "userxattr")?;
     }
     if volatile && upper.is_some() {
         fsconfig_set_flag(&context, "volatile")?;
@@ -92,9 +176,10 @@ fn overlay_before_6_5(
     let mut data = format!("lowerdir={}", lower.iter().map(magic).collect::<Vec<_>>().join(":"));
     if let Some((upper, work)) = upper {
         data += &format!(",upperdir={},workdir={}", magic(upper), magic(work));
-        data += ",index=off,redirect_dir=off,metacopy=off";
+        data += if is_initial() { ",index=off,redirect_dir=off,metacopy=off" } else { "" };
         data += if volatile { ",volatile" } else { "" };
     }
+    data += if is_initial() { "" } else { ",userxattr" };
     let data = std::ffi::CString::new(data)?;
     rustix::mount::mount("overlay", scratch, "overlay", MountFlags::empty(), Some(data.as_c_str()))?;
     let tree = open_tree(CWD, scratch, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC);
@@ -127,8 +212,12 @@ fn explain(context: &OwnedFd, error: Errno) -> io::Error {
 /// The new root becomes `/`; the old one is gone from here.
 pub(super) fn pivot(context: &mut Context<'_>) -> io::Result<()> {
     let root = context.root.take().ok_or_else(|| io::Error::other("there is no root"))?;
+    let old = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::process::fchdir(&root)?;
     rustix::process::pivot_root(".", ".")?;
+    rustix::process::fchdir(&old)?;
+    // The host keeps its mounts.
+    mount_change(".", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
     unmount(".", UnmountFlags::DETACH)?;
     Ok(rustix::process::chdir("/")?)
 }
@@ -151,7 +240,7 @@ mod tests {
         }
         let thread = std::thread::spawn(|| {
             crate::sys::process::unshare(libc::CLONE_FS | libc::CLONE_NEWNS).unwrap();
-            private_mounts().unwrap();
+            spread("/", SLAVE).unwrap();
             let dir = tempfile::tempdir().unwrap();
             for name in ["a", "b", "upper", "work", "scratch"] {
                 std::fs::create_dir(dir.path().join(name)).unwrap();

@@ -23,6 +23,14 @@ pub(super) fn lookup(root: impl AsFd, user: &str, group_add: &[String]) -> Resul
     resolve(user, group_add, &read(&root, "/etc/passwd"), &read(&root, "/etc/group"))
 }
 
+/// By numbers alone; only the home directory is looked up.
+pub(super) fn numbered(root: impl AsFd, uid: u32, gid: u32, groups: &[u32]) -> Identity {
+    let passwd = read(&root, "/etc/passwd");
+    let account = passwd.lines().filter_map(Account::parse).find(|account| account.uid == uid);
+    let home = account.map(|account| account.home).filter(|home| !home.is_empty()).unwrap_or("/");
+    Identity { uid, gid, groups: groups.to_vec(), home: home.to_owned() }
+}
+
 /// User and group alone.
 pub(crate) fn ids(root: impl AsFd, user: &str) -> Result<(u32, u32), String> {
     lookup(root, user, &[]).map(|identity| (identity.uid, identity.gid))

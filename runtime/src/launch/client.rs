@@ -8,7 +8,6 @@ use crate::sys::packet;
 use indexmap::IndexMap;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -51,6 +50,7 @@ impl Default for LauncherOptions {
 #[derive(Debug)]
 pub struct Launcher {
     control: OwnedFd,
+    netns: OwnedFd,
     pid: i32,
     child: Option<Child>,
 }
@@ -162,38 +162,17 @@ impl Launcher {
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .spawn()?;
-        let launcher = Self { control, pid: child.id().cast_signed(), child: Some(child) };
-        launcher.greet(&options.netns, options.respawn)?;
-        Ok(launcher)
-    }
-
-    fn greet(&self, netns: &LauncherNetns, respawn: Option<Vec<String>>) -> io::Result<()> {
-        let (kind, fds) = match netns {
-            LauncherNetns::New => (NetnsKind::New, vec![]),
-            LauncherNetns::Current => (NetnsKind::Current, vec![]),
-            LauncherNetns::Join(fd) => (NetnsKind::Join, vec![fd.as_fd()]),
-        };
-        let hello = Hello { netns: kind, respawn };
-        packet::send(&self.control, &serde_json::to_vec(&hello)?, &fds)?;
-        let timeout = Timespec { tv_sec: READY_SECONDS, tv_nsec: 0 };
-        if poll(&mut [PollFd::new(&self.control, PollFlags::IN)], Some(&timeout))? == 0 {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the launcher did not answer"));
-        }
-        let (answer, _) = packet::receive(&self.control)?;
-        match String::from_utf8_lossy(&answer).as_ref() {
-            "ready" => Ok(()),
-            "" => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the launcher ended before it was ready")),
-            reason => Err(io::Error::other(reason.to_owned())),
-        }
+        let netns = greet(&control, &options.netns, options.respawn)?;
+        Ok(Self { control, netns, pid: child.id().cast_signed(), child: Some(child) })
     }
 
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// The network namespace it lives in.
+    /// The network namespace of its containers that have none of their own.
     pub fn netns(&self) -> io::Result<OwnedFd> {
-        Ok(File::open(format!("/proc/{}/ns/net", self.pid()))?.into())
+        self.netns.try_clone()
     }
 
     /// Monitor and init exist in new namespaces; the program waits for [`Launcher::start`].
@@ -285,6 +264,27 @@ impl ExecProcess {
     /// Does nothing without a terminal.
     pub fn resize(&self, rows: u16, cols: u16) -> io::Result<()> {
         self.pty.as_ref().map_or(Ok(()), |pty| crate::sys::tty::resize(pty, rows, cols))
+    }
+}
+
+/// Tells a fresh launcher what it is for, and hears which network namespace its containers get.
+fn greet(control: &OwnedFd, netns: &LauncherNetns, respawn: Option<Vec<String>>) -> io::Result<OwnedFd> {
+    let (kind, fds) = match netns {
+        LauncherNetns::New => (NetnsKind::New, vec![]),
+        LauncherNetns::Current => (NetnsKind::Current, vec![]),
+        LauncherNetns::Join(fd) => (NetnsKind::Join, vec![fd.as_fd()]),
+    };
+    let hello = Hello { netns: kind, respawn };
+    packet::send(control, &serde_json::to_vec(&hello)?, &fds)?;
+    let timeout = Timespec { tv_sec: READY_SECONDS, tv_nsec: 0 };
+    if poll(&mut [PollFd::new(control, PollFlags::IN)], Some(&timeout))? == 0 {
+        return Err(io::Error::new(io::ErrorKind::TimedOut, "the launcher did not answer"));
+    }
+    let (answer, fds) = packet::receive(control)?;
+    match String::from_utf8_lossy(&answer).as_ref() {
+        "ready" => fds.into_iter().next().ok_or_else(|| io::Error::other("the launcher sent no namespace")),
+        "" => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the launcher ended before it was ready")),
+        reason => Err(io::Error::other(reason.to_owned())),
     }
 }
 

@@ -27,4 +27,5 @@ pub use client::{
 };
 pub use error::LaunchError;
 pub(crate) use error::Named;
+pub(crate) use program::sealed;
 pub use server::main;

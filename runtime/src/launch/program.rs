@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// A descriptor to execute through `/proc/self/fd/N`.
-pub(super) fn sealed(program: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn sealed(program: &Path) -> io::Result<OwnedFd> {
     read_only_mount(program).or_else(|_| memory_copy(program))
 }
 

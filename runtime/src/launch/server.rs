@@ -31,20 +31,20 @@ fn serve() -> io::Result<()> {
     let control = settle()?;
     let (hello, fds) = packet::receive(&control)?;
     let hello: Hello = serde_json::from_slice(&hello)?;
-    let home = OwnedFd::from(File::open("/proc/self/ns/net")?);
-    match enter_netns(hello.netns, fds) {
-        Ok(()) => packet::send(&control, b"ready", &[])?,
+    let netns = match netns(hello.netns, fds) {
+        Ok(netns) => netns,
         Err(e) => {
-            return packet::send(
-                &control,
-                format!("cannot enter the network namespace: {e}").as_bytes(),
-                &[],
-            );
+            return packet::send(&control, format!("cannot make the network namespace: {e}").as_bytes(), &[]);
         }
-    }
+    };
+    packet::send(&control, b"ready", &[netns.as_fd()])?;
     // While the owner does other things: nearly every container needs it.
     init::prepare_default_filter();
-    if listen(&control)? { Ok(()) } else { hello.respawn.map_or(Ok(()), |args| respawn(&args, &home)) }
+    if listen(&control, &netns)? {
+        Ok(())
+    } else {
+        hello.respawn.map_or(Ok(()), |args| respawn(&args, netns))
+    }
 }
 
 /// Nobody else's session, not to be looked into, children reaped by the kernel.
@@ -61,22 +61,33 @@ fn settle() -> io::Result<OwnedFd> {
     Ok(control)
 }
 
-fn enter_netns(kind: NetnsKind, fds: Vec<OwnedFd>) -> io::Result<()> {
-    match (kind, fds.first()) {
-        (NetnsKind::Current, _) => Ok(()),
-        (NetnsKind::New, _) => {
-            process::unshare(libc::CLONE_NEWNET)?;
-            process::loopback_up()
-        }
-        (NetnsKind::Join, Some(fd)) => {
-            Ok(move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network))?)
-        }
+/// The namespace of the containers. We stay outside, where our owner and its replacement are: an ordinary user's
+/// process could not come back.
+fn netns(kind: NetnsKind, fds: Vec<OwnedFd>) -> io::Result<OwnedFd> {
+    match (kind, fds.into_iter().next()) {
+        (NetnsKind::Current, _) => Ok(File::open("/proc/self/ns/net")?.into()),
+        (NetnsKind::New, _) => new_netns(),
+        (NetnsKind::Join, Some(fd)) => Ok(fd),
         (NetnsKind::Join, None) => Err(io::Error::other("no namespace came along")),
     }
 }
 
+/// Made by a child, which sends it and is gone.
+fn new_netns() -> io::Result<OwnedFd> {
+    let (ours, theirs) = packet::pair()?;
+    if let Fork::Child = process::fork()? {
+        let made = process::unshare(libc::CLONE_NEWNET).and_then(|()| process::loopback_up());
+        let sent =
+            made.and_then(|()| packet::send(&theirs, b"n", &[File::open("/proc/self/ns/net")?.as_fd()]));
+        process::exit(i32::from(sent.is_err()));
+    }
+    drop(theirs);
+    let (_, fds) = packet::receive(&ours)?;
+    fds.into_iter().next().ok_or_else(|| io::Error::other("the kernel refused one"))
+}
+
 /// Until the owner says goodbye (true) or is gone without (false).
-fn listen(control: &OwnedFd) -> io::Result<bool> {
+fn listen(control: &OwnedFd, netns: &OwnedFd) -> io::Result<bool> {
     loop {
         let (bytes, fds) = match packet::receive(control) {
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Ok(false),
@@ -85,14 +96,14 @@ fn listen(control: &OwnedFd) -> io::Result<bool> {
         match bytes.first().map(|byte| Request::from_byte(*byte)) {
             None => return Ok(false),
             Some(Some(Request::Shutdown)) => return Ok(true),
-            Some(Some(Request::Order)) => fork_for(fds),
+            Some(Some(Request::Order)) => fork_for(fds, netns),
             Some(None) => {}
         }
     }
 }
 
 /// The child reads the order itself, so that the next one need not wait for it.
-fn fork_for(fds: Vec<OwnedFd>) {
+fn fork_for(fds: Vec<OwnedFd>, netns: &OwnedFd) {
     let mut fds = fds.into_iter();
     let (Some(memory), Some(reply)) = (fds.next(), fds.next()) else { return };
     match process::fork() {
@@ -100,7 +111,12 @@ fn fork_for(fds: Vec<OwnedFd>) {
         Ok(Fork::Child) => {
             let kept: Vec<i32> =
                 fds.as_slice().iter().chain([&memory, &reply]).map(AsRawFd::as_raw_fd).collect();
+            let entered = enter(netns);
             let _ = process::close_all_except(&kept);
+            if let Err(e) = entered {
+                fail(&reply, &LaunchError::new("enter the stack's network namespace", e));
+                process::exit(1)
+            }
             obey(memory, reply, fds.collect())
         }
         Err(e) => fail(&reply, &LaunchError::new("fork a monitor", e)),
@@ -121,11 +137,19 @@ fn fail(reply: &OwnedFd, error: &LaunchError) {
     let _ = packet::send(reply, &reply_bytes, &[]);
 }
 
-/// The owner's replacement, of the very program that runs here, where the owner was. Our network namespace, which
-/// may be in nobody else's hands, is its standard input.
-fn respawn(args: &[String], home: &OwnedFd) -> io::Result<()> {
-    let ours = File::open("/proc/self/ns/net")?;
-    move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Network))?;
+/// Only into another one: staying needs no privilege.
+fn enter(netns: &OwnedFd) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let there = rustix::fs::fstat(netns)?.st_ino;
+    if std::fs::metadata("/proc/self/ns/net")?.ino() == there {
+        return Ok(());
+    }
+    Ok(move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))?)
+}
+
+/// The owner's replacement, of the very program that runs here. The containers' network namespace, which may be in
+/// nobody else's hands, is its standard input.
+fn respawn(args: &[String], netns: OwnedFd) -> io::Result<()> {
     process::reset_signals();
-    std::process::Command::new("/proc/self/exe").arg0("stack").args(args).stdin(ours).spawn().map(drop)
+    std::process::Command::new("/proc/self/exe").arg0("stack").args(args).stdin(netns).spawn().map(drop)
 }

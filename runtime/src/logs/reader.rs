@@ -1,5 +1,6 @@
 //! Reading and following. Files are told apart by inode, so a rotation in between loses and doubles nothing.
 
+use super::compressed::{self, Mark};
 use super::{Entry, Options};
 use jiff::Timestamp;
 use std::fs::File;
@@ -42,6 +43,8 @@ struct Reader {
 struct Source {
     file: File,
     inode: u64,
+    /// Which file it was, if it is compressed; `file` is its content then.
+    compressed: Option<Mark>,
     partial: Vec<u8>,
 }
 
@@ -80,7 +83,7 @@ impl Reader {
         if newest.is_none_or(|inode| inode == source.inode) {
             return Ok((moved, Some(source)));
         }
-        let newer = open_all(&self.dir, Some(source.inode))?;
+        let newer = open_all(&self.dir, Some(&source))?;
         let next = self.drain_all(newer).await?;
         Ok((true, next.or(Some(source))))
     }
@@ -132,26 +135,81 @@ impl Reader {
     }
 }
 
-/// The log files, oldest first; only those newer than the one with this inode, if it is still there.
-fn open_all(dir: &Path, newer_than: Option<u64>) -> io::Result<Vec<Source>> {
-    let mut sources: Vec<Source> = Vec::new();
+/// The log files, oldest first; only those newer than this one, if it is still there.
+fn open_all(dir: &Path, newer_than: Option<&Source>) -> io::Result<Vec<Source>> {
+    let (mut sources, mut gaps): (Vec<Source>, u32) = (Vec::new(), 0);
     for number in 0.. {
         let name = if number == 0 { "log.json".to_owned() } else { format!("log.json.{number}") };
-        let file = match File::open(dir.join(name)) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => break,
-            result => result?,
+        let found = match Found::open(&dir.join(name))? {
+            Some(found) => found,
+            // A rotation under way leaves one number free.
+            None if gaps > 0 => break,
+            None => {
+                gaps += 1;
+                continue;
+            }
         };
-        let inode = file.metadata()?.ino();
-        if newer_than == Some(inode) {
+        if newer_than.is_some_and(|source| found.is(source)) {
             break;
         }
         // Rotated while we were opening: we have it already.
-        if sources.iter().all(|source| source.inode != inode) {
-            sources.push(Source { file, inode, partial: Vec::new() });
+        if !sources.iter().any(|source| found.is(source)) {
+            sources.push(found.source()?);
         }
     }
     sources.reverse();
     Ok(sources)
+}
+
+/// A log file as it is found.
+enum Found {
+    Plain(File, Mark),
+    Compressed(Box<compressed::Opened>),
+}
+
+impl Found {
+    /// `None`: there is none of that name.
+    fn open(path: &Path) -> io::Result<Option<Self>> {
+        let missing = |e: &io::Error| e.kind() == io::ErrorKind::NotFound;
+        match File::open(path) {
+            Err(e) if missing(&e) => {}
+            file => {
+                let file = file?;
+                let mark = Mark::of(&file)?;
+                return Ok(Some(Self::Plain(file, mark)));
+            }
+        }
+        match compressed::open(&compressed::name(path)) {
+            Err(e) if missing(&e) => Ok(None),
+            opened => opened.map(|opened| Some(Self::Compressed(Box::new(opened)))),
+        }
+    }
+
+    /// An inode is not given away while the source has it open; a compressed file tells when the plain one was
+    /// written last, too.
+    fn is(&self, source: &Source) -> bool {
+        match (self, source.compressed) {
+            (Self::Plain(_, mark), None) => mark.inode == source.inode,
+            (Self::Plain(..), Some(_)) => false,
+            (Self::Compressed(opened), Some(mark)) => opened.mark == Some(mark),
+            (Self::Compressed(opened), None) => {
+                Mark::of(&source.file).is_ok_and(|mark| opened.mark == Some(mark))
+            }
+        }
+    }
+
+    fn source(self) -> io::Result<Source> {
+        Ok(match self {
+            Self::Plain(file, mark) => {
+                Source { file, inode: mark.inode, compressed: None, partial: Vec::new() }
+            }
+            Self::Compressed(opened) => {
+                let compressed = opened.mark;
+                let inode = compressed.map_or(0, |mark| mark.inode);
+                Source { file: opened.content()?, inode, compressed, partial: Vec::new() }
+            }
+        })
+    }
 }
 
 /// Leaves only the last lines to be read.
@@ -205,7 +263,12 @@ mod tests {
     use crate::spec::LogSpec;
 
     fn writer(dir: &Path, max_size: Option<u64>) -> Writer {
-        Writer::open(dir, &LogSpec { driver: "json-file".into(), max_size, max_file: 4 }).unwrap()
+        Writer::open(dir, &LogSpec { max_size, max_file: 4, ..LogSpec::default() }).unwrap()
+    }
+
+    fn compressing(dir: &Path, max_size: u64) -> Writer {
+        let spec = LogSpec { max_size: Some(max_size), max_file: 4, compress: true, ..LogSpec::default() };
+        Writer::open(dir, &spec).unwrap()
     }
 
     async fn all(dir: &Path, options: Options) -> Vec<String> {
@@ -232,6 +295,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn compressed_files_read_as_plain_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = compressing(dir.path(), 150);
+        for number in 0..7 {
+            writer.take(Stream::Stdout, format!("{number}\n").as_bytes());
+        }
+        let names: Vec<String> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.contains(".json."))
+            .collect();
+        assert!(!names.is_empty() && names.iter().all(|name| name.ends_with(".gz")), "{names:?}");
+        assert_eq!(
+            all(dir.path(), Options { tail: Some(3), ..Options::default() }).await,
+            ["4\n", "5\n", "6\n"]
+        );
+        assert_eq!(all(dir.path(), Options::default()).await.len(), 7);
+    }
+
+    #[tokio::test]
     async fn since_and_until_choose_by_time() {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = writer(dir.path(), None);
@@ -246,9 +329,15 @@ mod tests {
 
     #[tokio::test]
     async fn following_survives_rotation_and_ends_with_the_directory() {
+        for compress in [false, true] {
+            follows_over_rotations(compress).await;
+        }
+    }
+
+    async fn follows_over_rotations(compress: bool) {
         let dir = tempfile::tempdir().unwrap();
         let mut receiver = read(dir.path().to_owned(), Options { follow: true, ..Options::default() });
-        let mut writer = writer(dir.path(), Some(150));
+        let mut writer = if compress { compressing(dir.path(), 150) } else { writer(dir.path(), Some(150)) };
         for number in 0..20 {
             writer.take(Stream::Stdout, format!("{number}\n").as_bytes());
             let entry = tokio::time::timeout(Duration::from_secs(30), receiver.recv()).await.unwrap();

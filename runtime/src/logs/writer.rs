@@ -1,7 +1,7 @@
 //! The monitor's side: lines of two streams to one rotated file. A full disk loses lines, never the container.
 
-use super::{Entry, Stream};
-use crate::spec::LogSpec;
+use super::{Entry, Stream, compressed};
+use crate::spec::{LogSpec, Map};
 use jiff::Timestamp;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -18,6 +18,8 @@ pub(crate) struct Writer {
     written: u64,
     max_size: Option<u64>,
     max_file: u32,
+    compress: bool,
+    attrs: Map,
     pending: [Vec<u8>; 2],
 }
 
@@ -30,7 +32,16 @@ impl Writer {
         };
         let written = file.as_ref().map_or(0, |file| file.metadata().map_or(0, |meta| meta.len()));
         let pending = [Vec::new(), Vec::new()];
-        Ok(Self { path, file, written, max_size: spec.max_size, max_file: spec.max_file.max(1), pending })
+        Ok(Self {
+            path,
+            file,
+            written,
+            max_size: spec.max_size,
+            max_file: spec.max_file.max(1),
+            compress: spec.compress,
+            attrs: spec.attrs.clone(),
+            pending,
+        })
     }
 
     /// Takes what a stream has given; whole lines (and parts of too long ones) go to the file.
@@ -43,7 +54,7 @@ impl Writer {
         let mut rest = pending.as_slice();
         let mut lines = Vec::new();
         while let Some(length) = next_entry(rest) {
-            append(&mut lines, stream, &rest[..length]);
+            append(&mut lines, stream, &rest[..length], &self.attrs);
             rest = &rest[length..];
         }
         self.pending[stream as usize] = rest.to_vec();
@@ -56,7 +67,7 @@ impl Writer {
             let rest = std::mem::take(&mut self.pending[stream as usize]);
             if !rest.is_empty() {
                 let mut lines = Vec::new();
-                append(&mut lines, stream, &rest);
+                append(&mut lines, stream, &rest, &self.attrs);
                 self.write(&lines);
             }
         }
@@ -73,13 +84,16 @@ impl Writer {
         }
     }
 
-    /// `log.json` becomes `log.json.1`, that `log.json.2`, …; the oldest goes.
+    /// `log.json` becomes `log.json.1` (or `log.json.1.gz`), that `log.json.2`, …; the oldest goes.
     fn rotate(&mut self) -> io::Result<()> {
         let numbered = |number: u32| self.path.with_file_name(format!("log.json.{number}"));
         for number in (1..self.max_file.saturating_sub(1)).rev() {
-            match fs::rename(numbered(number), numbered(number + 1)) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
+            let (from, to) = (numbered(number), numbered(number + 1));
+            for (from, to) in [(compressed::name(&from), compressed::name(&to)), (from, to)] {
+                match fs::rename(from, to) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                    _ => {}
+                }
             }
         }
         match self.max_file {
@@ -88,6 +102,9 @@ impl Writer {
         }
         self.file = Some(File::options().create(true).append(true).open(&self.path)?);
         self.written = 0;
+        if self.compress {
+            compressed::compress(&numbered(1))?;
+        }
         Ok(())
     }
 }
@@ -108,8 +125,9 @@ fn next_entry(bytes: &[u8]) -> Option<usize> {
     Some(cut.unwrap_or(MAX_LINE_BYTES))
 }
 
-fn append(lines: &mut Vec<u8>, stream: Stream, bytes: &[u8]) {
-    let entry = Entry { log: String::from_utf8_lossy(bytes).into_owned(), stream, time: Timestamp::now() };
+fn append(lines: &mut Vec<u8>, stream: Stream, bytes: &[u8], attrs: &Map) {
+    let log = String::from_utf8_lossy(bytes).into_owned();
+    let entry = Entry { log, stream, attrs: attrs.clone(), time: Timestamp::now() };
     // Writing to memory, of a type that always has a JSON form.
     let _ = serde_json::to_writer(&mut *lines, &entry);
     lines.push(b'\n');
@@ -121,7 +139,7 @@ mod tests {
 
     fn writer(max_size: Option<u64>, max_file: u32) -> (tempfile::TempDir, Writer) {
         let dir = tempfile::tempdir().unwrap();
-        let spec = LogSpec { driver: "json-file".into(), max_size, max_file };
+        let spec = LogSpec { max_size, max_file, ..LogSpec::default() };
         let writer = Writer::open(dir.path(), &spec).unwrap();
         (dir, writer)
     }
@@ -160,5 +178,19 @@ mod tests {
         let names = ["log.json", "log.json.1", "log.json.2", "log.json.3"];
         let found: Vec<Vec<String>> = names.iter().map(|name| logs(dir.path(), name)).collect();
         assert_eq!(found, [vec![], vec!["d\n".to_owned()], vec!["c\n".to_owned()], vec![]]);
+    }
+
+    #[test]
+    fn attributes_stand_in_each_entry() {
+        let dir = tempfile::tempdir().unwrap();
+        let attrs: Map = [("team".to_owned(), "red".to_owned())].into();
+        let spec = LogSpec { attrs, ..LogSpec::default() };
+        let mut writer = Writer::open(dir.path(), &spec).unwrap();
+        writer.take(Stream::Stdout, b"one\n");
+        let text = fs::read_to_string(dir.path().join("log.json")).unwrap();
+        assert!(
+            text.starts_with(r#"{"log":"one\n","stream":"stdout","attrs":{"team":"red"},"time":""#),
+            "{text}"
+        );
     }
 }

@@ -138,15 +138,29 @@ impl Client {
 #[derive(Debug)]
 pub struct Attachment(AsyncFd<OwnedFd>);
 
-/// Connects to the monitor of a created or running container.
-pub fn attach(dir: &Path) -> io::Result<Attachment> {
+/// Connects to the monitor of a created or running container. Who connects before the start misses nothing; `size`
+/// (rows, columns) is what its terminal then has from the beginning.
+pub fn connect_to(dir: &Path, size: Option<(u16, u16)>) -> io::Result<OwnedFd> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     connect(&socket, &address(&File::open(dir)?)?)?;
     rustix::io::ioctl_fionbio(&socket, true)?;
-    Ok(Attachment(crate::sys::watch(socket)?))
+    if let Some((rows, columns)) = size {
+        packet::send(&socket, &resize(rows, columns), &[])?;
+    }
+    Ok(socket)
+}
+
+fn resize(rows: u16, columns: u16) -> [u8; 5] {
+    let ([a, b], [c, d]) = (rows.to_be_bytes(), columns.to_be_bytes());
+    [b'r', a, b, c, d]
 }
 
 impl Attachment {
+    /// Takes over a connection made by [`connect_to`].
+    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        Ok(Self(crate::sys::watch(socket)?))
+    }
+
     /// Sends input; waits while the program does not read.
     pub async fn input(&self, bytes: &[u8]) -> io::Result<()> {
         for part in bytes.chunks(MAX_INPUT_BYTES) {
@@ -160,8 +174,7 @@ impl Attachment {
     }
 
     pub async fn resize(&self, rows: u16, cols: u16) -> io::Result<()> {
-        let ([a, b], [c, d]) = (rows.to_be_bytes(), cols.to_be_bytes());
-        self.send(&[b'r', a, b, c, d]).await
+        self.send(&resize(rows, cols)).await
     }
 
     /// The next piece of output; `None` when the program has ended.

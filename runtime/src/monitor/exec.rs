@@ -1,11 +1,11 @@
 //! The parent of an exec: joins the container's namespaces, runs the program, tells its end.
 
-use super::run::{Child, Progress, clone, settle, tell};
+use super::run::{Progress, settle, tell};
 use super::{RunRecord, start_time};
 use crate::cgroup::Group;
 use crate::container::{Bundle, ExecPlan};
 use crate::home;
-use crate::init::{self, Context, Link, Operation};
+use crate::init::{self, Child, Context, Link, Operation};
 use crate::launch::message::{Command, Reply};
 use crate::launch::{LaunchError, Named};
 use crate::sys::{packet, process};
@@ -42,10 +42,10 @@ fn start(plan: ExecPlan, streams: Vec<OwnedFd>) -> Result<(Child, Option<OwnedFd
     move_into_thread_name_spaces(container.as_fd(), ThreadNameSpaceType::PROCESS_ID)
         .named("join the pid namespace")?;
     let (ours, theirs) = packet::pair().named("make a socket pair")?;
-    match clone(0, &group).named("clone the process")? {
+    match init::clone(0, &group).named("clone the process")? {
         process::Clone::Child => {
             let (operations, environment) = init::exec(&bundle, &plan.exec, plan.tty);
-            let mut context = Context::new(Link(theirs), &group, environment);
+            let mut context = Context::new(Link::new(theirs), &group, environment);
             context.streams = <[OwnedFd; 3]>::try_from(streams).ok();
             become_program(context, operations, container)
         }

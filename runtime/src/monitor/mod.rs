@@ -12,9 +12,9 @@ mod exec;
 mod run;
 mod streams;
 
-pub use attach::{Attachment, attach};
+pub use attach::{Attachment, connect_to};
 pub(crate) use exec::run as exec;
-pub(crate) use run::run;
+pub(crate) use run::{Progress, killed, run};
 
 use crate::home;
 use crate::observed::{Exit, State};

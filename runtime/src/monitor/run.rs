@@ -5,7 +5,7 @@ use super::{RunRecord, start_time};
 use crate::cgroup::Group;
 use crate::container::Bundle;
 use crate::home;
-use crate::init::{self, Context, Link, Note};
+use crate::init::{self, Child, Context, Note};
 use crate::launch::message::{Command, Reply};
 use crate::launch::{LaunchError, Named};
 use crate::observed::Exit;
@@ -20,21 +20,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// An init and the monitor's end of its socket.
-#[derive(Debug)]
-pub(crate) struct Child {
-    pub pid: i32,
-    pub pidfd: OwnedFd,
-    pub link: OwnedFd,
-}
-
 /// How far init has come.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     pub warnings: Vec<String>,
     pub terminal: Option<OwnedFd>,
     pub failure: Option<LaunchError>,
-    executing: bool,
+    /// Where the system call filter will ask.
+    pub listener: Option<i32>,
+    /// Hooks may run now.
+    pub prepared: bool,
+    /// Only the start is missing.
+    pub ready: bool,
+    pub executing: bool,
 }
 
 struct Monitor {
@@ -103,8 +101,7 @@ impl Monitor {
         let resources =
             bundle.spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
         let (group, warnings) = Group::create(&bundle.cgroup, &resources).named("make the control group")?;
-        let terminal = bundle.spec.process().as_ref().and_then(|process| process.terminal()) == Some(true);
-        let made = Streams::open(&bundle, terminal, given).named("make the standard streams");
+        let made = Streams::open(&bundle, given).named("make the standard streams");
         let cloned = made.and_then(|(streams, theirs)| Ok((streams, start_init(&bundle, &group, theirs)?)));
         let (streams, child) = cloned.inspect_err(|_| drop(group.remove()))?;
         let monitor = Self { _claim: claim, bundle, group, child, streams, started_at: String::new() };
@@ -153,9 +150,6 @@ impl Monitor {
             self.fail(&error);
             return tell(&reply, &Reply::Failed(error), &[]);
         }
-        if let Some(terminal) = progress.terminal.take() {
-            self.streams.set_terminal(terminal);
-        }
         tell(&reply, &Reply::Started { warnings: progress.warnings }, &[]);
         drop(reply);
         self.streams.pump(&self.child.pidfd);
@@ -183,9 +177,14 @@ impl Monitor {
 
     /// `run.json` first, then the program.
     fn start(&mut self, progress: &mut Progress) -> Result<(), LaunchError> {
+        while self.bundle.has_terminal() && progress.terminal.is_none() && progress.read(&self.child) {}
         if let Some(failure) = progress.failure.take() {
             return Err(failure);
         }
+        if let Some(terminal) = progress.terminal.take() {
+            self.streams.set_terminal(terminal);
+        }
+        self.streams.greet();
         self.started_at = Timestamp::now().to_string();
         self.write_run().named("write run.json")?;
         packet::send(&self.child.link, b"g", &[]).named("start init")?;
@@ -267,6 +266,9 @@ impl Progress {
         match serde_json::from_slice(&bytes) {
             Ok(Note::Warning(warning)) => self.warnings.push(warning),
             Ok(Note::Terminal) => self.terminal = fds.pop(),
+            Ok(Note::Listener(number)) => self.listener = Some(number),
+            Ok(Note::Prepared) => self.prepared = true,
+            Ok(Note::Ready) => self.ready = true,
             Ok(Note::Executing) => self.executing = true,
             Ok(Note::Failed(error)) => self.failure = Some(error),
             Err(_) => return false,
@@ -285,7 +287,7 @@ impl Progress {
     }
 }
 
-fn killed(child: &Child) -> LaunchError {
+pub(crate) fn killed(child: &Child) -> LaunchError {
     let status = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
     let signal = status.ok().flatten().and_then(|status| status.terminating_signal());
     let reason =
@@ -319,47 +321,12 @@ fn prepare_upper(bundle: &Bundle) -> io::Result<()> {
 }
 
 fn start_init(bundle: &Bundle, group: &Group, streams: Option<[OwnedFd; 3]>) -> Result<Child, LaunchError> {
-    let (ours, theirs) = packet::pair().named("make a socket pair")?;
-    let namespaces =
-        bundle.spec.linux().as_ref().and_then(|linux| linux.namespaces().clone()).unwrap_or_default();
-    let mut flags = 0;
-    for namespace in &namespaces {
-        match (namespace.typ(), namespace.path()) {
-            // Decides about children only, so it must be joined before the clone.
-            (Kind::Pid, Some(path)) => join_pids(path).named("join the pid namespace")?,
-            (Kind::Cgroup | Kind::User, _) | (_, Some(_)) => {}
-            (kind, None) => flags |= kind as u64,
-        }
-    }
-    match clone(flags, group).named("clone init")? {
-        process::Clone::Child => {
-            let environment = bundle.spec.process().as_ref().and_then(|process| process.env().clone());
-            let mut context = Context::new(Link(theirs), group, environment.unwrap_or_default());
-            context.owns_streams = !bundle.extras.has_streams;
-            context.streams = streams;
-            let _ = process::close_all_except(&init::kept(&context));
-            init::run(init::container(bundle), context)
-        }
-        process::Clone::Parent { pid, pidfd } => Ok(Child { pid, pidfd, link: ours }),
-    }
-}
-
-fn join_pids(path: &std::path::Path) -> io::Result<()> {
-    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-    Ok(move_into_link_name_space(fs::File::open(path)?.as_fd(), Some(LinkNameSpaceType::ProcessID))?)
-}
-
-/// Into the unified group at once where the kernel can, else the pid is written to it.
-pub(crate) fn clone(flags: u64, group: &Group) -> io::Result<process::Clone> {
-    let unified = group.unified()?;
-    match process::clone(flags, unified.as_ref().map(AsFd::as_fd)) {
-        Err(_) if unified.is_some() => {
-            let cloned = process::clone(flags, None)?;
-            if let (process::Clone::Parent { pid, .. }, Some(dir)) = (&cloned, group.unified_dir()) {
-                fs::write(dir.join("cgroup.procs"), pid.to_string())?;
-            }
-            Ok(cloned)
-        }
-        result => result,
-    }
+    init::birth(&bundle.spec, group, |link| {
+        let environment = bundle.spec.process().as_ref().and_then(|process| process.env().clone());
+        let mut context = Context::new(link, group, environment.unwrap_or_default());
+        context.owns_streams = !bundle.extras.has_streams;
+        context.streams = streams;
+        let _ = process::close_all_except(&init::kept(&context));
+        init::run(init::container(bundle), context)
+    })
 }

@@ -31,11 +31,7 @@ pub(super) struct Streams {
 
 impl Streams {
     /// Ours, and the program's three; a terminal is made by init.
-    pub(super) fn open(
-        bundle: &Bundle,
-        terminal: bool,
-        given: Vec<OwnedFd>,
-    ) -> io::Result<(Self, Option<[OwnedFd; 3]>)> {
+    pub(super) fn open(bundle: &Bundle, given: Vec<OwnedFd>) -> io::Result<(Self, Option<[OwnedFd; 3]>)> {
         let mut ours = Self::default();
         if bundle.extras.has_streams {
             let given =
@@ -44,7 +40,7 @@ impl Streams {
         }
         ours.log = Some(Writer::open(&bundle.dir, &bundle.log)?);
         ours.listener = Some(listen(&bundle.dir)?);
-        if terminal {
+        if bundle.has_terminal() {
             return Ok((ours, None));
         }
         let (output, their_output) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -69,10 +65,16 @@ impl Streams {
         self.terminal = Some(terminal);
     }
 
+    /// Before the start: who is connected by now gets the first byte, and the size he asked for.
+    pub(super) fn greet(&mut self) {
+        self.accept();
+        for index in 0..self.clients.len() {
+            self.serve(index, PollFlags::IN);
+        }
+    }
+
     /// Moves bytes until the program has ended and all it wrote is read.
     pub(super) fn pump(&mut self, program: &OwnedFd) {
-        // Who connected before the start gets the first byte.
-        self.accept();
         while !self.turn(program) {}
         self.accept();
         // What it wrote before its end is still in the pipes.

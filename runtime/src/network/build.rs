@@ -48,8 +48,8 @@ impl BuildNetwork {
         let netns = Arc::new(netns::create().map_err(failed)?);
         let outside = Arc::new(host.netns);
         let worker = Arc::new(Worker::start("net-build", outside.clone()).map_err(failed)?);
-        let (served, home) = (netns.clone(), outside.clone());
-        let (sockets, host_gateway) = worker.run_blocking(move || inside(&home, &served)).map_err(failed)?;
+        let served = netns.clone();
+        let (sockets, host_gateway) = worker.run_blocking(move || inside(&served)).map_err(failed)?;
         let upstream = Upstream::Host { worker, resolv_conf: host.resolv_conf.clone() };
         let resolver = Server::start(sockets, Arc::new(Zone::default()), "", upstream).map_err(failed)?;
         let (life, end) = mpsc::channel();
@@ -89,10 +89,10 @@ fn failed(error: io::Error) -> EngineError {
 }
 
 /// Loopback and the resolver's sockets; on the way, the host's address.
-fn inside(host: &OwnedFd, netns: &OwnedFd) -> io::Result<(Sockets, Option<std::net::IpAddr>)> {
+fn inside(netns: &OwnedFd) -> io::Result<(Sockets, Option<std::net::IpAddr>)> {
     let gateway = super::stack::host_address().ok();
-    link::loopback(host, netns)?;
-    let sockets = visit(netns, host, || Sockets::bind(RESOLVER, 53))?;
+    link::loopback(netns)?;
+    let sockets = visit(netns, || Sockets::bind(RESOLVER, 53))?;
     Ok((sockets, gateway))
 }
 

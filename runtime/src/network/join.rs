@@ -14,7 +14,7 @@ use super::{RESOLVER, firewall};
 use crate::engine::{EngineError, ErrorKind, Result};
 use crate::home;
 use crate::observed::PublishedPort;
-use crate::spec::{ContainerSpec, EndpointSpec, PortSpec};
+use crate::spec::{ContainerSpec, EndpointSpec, NetworkMode, PortSpec};
 use crate::sys::netns::visit;
 use std::io;
 use std::net::IpAddr;
@@ -75,6 +75,20 @@ impl StackNetwork {
         Ok(found)
     }
 
+    /// The container has another name: it is found by the new one at once, and no longer by the old one.
+    ///
+    /// # Errors
+    /// When the other stacks on a shared network cannot be told.
+    pub fn rename(&self, id: &str, spec: &ContainerSpec) -> Result<()> {
+        let state = self.state.lock().expect("no holder panics");
+        let Some(joined) = state.members.get(id) else { return Ok(()) };
+        let members = members(id, spec, &joined.endpoints);
+        self.zone.insert(id, &members, &spec.links);
+        let _lock = if state.shared.is_empty() { None } else { Some(self.registry()?) };
+        let mut shared = members.into_iter().filter(|member| state.shared.contains(&member.network));
+        shared.try_for_each(|member| self.register(id, member, &joined.reached))
+    }
+
     fn assign(
         &self,
         request: &ConnectRequest<'_>,
@@ -92,9 +106,9 @@ impl StackNetwork {
         }
         let assigned = assign_all(&mut state.addresses, request.id, joined, before, purpose);
         let assigned = assigned.and_then(|assigned| {
-            let members = members(request, joined, &assigned);
-            let shared = members.into_iter().filter(|m| state.shared.contains(&m.network));
-            shared.map(|member| self.register(request.id, member, reached)).collect::<Result<()>>()?;
+            let members = members(request.id, request.spec, &assigned);
+            let mut shared = members.into_iter().filter(|m| state.shared.contains(&m.network));
+            shared.try_for_each(|member| self.register(request.id, member, reached))?;
             Ok(assigned)
         });
         assigned.inspect_err(|_| state.addresses.release(request.id))
@@ -120,7 +134,7 @@ impl StackNetwork {
         let (sockets, table) = self.open_inside(&netns, redirect).await?;
         self.insert(request, joined, &endpoints, table.clone(), reached);
         self.start_resolver(request, joined, netns, sockets, &mut warnings);
-        self.zone.insert(request.id, &members(request, joined, &endpoints));
+        self.zone.insert(request.id, &members(request.id, request.spec, &endpoints), &request.spec.links);
         // As in Docker, ports of a container that nobody outside can reach are accepted and not bound.
         let published = if joined.iter().all(|(r, _)| r.observed.internal) {
             Vec::new()
@@ -160,9 +174,9 @@ impl StackNetwork {
                 None => own.push(plan.clone()),
             }
         }
-        let (home, netns) = (self.links.home().clone(), netns.clone());
+        let netns = netns.clone();
         let made = self.links.run(move || {
-            let made = link::plug(&netns, &own).and_then(|()| link::set_up(&home, &netns, &plans, &routes));
+            let made = link::plug(&netns, &own).and_then(|()| link::set_up(&netns, &plans, &routes));
             made.inspect_err(|_| undo(&own))
         });
         made.await.map_err(|e| failed("connect the container", e))
@@ -216,9 +230,9 @@ impl StackNetwork {
         netns: &Arc<OwnedFd>,
         redirect: bool,
     ) -> Result<(io::Result<Sockets>, Arc<ListenTable>)> {
-        let (netns, home) = (netns.clone(), self.sockets.home().clone());
+        let netns = netns.clone();
         let opened = self.sockets.run(move || {
-            visit(&netns, &home, || {
+            visit(&netns, || {
                 let sockets = if redirect { redirected_sockets() } else { Sockets::bind(RESOLVER, 53) };
                 Ok((sockets, Arc::new(ListenTable::open()?)))
             })
@@ -299,19 +313,21 @@ fn read_before(dir: &Path) -> NetFile {
 }
 
 /// A container's names and addresses, by network.
-fn members(
-    request: &ConnectRequest<'_>,
-    joined: &[(&NetworkRecord, &EndpointSpec)],
-    endpoints: &[Assigned],
-) -> Vec<Member> {
-    let own =
-        [request.spec.name.as_str(), files::short_id(request.id), files::hostname(request.spec, request.id)];
-    let member = |((_, spec), assigned): (&(&NetworkRecord, &EndpointSpec), &Assigned)| Member {
-        network: assigned.network.clone(),
-        addresses: assigned.addresses.iter().map(|(a, _)| *a).collect(),
-        names: own.iter().map(|n| (*n).to_owned()).chain(spec.aliases.iter().cloned()).collect(),
+fn members(id: &str, spec: &ContainerSpec, endpoints: &[Assigned]) -> Vec<Member> {
+    let own = [spec.name.as_str(), files::short_id(id), files::hostname(spec, id)];
+    let wanted: &[EndpointSpec] = match &spec.network {
+        NetworkMode::Bridge(wanted) => wanted,
+        _ => &[],
     };
-    joined.iter().zip(endpoints).map(member).collect()
+    let member = |assigned: &Assigned| {
+        let aliases = wanted.iter().filter(|e| e.network == assigned.network).flat_map(|e| e.aliases.clone());
+        Member {
+            network: assigned.network.clone(),
+            addresses: assigned.addresses.iter().map(|(a, _)| *a).collect(),
+            names: own.iter().map(|n| (*n).to_owned()).chain(aliases).collect(),
+        }
+    };
+    endpoints.iter().map(member).collect()
 }
 
 fn assign_all(

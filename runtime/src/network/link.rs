@@ -75,20 +75,19 @@ pub fn plug(netns: &OwnedFd, links: &[LinkPlan]) -> io::Result<()> {
 }
 
 /// Gives a container's interfaces their addresses and default routes; loopback comes up too.
-/// `home` is the calling thread's namespace.
-pub fn set_up(home: &OwnedFd, netns: &OwnedFd, links: &[LinkPlan], gateways: &[IpAddr]) -> io::Result<()> {
-    visit(netns, home, || inside(links, gateways))
+pub fn set_up(netns: &OwnedFd, links: &[LinkPlan], gateways: &[IpAddr]) -> io::Result<()> {
+    visit(netns, || inside(links, gateways))
 }
 
 /// [`plug`], then [`set_up`].
-pub fn attach(home: &OwnedFd, netns: &OwnedFd, links: &[LinkPlan], gateways: &[IpAddr]) -> io::Result<()> {
+pub fn attach(netns: &OwnedFd, links: &[LinkPlan], gateways: &[IpAddr]) -> io::Result<()> {
     plug(netns, links)?;
-    set_up(home, netns, links, gateways)
+    set_up(netns, links, gateways)
 }
 
 /// Only loopback.
-pub fn loopback(home: &OwnedFd, netns: &OwnedFd) -> io::Result<()> {
-    visit(netns, home, || inside(&[], &[]))
+pub fn loopback(netns: &OwnedFd) -> io::Result<()> {
+    visit(netns, || inside(&[], &[]))
 }
 
 /// The far end stays down here: the kernel would bring it up before it knows its peer.

@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 use tokio::io::unix::AsyncFd;
 
 const PROGRAM: &str = "pasta";
+/// In its environment: the path of its log, which tells the processes of several stacks apart.
+const MARK: &str = "STACK_UPLINK_LOG";
 /// Link-local, so it can hide no address that is routed anywhere.
 const ADDRESS: &str = "169.254.77.1";
 const GATEWAY: &str = "169.254.77.2";
@@ -53,12 +55,15 @@ impl Pasta {
     /// # Errors
     /// A sentence for the user.
     pub(super) fn start(host: &OwnedFd, served: &OwnedFd, log: &Path, life: Life) -> Result<Self, String> {
-        let command = command(log).map_err(|e| format!("failed to start {PROGRAM}: {e}"))?;
+        let mut command =
+            command(log).map_err(|e| format!("{NOTHING_OUTSIDE}: failed to start `{PROGRAM}`: {e}"))?;
+        command.env(MARK, log);
         let pid = aside::spawn(command, host, served, life).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => missing(),
-            _ => format!("failed to start {PROGRAM}: {e}"),
+            _ => format!("{NOTHING_OUTSIDE}: failed to start `{PROGRAM}`: {e}"),
         })?;
-        Self::watch(pid, served).map_err(|e| format!("{PROGRAM} ended at once: {e}"))
+        Self::watch(pid, served)
+            .map_err(|_| format!("{NOTHING_OUTSIDE}: `{PROGRAM}` ended at once: {}", last_words(log)))
     }
 
     /// The recorded process, if it still runs.
@@ -81,10 +86,13 @@ impl Pasta {
         let since = Instant::now();
         while !self.routes.lead_out() {
             if since.elapsed() > CONFIGURED {
-                return Err(format!("{PROGRAM} did not configure the way out in {} s", CONFIGURED.as_secs()));
+                let seconds = CONFIGURED.as_secs();
+                return Err(format!(
+                    "{NOTHING_OUTSIDE}: `{PROGRAM}` did not configure the way out in {seconds} s"
+                ));
             }
             if tokio::time::timeout(Duration::from_millis(10), self.ended()).await.is_ok() {
-                return Err(format!("{PROGRAM} ended: {}", last_words(log)));
+                return Err(format!("{NOTHING_OUTSIDE}: `{PROGRAM}` ended: {}", last_words(log)));
             }
         }
         Ok(())
@@ -110,6 +118,8 @@ impl Pasta {
         }
     }
 }
+
+const NOTHING_OUTSIDE: &str = "containers reach nothing outside";
 
 fn missing() -> String {
     format!(
@@ -143,6 +153,32 @@ fn start_time(pid: i32) -> io::Result<u64> {
     let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
     let field = fields.split_ascii_whitespace().nth(19).and_then(|f| f.parse().ok());
     field.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Processes that were started with this log, also those that nobody came to record. One that was just forked shows
+/// itself a moment later, so it is worth to look again.
+pub(super) fn unrecorded(log: &Path) -> Vec<Pid> {
+    const LOOKS: u32 = 5;
+    let mark = format!("{MARK}={}", log.display());
+    let is_it = |process: &Path| {
+        // It is one program with `passt`, and may run as a variant for the processor.
+        let is_name = |name: String| ["pasta", "passt"].iter().any(|known| name.starts_with(known));
+        let named = std::fs::read_to_string(process.join("comm")).is_ok_and(is_name);
+        let environment = || std::fs::read(process.join("environ")).unwrap_or_default();
+        named && environment().split(|byte| *byte == 0).any(|own| own == mark.as_bytes())
+    };
+    for look in 0..LOOKS {
+        if look > 0 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+        let pid = |path: &Path| Pid::from_raw(path.file_name()?.to_str()?.parse().ok()?);
+        let found: Vec<Pid> = processes.filter(|path| is_it(path)).filter_map(|path| pid(&path)).collect();
+        if !found.is_empty() {
+            return found;
+        }
+    }
+    Vec::new()
 }
 
 /// Ends a recorded process without a runtime and without its supervisor, and removes the

@@ -314,8 +314,8 @@ impl StackNetwork {
 /// Containers without bridges.
 impl StackNetwork {
     async fn join_nothing(&self, request: ConnectRequest<'_>, purpose: Purpose) -> Result<Connected> {
-        let (home, netns) = (self.links.home().clone(), request.netns);
-        let up = self.links.run(move || link::loopback(&home, &netns));
+        let netns = request.netns;
+        let up = self.links.run(move || link::loopback(&netns));
         up.await.map_err(|e| failed("bring up loopback", e))?;
         let mut warnings = Vec::new();
         if purpose == Purpose::Start {

@@ -5,13 +5,13 @@
 //! killed; the next one finds it there. It ends with the stack.
 
 use super::firewall;
-use super::pasta::{Pasta, Record, stop_recorded};
-use crate::home::{self, Home};
+use super::pasta::{Pasta, Record, stop_recorded, unrecorded};
+use crate::home;
 use crate::sys::aside::Life;
 use crate::sys::netns::Worker;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -26,21 +26,29 @@ pub enum UplinkState {
     /// No network with a way out was asked for yet.
     Idle,
     Starting,
+    /// Its process runs; it takes a moment to configure the namespace.
+    Configuring,
     Ready,
     /// A sentence for the user; everything but the way out works.
     Failed(String),
 }
 
-/// Ends a process that a killed supervisor left, when no other supervisor follows it.
-///
-/// # Errors
-/// The operating system's; a process that is gone is none.
-pub fn stop_left_over(home: &Home, project: &str) -> io::Result<()> {
-    stop_recorded(&home.run_of(project).join(RECORD))
+/// A supervisor that was killed between the start of a process and its record left a mark.
+fn stop_unrecorded(run: &Path) -> io::Result<()> {
+    if !run.join(STARTING).exists() {
+        return Ok(());
+    }
+    for pid in unrecorded(&run.join(LOG)) {
+        // It may have ended by itself.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+    std::fs::remove_file(run.join(STARTING))
 }
 
 const RECORD: &str = "uplink.json";
 const LOG: &str = "uplink.log";
+/// There from before a process is started until it is recorded.
+const STARTING: &str = "uplink.starting";
 
 /// The way out of one stack.
 #[derive(Debug)]
@@ -93,6 +101,10 @@ impl Uplink {
         {
             tracing::warn!(%error, "the uplink's keeper broke");
         }
+        // A supervisor that came after a killed one may have had no reason to look for its process.
+        if let Err(error) = self.place.stop_left_over() {
+            tracing::warn!(%error, "the uplink of an earlier supervisor is still there");
+        }
         self.place.forget();
     }
 }
@@ -114,8 +126,12 @@ impl Place {
         if let Some(found) = recorded.and_then(|record| Pasta::find(record, stack)) {
             return Ok(found);
         }
+        let failed = |e: io::Error| format!("failed to record the uplink: {e}");
+        stop_unrecorded(&self.run).map_err(failed)?;
+        std::fs::write(self.run.join(STARTING), "").map_err(failed)?;
         let pasta = Pasta::start(&self.host, stack, &self.run.join(LOG), Life::Own)?;
-        home::replace_json(&path, &pasta.record).map_err(|e| format!("failed to record the uplink: {e}"))?;
+        home::replace_json(&path, &pasta.record).map_err(failed)?;
+        std::fs::remove_file(self.run.join(STARTING)).map_err(failed)?;
         Ok(pasta)
     }
 
@@ -129,8 +145,13 @@ impl Place {
         })
     }
 
+    fn stop_left_over(&self) -> io::Result<()> {
+        stop_unrecorded(&self.run)?;
+        stop_recorded(&self.run.join(RECORD))
+    }
+
     fn forget(&self) {
-        for file in [RECORD, LOG] {
+        for file in [RECORD, LOG, STARTING] {
             match std::fs::remove_file(self.run.join(file)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::debug!(file, %error, "a file stays")
@@ -185,6 +206,7 @@ async fn accompany(
     stop: &mut watch::Receiver<bool>,
 ) -> Option<String> {
     let log = place.run.join(LOG);
+    state.send_replace(UplinkState::Configuring);
     let life = async {
         match pasta.configured(&log).await {
             Ok(()) => state.send_replace(UplinkState::Ready),

@@ -3,7 +3,7 @@
 //! Layers may leave out directories that exist below them, and may name a directory through a
 //! symbolic link that a lower layer has (`bin/x` where `/bin` leads to `usr/bin`).
 
-use super::tree::{self, Attributes, OPAQUE};
+use super::tree::{self, Attributes, opaque};
 use crate::image::Store;
 use rustix::fs::{self, FileType, Stat};
 use std::ffi::{CString, OsStr};
@@ -92,7 +92,7 @@ fn found(parent: &OwnedFd, name: &CString, stat: &Stat) -> io::Result<Found> {
 
 pub(crate) fn is_opaque(directory: impl AsFd) -> io::Result<bool> {
     let mut value = [0; 8];
-    match fs::fgetxattr(directory, OPAQUE, &mut value[..]) {
+    match fs::fgetxattr(directory, opaque(), &mut value[..]) {
         Ok(length) => Ok(&value[..length] == b"y"),
         Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => Ok(false),
         Err(e) => Err(e.into()),

@@ -3,7 +3,7 @@
 //! A snapshot is named by its chain id and lies in `store/snapshots/HEX/{fs,meta.json}`, with
 //! `blob.json` beside them if its archive is in the store. `fs` is
 //! an overlay lower directory as it is: a removed name is a character device 0:0, a directory
-//! that hides what is below has `trusted.overlay.opaque=y`. It never changes once it is there.
+//! that hides what is below has [`opaque`]`=y`. It never changes once it is there.
 //!
 //! Life of a layer that is built:
 //!
@@ -18,11 +18,18 @@
 
 mod below;
 mod pack;
+mod rebase;
+mod times;
 pub(crate) mod tree;
 mod unpack;
 
+pub use rebase::rebase;
+
+pub use tree::{opaque, owner};
+
 use crate::home;
 use crate::image::digest::{Hasher, Hashing, chain};
+use crate::image::pending;
 use crate::image::store::{BlobRecord, LAYERS_MAX};
 use crate::image::{Digest, Doing, Error, Result, Store};
 use serde::{Deserialize, Serialize};
@@ -180,6 +187,7 @@ fn publish(store: &Store, made: &Path, meta: Meta) -> Result<Layer> {
     let chain_id = chain(&meta.parent, &meta.diff_id);
     let doing = || format!("store snapshot {chain_id}");
     home::replace_json(&made.join("meta.json"), &meta).doing(doing)?;
+    pending::mark(store, pending::Kind::Snapshot, &chain_id).doing(doing)?;
     let target = store.snapshots().join(chain_id.hex());
     match std::fs::rename(made, &target) {
         Err(e) if !exists(store, chain_id.as_str()) => Err(e).doing(doing),

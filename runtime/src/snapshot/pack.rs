@@ -88,7 +88,7 @@ impl<W: Write> Packer<W> {
     ) -> io::Result<()> {
         let directory = tree::open_directory(parent, name)?;
         let xattrs = tree::xattrs_of(&directory)?;
-        if xattrs.iter().any(|(name, _)| name == b"trusted.overlay.redirect") {
+        if xattrs.iter().any(|(name, _)| name.ends_with(b".overlay.redirect")) {
             return Err(io::Error::other(
                 "the layer was written with redirected directories, which no archive can hold",
             ));
@@ -103,7 +103,7 @@ impl<W: Write> Packer<W> {
         }
         let file = File::from(tree::open_file(parent, name)?);
         let xattrs = tree::xattrs_of(&file)?;
-        if xattrs.iter().any(|(name, _)| name == b"trusted.overlay.metacopy") {
+        if xattrs.iter().any(|(name, _)| name.ends_with(b".overlay.metacopy")) {
             return Err(io::Error::other(
                 "the layer was written with metadata-only copies, which no archive can hold",
             ));

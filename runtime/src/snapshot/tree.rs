@@ -3,6 +3,7 @@
 //! Every step names one component beneath an open directory and follows no symbolic link, so
 //! a tree that changes or lies cannot lead outside.
 
+use crate::sys::user_namespace;
 use rustix::fs::{
     self, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
 };
@@ -12,7 +13,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-pub(crate) const OPAQUE: &str = "trusted.overlay.opaque";
+/// The attribute that makes a directory hide what is below. A root of a user namespace may not write `trusted.` ones;
+/// overlayfs reads these instead when it is mounted with `userxattr`.
+pub fn opaque() -> &'static str {
+    if user_namespace::is_initial() { "trusted.overlay.opaque" } else { "user.overlay.opaque" }
+}
 const XATTRS_MAX: usize = 64 << 10;
 
 pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -208,8 +213,10 @@ fn each_portable(
     Ok(())
 }
 
-pub(crate) fn owner(uid: u32, gid: u32) -> (Option<Uid>, Option<Gid>) {
-    (Some(Uid::from_raw_unchecked(uid)), Some(Gid::from_raw_unchecked(gid)))
+/// What to ask chown(2) for. With a single id everything is its user's, whatever the layer says.
+pub fn owner(uid: u32, gid: u32) -> (Option<Uid>, Option<Gid>) {
+    let is_free = !user_namespace::is_single_id();
+    (is_free.then(|| Uid::from_raw_unchecked(uid)), is_free.then(|| Gid::from_raw_unchecked(gid)))
 }
 
 pub(crate) fn times(mtime: (i64, u32)) -> Timestamps {

@@ -12,8 +12,9 @@
 //! | a parent that the archive does not mention | a copy of the directory below, else root:root 0755 |
 
 use super::below::{Below, Found, c_name};
-use super::tree::{self, Attributes, OPAQUE};
+use super::tree::{self, Attributes, opaque};
 use crate::image::tar_read::{Entry, Kind, Reader};
+use crate::sys::user_namespace;
 use rustix::fs::{self, AtFlags, FileType, Mode, XattrFlags};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CString, OsStr, OsString};
@@ -280,6 +281,8 @@ fn make_special(entry: &Entry, place: &Place) -> io::Result<()> {
         Kind::Symlink => fs::symlinkat(entry.link.as_slice(), parent, name)?,
         Kind::Fifo => fs::mknodat(parent, name, FileType::Fifo, Mode::empty(), 0)?,
         Kind::Character if device == 0 => return refuse("it is the mark of a whiteout"),
+        // Nobody in a user namespace could open it, or make it.
+        Kind::Character | Kind::Block if !user_namespace::is_initial() => return Ok(()),
         Kind::Character => fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), device)?,
         _ => fs::mknodat(parent, name, FileType::BlockDevice, Mode::empty(), device)?,
     }
@@ -287,7 +290,7 @@ fn make_special(entry: &Entry, place: &Place) -> io::Result<()> {
 }
 
 fn set_opaque(directory: impl AsFd) -> io::Result<()> {
-    Ok(fs::fsetxattr(directory, OPAQUE, b"y", XattrFlags::empty())?)
+    Ok(fs::fsetxattr(directory, opaque(), b"y", XattrFlags::empty())?)
 }
 
 fn attributes(entry: &Entry) -> Attributes {

@@ -13,7 +13,9 @@ pub mod packet;
 pub mod process;
 pub mod seccomp;
 pub mod signal;
+pub mod task;
 pub mod tty;
+pub mod user_namespace;
 mod watch;
 
 pub use watch::watch;

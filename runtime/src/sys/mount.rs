@@ -22,6 +22,17 @@ pub fn set_propagation(mount: impl AsFd, propagation: u64, recursive: bool) -> i
     change(mount, libc::mount_attr { attr_set: 0, attr_clr: 0, propagation, userns_fd: 0 }, recursive)
 }
 
+/// Shows the mount's owners as the user namespace maps them. Only before it is attached.
+pub fn map_ids(mount: impl AsFd, namespace: impl AsFd, recursive: bool) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: namespace.as_fd().as_raw_fd() as u64,
+    };
+    change(mount, attributes, recursive)
+}
+
 fn change(mount: impl AsFd, attributes: libc::mount_attr, recursive: bool) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a static C string, `attributes` lives across the call and its size is given.

@@ -30,14 +30,17 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
-/// Forks into new namespaces (`CLONE_NEW…` flags) and, if given, into a version 2 control group.
+/// Forks into new namespaces (`CLONE_NEW…` flags) and, if given, into a version 2 control group. With
+/// `CLONE_PARENT` the child is our parent's.
 pub fn clone(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Clone> {
     let mut pidfd: RawFd = -1;
     // SAFETY: clone_args is plain integers, for which zero is valid.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.flags = namespaces | libc::CLONE_PIDFD as u64;
     arguments.pidfd = (&raw mut pidfd) as u64;
-    arguments.exit_signal = libc::SIGCHLD as u64;
+    // The kernel wants none for somebody else's child, which gets ours.
+    let is_sibling = namespaces & libc::CLONE_PARENT as u64 != 0;
+    arguments.exit_signal = if is_sibling { 0 } else { libc::SIGCHLD as u64 };
     if let Some(group) = cgroup {
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = group.as_raw_fd() as u64;
@@ -61,24 +64,28 @@ pub fn exit(code: i32) -> ! {
 
 /// Closes every descriptor from 3 on, except those given. Owners of the closed ones must not be used or dropped.
 pub fn close_all_except(keep: &[RawFd]) -> io::Result<()> {
+    except(keep, 0)
+}
+
+/// Marks every descriptor from 3 on as close-on-exec, except those given.
+pub fn close_on_exec_except(keep: &[RawFd]) -> io::Result<()> {
+    except(keep, libc::CLOSE_RANGE_CLOEXEC)
+}
+
+fn except(keep: &[RawFd], flags: u32) -> io::Result<()> {
     let mut keep: Vec<u32> = keep.iter().filter(|fd| **fd >= 3).map(|fd| fd.cast_unsigned()).collect();
     keep.sort_unstable();
     let mut first = 3;
     for fd in keep {
         if first < fd {
-            close_range(first, fd - 1, 0)?;
+            close_range(first, fd - 1, flags)?;
         }
         first = fd + 1;
     }
-    close_range(first, u32::MAX, 0)
+    close_range(first, u32::MAX, flags)
 }
 
-/// Marks every descriptor from 3 on as close-on-exec.
-pub fn close_on_exec() -> io::Result<()> {
-    close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
-}
-
-fn close_range(first: u32, last: u32, flags: u32) -> io::Result<()> {
+fn close_range(first: u32, last: u32, flags: libc::c_uint) -> io::Result<()> {
     // SAFETY: closing descriptors is memory-safe; the callers above say what it means for their owners.
     match unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) } {
         -1 => Err(io::Error::last_os_error()),

@@ -26,7 +26,7 @@ pub(crate) fn privileged(test: &str) -> bool {
         return true;
     }
     assert!(std::env::var_os("STACK_TEST_PRIVILEGED").is_none(), "{test} needs root");
-    println!("SKIPPED {test}: needs root");
+    eprintln!("SKIPPED {test}: needs root");
     false
 }
 
@@ -73,8 +73,8 @@ impl Lab {
         std::fs::create_dir_all(home.run_of("p")).unwrap();
         let netns = Arc::new(netns::create().unwrap());
         let host = Arc::new(Worker::start("lab-host", netns.clone()).unwrap());
-        let (from, to) = (netns.clone(), netns.clone());
-        host.run_blocking(move || link::loopback(&from, &to)).unwrap();
+        let own = netns.clone();
+        host.run_blocking(move || link::loopback(&own)).unwrap();
         std::fs::write(dir.path().join("resolv.conf"), "nameserver 127.0.0.1\nsearch lab.test\n").unwrap();
         std::fs::write(dir.path().join("hosts"), "127.0.0.1 localhost\n").unwrap();
         Self { dir, home, host, stack_netns: netns::create().unwrap() }
@@ -141,9 +141,9 @@ impl Lab {
         };
         let (gateway, host) = (address(WORLD), self.host.home().clone());
         let made = inside.run_blocking(move || {
-            link::loopback(&netns, &netns)?;
+            link::loopback(&netns)?;
             link::ensure_bridge("world", [2, 0, 0, 0, 0, 1], &[gateway], None)?;
-            link::attach(&netns, &host, &[plan], &[gateway.0])
+            link::attach(&host, &[plan], &[gateway.0])
         });
         made.unwrap();
         World { inside }

@@ -4,7 +4,7 @@
 //! Needs root. Without it every test says that it is skipped; with
 //! `STACK_TEST_PRIVILEGED=1` a skip is a failure.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod lab;
 mod names;

@@ -16,7 +16,7 @@ fn two_containers_resolve_and_reach_each_other() {
         let db_has = db.connect(&network).await;
         let address = db_has.addresses[0].1.clone();
         for name in ["db", "p-db-1", "DB", "db.p_default", "p-db-1.p_default", &db.id[..12]] {
-            assert_eq!(web.resolve(name).unwrap(), [address.clone()], "{name}");
+            assert_eq!(web.resolve(name).unwrap(), std::slice::from_ref(&address), "{name}");
         }
         assert_eq!(db.resolve("front").unwrap(), [web_has.addresses[0].1.clone()]);
         let _service = db.serve("0.0.0.0:5432", "database");
@@ -27,6 +27,22 @@ fn two_containers_resolve_and_reach_each_other() {
         assert_eq!(web.file("hostname"), format!("{}\n", &web.id[..12]));
         network.disconnect(&db.id).await;
         assert!(web.resolve("db").is_err(), "a stopped container has no name");
+    });
+}
+
+#[test]
+fn a_new_name_resolves_at_once() {
+    run("a_new_name_resolves_at_once", |lab| async move {
+        lab.network("p_default");
+        let network = lab.open();
+        let web = lab.container("p-web-1", &["p_default"], &["web"]);
+        let address = web.connect(&network).await.addresses[0].1.clone();
+        let renamed = ContainerSpec { name: "p-new-1".into(), ..web.spec.clone() };
+        network.rename(&web.id, &renamed).unwrap();
+        for name in ["p-new-1", "web"] {
+            assert_eq!(web.resolve(name).unwrap(), [address.clone()], "{name}");
+        }
+        assert!(web.resolve("p-web-1").is_err(), "the old name is gone");
     });
 }
 
@@ -138,6 +154,41 @@ fn a_containers_own_servers_are_asked_from_inside() {
         });
         assert_eq!(web.resolve("example.test").unwrap_err(), "NameError");
         serving.join().unwrap();
+    });
+}
+
+/// A server at this address that answers every question with this code.
+fn refusing(inside: &stack_runtime::sys::netns::Worker, address: &'static str, code: u8) {
+    let socket = inside.run_blocking(move || std::net::UdpSocket::bind(address)).unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            buffer[2] |= 0x80;
+            buffer[3] = (buffer[3] & 0xf0) | code;
+            let _ = socket.send_to(&buffer[..length], from);
+        }
+    });
+}
+
+#[test]
+fn a_server_that_refuses_or_fails_is_followed_by_the_next() {
+    run("a_server_that_refuses_or_fails_is_followed_by_the_next", |lab: Lab| async move {
+        let (servfail, nxdomain, refused) = (2, 3, 5);
+        lab.network("p_default");
+        let network = lab.open();
+        let endpoint = EndpointSpec { network: "p_default".into(), ..EndpointSpec::default() };
+        let servers = ["127.0.0.1", "127.0.0.2", "127.0.0.3"].map(String::from).to_vec();
+        let web = lab.container_with(ContainerSpec {
+            name: "p-web-1".into(),
+            network: NetworkMode::Bridge(vec![endpoint]),
+            dns: DnsSpec { servers, ..DnsSpec::default() },
+            ..ContainerSpec::default()
+        });
+        web.connect(&network).await;
+        refusing(&web.inside, "127.0.0.1:53", servfail);
+        refusing(&web.inside, "127.0.0.2:53", refused);
+        refusing(&web.inside, "127.0.0.3:53", nxdomain);
+        assert_eq!(web.resolve("example.test").unwrap_err(), "NameError", "the third one's word");
     });
 }
 

@@ -5,7 +5,7 @@
 use crate::lab::{HOST, Lab, PATIENCE, WORLD, echo, eventually, is_echoed, privileged, run};
 use simple_dns::TYPE;
 use stack_runtime::home::read_json;
-use stack_runtime::network::{BuildNetwork, StackNetwork, UplinkState, uplink};
+use stack_runtime::network::{BuildNetwork, StackNetwork, UplinkState};
 use stack_runtime::spec::{ContainerSpec, EndpointSpec, NetworkMode, NetworkSpec, PortSpec, Protocol};
 use stack_runtime::sys::netns::Worker;
 use stack_runtime::sys::nft::{Chain, Family, Hook, Transaction};
@@ -21,7 +21,7 @@ fn with_pasta(test: &str) -> bool {
         "{test} needs the package passt"
     );
     if !installed {
-        println!("SKIPPED {test}: needs the package passt");
+        eprintln!("SKIPPED {test}: needs the package passt");
     }
     installed
 }
@@ -99,7 +99,7 @@ fn udp_to_the_world(from: &Worker, world: &Worker) {
 fn compare_with_nft(lab: &Lab) {
     let listed = lab.stack_worker().run_blocking(|| Command::new("nft").args(["list", "ruleset"]).output());
     let Ok(output) = listed else {
-        println!("SKIPPED comparison of the rules: needs the package nftables");
+        eprintln!("SKIPPED comparison of the rules: needs the package nftables");
         return;
     };
     let text = String::from_utf8(output.stdout).unwrap();
@@ -184,9 +184,20 @@ fn the_uplink_outlives_a_supervisor_and_ends_with_the_stack() {
         assert_eq!(ready(&network).await, UplinkState::Ready);
         let second = recorded_pid(&lab).unwrap();
         drop(network);
-        uplink::stop_left_over(&lab.home, "p").unwrap();
-        uplink::stop_left_over(&lab.home, "p").unwrap();
+        // One that had no reason to look for it ends it all the same.
+        lab.open().close().await;
         eventually("the left-over ends", || !is_running(second)).await;
+        let network = lab.open();
+        network.adopt(web.request()).await.unwrap();
+        assert_eq!(ready(&network).await, UplinkState::Ready);
+        let third = recorded_pid(&lab).unwrap();
+        drop(network);
+        // Killed before it could write the record.
+        let run = lab.home.run_of("p");
+        std::fs::remove_file(run.join("uplink.json")).unwrap();
+        std::fs::write(run.join("uplink.starting"), "").unwrap();
+        lab.open().close().await;
+        eventually("the unrecorded one ends", || !is_running(third)).await;
     });
 }
 

@@ -17,8 +17,7 @@ pub(super) const BUILD: &[Attribute] = &[
     row("services.*.build.sbom", STR | BOOL, "SBOM attestation.").cast(Cast::Text).not_yet(),
     row("services.*.build.ssh", MAP | LIST, "SSH agents and keys for RUN.")
         .short(Short::Ssh)
-        .unique(Unique::Key)
-        .not_yet(),
+        .unique(Unique::Key),
     row("services.*.build.ssh.*", SCALAR | NULL, "A socket or key."),
     labels("services.*.build.labels", "Labels of the image."),
     row("services.*.build.labels.*", SCALAR | NULL, "One label."),
@@ -28,8 +27,7 @@ pub(super) const BUILD: &[Attribute] = &[
     row("services.*.build.cache_to[]", STR, "A target."),
     boolean("services.*.build.no_cache", "Take nothing from the cache."),
     row("services.*.build.no_cache_filter", STR | LIST, "Stages that take nothing from the cache.")
-        .short(Short::OneOrMore)
-        .not_yet(),
+        .short(Short::OneOrMore),
     row("services.*.build.no_cache_filter[]", STR, "A stage."),
     key_values(
         "services.*.build.additional_contexts",
@@ -51,7 +49,7 @@ pub(super) const BUILD: &[Attribute] = &[
     bytes("services.*.build.shm_size", "Size of /dev/shm during RUN."),
     strings("services.*.build.tags", "Further tags."),
     row("services.*.build.tags[]", STR, "A tag."),
-    row("services.*.build.ulimits", MAP, "Limits during RUN.").like("services.*.ulimits").not_yet(),
+    row("services.*.build.ulimits", MAP, "Limits during RUN.").like("services.*.ulimits"),
     row("services.*.build.platforms", LIST, "Platforms to build for."),
     row("services.*.build.platforms[]", STR, "A platform."),
     boolean("services.*.build.privileged", "RUN without confinement.").not_yet(),

@@ -162,8 +162,7 @@ pub(super) const AFTER_DEPLOY: &[Attribute] = &[
     row("services.*.extends.service", STR, "Its key."),
     row("services.*.extends.file", NULL | STR, "The file that has it."),
     row("services.*.external_links", LIST, "Names for containers outside the project.")
-        .unique(Unique::Strict)
-        .not_yet(),
+        .unique(Unique::Strict),
     row("services.*.external_links[]", STR, "A container."),
     row("services.*.extra_hosts", MAP | LIST, "Entries of /etc/hosts; `host-gateway` is this machine.")
         .short(Short::Hosts)
@@ -321,7 +320,7 @@ pub(super) const AFTER_DEPLOY: &[Attribute] = &[
     row("services.*.volumes[].tmpfs.mode", FLOAT, "Its mode, as a number.").cast(Cast::Int),
     row("services.*.volumes[].image", MAP, "For images."),
     row("services.*.volumes[].image.subpath", STR, "A directory in the image."),
-    row("services.*.volumes_from", LIST, "All mounts of another service.").unique(Unique::Strict).not_yet(),
+    row("services.*.volumes_from", LIST, "All mounts of another service.").unique(Unique::Strict),
     row("services.*.volumes_from[]", STR, "`service[:ro]` or `container:name`."),
     row("services.*.working_dir", STR, "Where the process starts."),
     row("services.*.pre_start", LIST, "Containers that run before the first replica.").not_yet(),

@@ -101,7 +101,7 @@ fn unknown(keyword: &str) -> Wrong {
 }
 
 /// "Did you mean": the known word at most two edits away.
-fn nearest(word: &str, known: &[&str]) -> Option<String> {
+pub fn nearest(word: &str, known: &[&str]) -> Option<String> {
     if word.len() > 40 {
         return None;
     }

@@ -3,6 +3,7 @@
 //! Errors: an unknown escape character, a repeated directive, a foreign `# syntax=`, an unterminated
 //! heredoc, a line over [`LINE_BYTES_MAX`].
 
+use super::lint::{Check, Finding};
 use super::{Heredoc, words};
 use crate::diagnostic::Diagnostic;
 use crate::source::{Place, Source};
@@ -22,13 +23,7 @@ pub(super) struct Read {
     pub(super) escape: char,
     pub(super) lines: Vec<Line>,
     pub(super) check: Check,
-    pub(super) warnings: Vec<Diagnostic>,
-}
-
-/// The `# check=` directive.
-#[derive(Debug, Default, Clone)]
-pub(super) struct Check {
-    pub(super) skip: Vec<String>,
+    pub(super) findings: Vec<Finding>,
 }
 
 /// One instruction's text, joined.
@@ -64,12 +59,12 @@ struct Reader<'a> {
     physical: Vec<Physical<'a>>,
     next: usize,
     escape: char,
-    warnings: Vec<Diagnostic>,
+    findings: Vec<Finding>,
 }
 
 pub(super) fn read(source: &Arc<Source>) -> Result<Read, Box<Diagnostic>> {
     let mut reader =
-        Reader { source, physical: split(&source.text), next: 0, escape: '\\', warnings: Vec::new() };
+        Reader { source, physical: split(&source.text), next: 0, escape: '\\', findings: Vec::new() };
     if let Some(long) = reader.physical.iter().find(|line| line.text.len() > LINE_BYTES_MAX) {
         let place = Place { source: source.clone(), start: long.start, end: long.start };
         return Err(Box::new(
@@ -81,7 +76,7 @@ pub(super) fn read(source: &Arc<Source>) -> Result<Read, Box<Diagnostic>> {
     while let Some(line) = reader.logical()? {
         lines.push(line);
     }
-    Ok(Read { escape: reader.escape, lines, check, warnings: reader.warnings })
+    Ok(Read { escape: reader.escape, lines, check, findings: reader.findings })
 }
 
 fn split(text: &str) -> Vec<Physical<'_>> {
@@ -108,7 +103,9 @@ impl Reader<'_> {
             match key.as_str() {
                 "syntax" => accept_frontend(value, place)?,
                 "escape" => self.escape = escape_of(value, place)?,
-                _ => check = parse_check(value),
+                _ => {
+                    check = Check::parse(value).map_err(|why| Box::new(Diagnostic::error(why).at(place)))?;
+                }
             }
             seen.push(key);
             self.next += 1;
@@ -133,7 +130,7 @@ impl Reader<'_> {
     fn join(&mut self, first: usize) -> (String, usize) {
         let mut text = String::new();
         let mut open = self.append(first, true, &mut text);
-        let mut last = first;
+        let (mut last, mut has_gap) = (first, false);
         while open && self.next < self.physical.len() {
             let at = self.next;
             self.next += 1;
@@ -142,12 +139,15 @@ impl Reader<'_> {
                 continue;
             }
             if line.trim().is_empty() {
-                let message = "an empty line inside a continued instruction";
-                self.warnings.push(Diagnostic::warning(message).at(self.place(at, at)));
+                has_gap = true;
                 continue;
             }
             open = self.append(at, false, &mut text);
             last = at;
+        }
+        if has_gap {
+            let message = "an empty line inside a continued instruction";
+            self.findings.push(Finding::new("NoEmptyContinuation", &self.place(last, last), message));
         }
         (text, last)
     }
@@ -248,11 +248,6 @@ fn accept_frontend(value: &str, place: Place) -> Result<(), Box<Diagnostic>> {
     let message = format!("the frontend `{reference}` is not supported");
     let hint = "Only the language of `docker/dockerfile` is built in; other frontends are not run.";
     Err(Box::new(Diagnostic::error(message).at(place).hint(hint)))
-}
-
-fn parse_check(value: &str) -> Check {
-    let skip = value.split(';').filter_map(|option| option.trim().strip_prefix("skip="));
-    Check { skip: skip.flat_map(|names| names.split(',')).map(|name| name.trim().to_owned()).collect() }
 }
 
 /// The heredocs a line announces, still without bodies.

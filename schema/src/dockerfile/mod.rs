@@ -8,7 +8,7 @@
 //! | `instruction` | one logical line → one [`Instruction`] |
 //! | [`mount`] | the value of `RUN --mount` |
 //! | [`stages`] | which stages a target needs, and what each of them refers to |
-//! | `lint` | warnings about text that works and surprises |
+//! | [`lint`] | findings about text that works and surprises |
 //!
 //! Nothing is expanded while parsing, because values come from base images and the command line.
 //! Source of the rules: the Dockerfile reference and the observed behaviour of BuildKit's frontend.
@@ -16,7 +16,7 @@
 pub mod expand;
 mod instruction;
 mod lines;
-mod lint;
+pub mod lint;
 pub mod mount;
 pub mod stages;
 mod words;
@@ -39,7 +39,10 @@ pub struct Dockerfile {
     pub globals: Vec<Instruction>,
     /// Never empty.
     pub stages: Vec<Stage>,
-    pub warnings: Vec<Diagnostic>,
+    /// What the `# check=` directive says about findings.
+    pub check: lint::Check,
+    /// Of the rules that need the text alone, whatever `check` says.
+    pub findings: Vec<lint::Finding>,
 }
 
 /// One `FROM` and what follows it.
@@ -172,7 +175,8 @@ pub fn parse(source: Arc<Source>) -> Result<Dockerfile, Box<Diagnostic>> {
         escape: read.escape,
         globals: Vec::new(),
         stages: Vec::new(),
-        warnings: read.warnings,
+        check: read.check,
+        findings: read.findings,
     };
     for line in &read.lines {
         file.add(line)?;
@@ -182,7 +186,8 @@ pub fn parse(source: Arc<Source>) -> Result<Dockerfile, Box<Diagnostic>> {
         let hint = "Start with `FROM image`.";
         return Err(Box::new(Diagnostic::error("the Dockerfile has no build stage").at(place).hint(hint)));
     }
-    lint::check(&mut file, &read.check);
+    let findings = lint::check(&file);
+    file.findings.extend(findings);
     Ok(file)
 }
 

@@ -71,6 +71,14 @@ pub fn select(file: &Dockerfile, target: Option<&str>, names: &Names<'_>) -> Res
     Ok(Selection { target, stages })
 }
 
+/// All stages of the file, reachable or not.
+///
+/// # Errors
+/// As [`select`].
+pub fn every(file: &Dockerfile, names: &Names<'_>) -> Result<Vec<Selected>> {
+    (0..file.stages.len()).map(|index| selected(file, index, names)).collect()
+}
+
 fn target_of(file: &Dockerfile, target: Option<&str>) -> Result<usize> {
     let Some(target) = target.filter(|t| !t.is_empty()) else { return Ok(file.stages.len() - 1) };
     let wanted = target.to_lowercase();

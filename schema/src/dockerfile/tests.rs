@@ -236,15 +236,89 @@ fn wrong_references_are_named() {
     assert!(fails("FROM $NOPE", None).contains("is empty"));
 }
 
+/// `Rule:LINE` of all findings that the file wants.
+fn findings(text: &str) -> Vec<String> {
+    let file = parsed(text);
+    let variables = |name: &str| match name {
+        "TARGETPLATFORM" | "BUILDPLATFORM" => Some("linux/amd64".to_owned()),
+        "GIVEN" => Some("img".to_owned()),
+        _ => None,
+    };
+    let bases = lint::check_bases(&file, &variables, &["GIVEN"]);
+    let all = file.findings.iter().chain(&bases).filter(|finding| file.check.wants(finding.rule));
+    let line = |finding: &lint::Finding| {
+        let place = finding.diagnostic.place.as_ref().expect("a place");
+        format!("{}:{}", finding.rule, place.line_column().0)
+    };
+    all.map(line).collect()
+}
+
 #[test]
-fn warnings() {
-    let rules = |text: &str| parsed(text).warnings.iter().map(|w| w.message.clone()).collect::<Vec<_>>();
-    assert!(rules("FROM a AS x\nFROM b AS x")[0].contains("used twice"));
-    assert!(rules("FROM a\nCMD [\"x\"]\nCMD [\"y\"]")[0].contains("only the last CMD"));
-    assert!(rules("FROM a\nENV DB_PASSWORD=x")[0].contains("looks like a secret"));
-    assert!(rules("# check=skip=all\nFROM a\nENV DB_PASSWORD=x").is_empty());
-    assert!(rules("FROM a\nCMD run")[0].contains("signals"));
-    assert!(rules("FROM a\nENV PATH=/x\nARG KEY_FILE").is_empty());
+fn keywords_in_any_case() {
+    assert_eq!(parsed("from a as b\nRun x\ncmd []").stages[0].instructions.len(), 2);
+}
+
+#[test]
+fn findings_have_the_known_names() {
+    for (text, expected) in [
+        ("FROM a AS Up\nRUN x", "StageNameCasing:1"),
+        ("FROM a as up\nRUN x", "FromAsCasing:1"),
+        ("FROM a\nRUN x \\\n\n\n y", "NoEmptyContinuation:5"),
+        ("FROM a\nRUN x\nrun y", "ConsistentInstructionCasing:3"),
+        ("from a\nrun x\nRUN y", "ConsistentInstructionCasing:3"),
+        ("FROM a AS x\nFROM b AS x", "DuplicateStageName:2"),
+        ("FROM a AS scratch", "ReservedStageName:1"),
+        ("FROM a\nCMD run", "JSONArgsRecommended:2"),
+        ("FROM a\nENTRYPOINT run", "JSONArgsRecommended:2"),
+        ("FROM a\nMAINTAINER me", "MaintainerDeprecated:2"),
+        ("FROM img$NONE", "UndefinedArgInFrom:1"),
+        ("FROM a\nWORKDIR here\nWORKDIR there", "WorkdirRelativePath:2"),
+        ("FROM a\nCMD [\"x\"]\nCMD [\"y\"]", "MultipleInstructionsDisallowed:2"),
+        ("FROM a\nENV k v", "LegacyKeyValueFormat:2"),
+        ("FROM a\nLABEL k v w=x", "LegacyKeyValueFormat:2"),
+        ("FROM --platform=$TARGETPLATFORM a", "RedundantTargetPlatform:1"),
+        ("FROM --platform=linux/arm64 a", "FromPlatformFlagConstDisallowed:1"),
+        ("FROM a\nENV DB_PASSWORD=x", "SecretsUsedInArgOrEnv:2"),
+        ("FROM a\nARG API_TOKEN", "SecretsUsedInArgOrEnv:2"),
+        ("ARG GIVEN\nFROM $GIVEN", "InvalidDefaultArgInFrom:2"),
+        ("ARG GIVEN\nFROM a:$GIVEN", "InvalidDefaultArgInFrom:2"),
+        ("FROM a\nEXPOSE 80/TCP", "ExposeProtoCasing:2"),
+        ("FROM a\nEXPOSE 127.0.0.1:80:80", "ExposeInvalidFormat:2"),
+        ("# check=experimental=all\n\n# other thing\nFROM a AS up", "InvalidDefinitionDescription:4"),
+    ] {
+        assert_eq!(findings(text), [expected], "{text}");
+    }
+}
+
+#[test]
+fn nothing_is_found_in_what_is_meant() {
+    for text in [
+        "FROM a AS up\nRUN x \\\n # why\n y",
+        "from a as up\nrun x",
+        "FROM a AS b\nSHELL [\"/bin/bash\", \"-c\"]\nCMD run\nFROM b\nENTRYPOINT run",
+        "FROM a AS b\nWORKDIR /x\nFROM b\nWORKDIR y",
+        "FROM --platform=$BUILDPLATFORM a",
+        "FROM --platform=linux/arm64 a AS for-arm64",
+        "FROM a\nENV PATH=/x PUBLIC_KEY=1\nARG KEY_FILE",
+        "ARG GIVEN=img\nFROM $GIVEN",
+        "ARG V\nFROM a:${V:-1}",
+        "FROM a\nEXPOSE 80/tcp 90-91/udp",
+        "# other thing\nFROM a AS up",
+        "FROM scratch",
+    ] {
+        assert!(findings(text).is_empty(), "{text}: {:?}", findings(text));
+    }
+}
+
+#[test]
+fn findings_are_silenced_by_name() {
+    let bad = "FROM a\nENV DB_PASSWORD=x\nCMD run";
+    assert_eq!(findings(&format!("# check=skip=SecretsUsedInArgOrEnv\n{bad}")), ["JSONArgsRecommended:4"]);
+    assert!(findings(&format!("# check=skip=jsonargsrecommended, SecretsUsedInArgOrEnv\n{bad}")).is_empty());
+    assert!(findings(&format!("# check=skip=all\n{bad}")).is_empty());
+    assert!(parsed("# check=error=true;skip=A\nFROM a").check.is_error);
+    assert!(failure("# check=skip\nFROM a").contains("invalid check option `skip`"));
+    assert!(failure("# check=what=1\nFROM a").contains("Dockerfile:1:1"));
 }
 
 proptest::proptest! {

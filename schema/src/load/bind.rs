@@ -117,13 +117,13 @@ impl Session<'_> {
             dns_opt: list(node, "dns_opt"),
             extra_hosts: list(node, "extra_hosts").iter().map(|item| split(item, '=')).collect(),
             links: list(node, "links"),
+            external_links: list(node, "external_links"),
+            volumes_from: list(node, "volumes_from"),
             secrets: items(node, "secrets").filter_map(|grant| self::grant(grant, "/run/secrets/")).collect(),
             configs: items(node, "configs").filter_map(|grant| self::grant(grant, "/")).collect(),
             scale: scale(node),
             resources: resources(node),
-            ulimits: members(node.get("ulimits"))
-                .filter_map(|(name, node)| Some((name.to_owned(), ulimit(node)?)))
-                .collect(),
+            ulimits: ulimits(node),
             sysctls: strings(node.get("sysctls")),
             shm_size: bytes(node, "shm_size"),
             cap_add: list(node, "cap_add"),
@@ -167,6 +167,9 @@ impl Session<'_> {
             pull: flag(node, "pull"),
             network: text(node, "network"),
             shm_size: bytes(node, "shm_size"),
+            ulimits: ulimits(node),
+            no_cache_filter: list(node, "no_cache_filter"),
+            ssh: list(node, "ssh").iter().map(|item| agent(item)).collect(),
             extra_hosts: list(node, "extra_hosts").iter().map(|item| split(item, '=')).collect(),
             secrets: items(node, "secrets").filter_map(build_grant).collect(),
             additional_contexts: strings(node.get("additional_contexts")),
@@ -390,6 +393,17 @@ fn resources(node: &Node) -> Resources {
         pids: int(node, "pids_limit").or_else(|| int(limits, "pids")),
         oom_kill_disable: flag(node, "oom_kill_disable"),
     }
+}
+
+fn ulimits(node: &Node) -> IndexMap<String, Ulimit> {
+    let limits = members(node.get("ulimits"));
+    limits.filter_map(|(name, node)| Some((name.to_owned(), ulimit(node)?))).collect()
+}
+
+/// `id` or `id=path`.
+fn agent(item: &str) -> (String, Option<String>) {
+    let (id, path) = split(item, '=');
+    (id, Some(path).filter(|path| !path.is_empty()))
 }
 
 fn ulimit(node: &Node) -> Option<Ulimit> {

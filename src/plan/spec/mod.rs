@@ -6,15 +6,18 @@
 //! service's variables win over the image's and a null one removes it; image VOLUMEs become anonymous volumes unless
 //! something is mounted there.
 
+mod borrowed;
 mod health;
+pub(super) mod logging;
 mod mounts;
 mod network;
 mod resources;
 
 use super::label;
 use super::step::Creation;
+pub(super) use borrowed::{Borrowed, Donor};
 use stack_runtime::image::ImageConfig;
-use stack_runtime::spec::{ContainerSpec, LogSpec, Map, NamespaceMode, RestartSpec};
+use stack_runtime::spec::{ContainerSpec, Map, MountSpec, NamespaceMode, RestartSpec};
 use stack_schema::diagnostic::Diagnostic;
 use stack_schema::project::{Project, RestartPolicy, Service};
 
@@ -28,30 +31,37 @@ pub struct ImageView {
     pub config: ImageConfig,
 }
 
-/// Completes a creation. `mounted` resolves references of `type: image` mounts to their chain ids.
+/// What a creation takes from other images and containers.
+pub trait Around {
+    /// The chain id of an image to mount.
+    fn image(&self, reference: &str) -> Option<String>;
+    /// The mounts of a container of the project, by its final name.
+    fn mounts(&self, container: &str) -> Option<Vec<MountSpec>>;
+}
+
+/// Completes a creation.
 ///
 /// # Errors
-/// What Docker refuses at create: no command, an external secret, an unknown namespace owner.
+/// What Docker refuses at create: no command, an external secret, an unknown namespace owner or donor of mounts.
 pub fn container_spec(
     project: &Project,
     creation: &Creation,
     image: &ImageView,
-    mounted: &dyn Fn(&str) -> Option<String>,
+    around: &dyn Around,
 ) -> Result<ContainerSpec, Diagnostic> {
     let service = &creation.service;
+    let (labels, env) = (labels(project, creation, image), environment(service, &image.config));
     Ok(ContainerSpec {
         name: creation.temporary.clone().unwrap_or_else(|| creation.name.clone()),
         image: creation.reference.clone(),
         image_id: image.id.clone(),
         chain_id: image.chain_id.clone(),
         args: args(service, &image.config)?,
-        env: environment(service, &image.config),
         working_dir: chosen(service.working_dir.as_ref(), &image.config.working_dir),
         user: chosen(service.user.as_ref(), &image.config.user),
         group_add: service.group_add.clone(),
         hostname: service.hostname.clone(),
         domainname: service.domainname.clone(),
-        labels: labels(project, creation, image),
         tty: service.tty,
         stdin_open: service.stdin_open,
         init: service.init,
@@ -60,7 +70,7 @@ pub fn container_spec(
         cap_add: service.cap_add.clone(),
         cap_drop: service.cap_drop.clone(),
         security_opt: service.security_opt.clone(),
-        mounts: mounts::mounts(project, creation, image, mounted)?,
+        mounts: mounts::mounts(project, creation, image, around)?,
         devices: resources::devices(service),
         ulimits: service
             .ulimits
@@ -74,17 +84,20 @@ pub fn container_spec(
         network: network::mode(project, creation)?,
         dns: network::dns(service),
         extra_hosts: service.extra_hosts.clone(),
+        links: network::links(project, service),
         ports: network::ports(service)?,
         exposed: network::exposed(service, &image.config),
-        pid_mode: namespace(project, service.pid.as_deref(), "pid")?,
-        ipc_mode: namespace(project, service.ipc.as_deref(), "ipc")?,
+        pid_mode: namespace(project, service, service.pid.as_deref(), "pid")?,
+        ipc_mode: namespace(project, service, service.ipc.as_deref(), "ipc")?,
         uts_host: service.uts.as_deref() == Some("host"),
         userns: service.userns_mode.clone(),
         health: health::health(service.healthcheck.as_ref(), &image.config),
         restart: restart(creation),
         stop_signal: service.stop_signal.clone().or_else(|| image.config.stop_signal.clone()),
         stop_grace: service.stop_grace_period,
-        logging: logging(service),
+        logging: logging::logging(service, &labels, &env)?,
+        env,
+        labels,
         auto_remove: creation.one_off.as_ref().is_some_and(|o| o.auto_remove),
     })
 }
@@ -145,14 +158,20 @@ fn labels(project: &Project, creation: &Creation, image: &ImageView) -> Map {
 }
 
 /// `host`, `private`, `shareable`, `service:x`, `container:x`.
-fn namespace(project: &Project, text: Option<&str>, key: &str) -> Result<NamespaceMode, Diagnostic> {
+fn namespace(
+    project: &Project,
+    service: &Service,
+    text: Option<&str>,
+    key: &str,
+) -> Result<NamespaceMode, Diagnostic> {
     match text {
         None | Some("" | "private") => Ok(NamespaceMode::Private),
         Some("host") => Ok(NamespaceMode::Host),
         Some("shareable") => Ok(NamespaceMode::Shareable),
         Some(other) => match owner(project, other) {
             Some(name) => Ok(NamespaceMode::Container(name)),
-            None => Err(Diagnostic::error(format!("`{key}: {other}` is not supported"))),
+            None => Err(Diagnostic::error(format!("`{key}: {other}` is not supported"))
+                .key(format!("services.{}.{key}", service.key))),
         },
     }
 }
@@ -177,31 +196,6 @@ fn restart(creation: &Creation) -> RestartSpec {
         RestartPolicy::OnFailure(times) => RestartSpec::OnFailure(times),
         RestartPolicy::UnlessStopped => RestartSpec::UnlessStopped,
     }
-}
-
-fn logging(service: &Service) -> LogSpec {
-    let Some(logging) = &service.logging else { return LogSpec::default() };
-    let option = |key: &str| logging.options.get(key).map(String::as_str);
-    let driver = if logging.driver == "none" { "none" } else { "json-file" };
-    LogSpec {
-        driver: driver.into(),
-        max_size: option("max-size").and_then(bytes),
-        max_file: option("max-file").and_then(|n| n.parse().ok()).unwrap_or(1),
-    }
-}
-
-/// `10m`, `512k`, `1g` or plain bytes; `-1` and nonsense are no limit.
-fn bytes(text: &str) -> Option<u64> {
-    let text = text.trim().to_ascii_lowercase();
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let factor = match text[digits.len()..].trim_end_matches('b') {
-        "" => 1,
-        "k" => 1 << 10,
-        "m" => 1 << 20,
-        "g" => 1 << 30,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 #[cfg(test)]

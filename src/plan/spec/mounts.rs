@@ -1,6 +1,7 @@
-//! What is mounted: the service's volumes, tmpfs, secrets and configs, then the image's VOLUMEs where nothing is.
+//! What is mounted: the service's volumes, tmpfs, secrets and configs, then those of other containers
+//! (`volumes_from`) and the image's VOLUMEs where nothing is.
 
-use super::ImageView;
+use super::{Around, ImageView, borrowed};
 use crate::plan::step::Creation;
 use stack_runtime::spec::{MountKindSpec, MountSpec};
 use stack_runtime::volume::anonymous_name;
@@ -13,12 +14,12 @@ pub(super) fn mounts(
     project: &Project,
     creation: &Creation,
     image: &ImageView,
-    mounted: &dyn Fn(&str) -> Option<String>,
+    around: &dyn Around,
 ) -> Result<Vec<MountSpec>> {
     let service = &creation.service;
     let mut mounts = Vec::new();
     for mount in &service.volumes {
-        mounts.push(written(project, creation, mount, mounted)?);
+        mounts.push(written(project, creation, mount, around)?);
     }
     mounts.extend(service.tmpfs.iter().map(|(target, options)| tmpfs(target, options)));
     for grant in &service.secrets {
@@ -27,6 +28,7 @@ pub(super) fn mounts(
     for grant in &service.configs {
         mounts.push(granted(project.configs.get(&grant.source), grant, "config")?);
     }
+    mounts.extend(borrowed::mounts(project, service, &mounts, around)?);
     let declared = image.config.volumes.iter().map(|target| clean(target));
     let missing: Vec<String> = declared.filter(|t| !mounts.iter().any(|m| clean(&m.target) == *t)).collect();
     mounts.extend(missing.iter().map(|target| anonymous(creation, target, false, false)));
@@ -34,12 +36,7 @@ pub(super) fn mounts(
     Ok(mounts)
 }
 
-fn written(
-    project: &Project,
-    creation: &Creation,
-    mount: &Mount,
-    mounted: &dyn Fn(&str) -> Option<String>,
-) -> Result<MountSpec> {
+fn written(project: &Project, creation: &Creation, mount: &Mount, around: &dyn Around) -> Result<MountSpec> {
     let source = mount.source.clone().unwrap_or_default();
     let kind = match mount.kind {
         MountKind::Bind => {
@@ -61,7 +58,7 @@ fn written(
         MountKind::Image => {
             let missing =
                 || Diagnostic::error(format!("image {source} to mount at {} not found", mount.target));
-            let chain_id = mounted(&source).ok_or_else(missing)?;
+            let chain_id = around.image(&source).ok_or_else(missing)?;
             MountKindSpec::Image { chain_id, subpath: mount.subpath.clone() }
         }
     };

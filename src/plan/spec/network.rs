@@ -1,6 +1,7 @@
 //! Where a container stands in the network: endpoints in interface order, names, published ports.
 
 use super::owner;
+use crate::plan::label;
 use crate::plan::step::Creation;
 use stack_runtime::image::ImageConfig;
 use stack_runtime::spec::{DnsSpec, EndpointSpec, NetworkMode, PortSpec, Protocol};
@@ -53,6 +54,23 @@ fn aliases(creation: &Creation, place: &Endpoint) -> Vec<String> {
     let mut seen = std::collections::HashSet::new();
     aliases.retain(|alias| seen.insert(alias.clone()));
     aliases
+}
+
+/// Names that only this container knows: alias and what it stands for. A link to a service also names its containers
+/// `service-1` and so on, as Compose does.
+pub(super) fn links(project: &Project, service: &Service) -> Vec<(String, String)> {
+    let mut links = Vec::new();
+    for text in &service.links {
+        let (key, alias) = text.split_once(':').unwrap_or((text, text));
+        links.push((alias.to_string(), key.to_string()));
+        let Some(other) = project.services.get(key) else { continue };
+        let numbered = |n| (format!("{key}-{n}"), label::container_name(project, other, n));
+        links.extend((1..=other.scale).map(numbered));
+    }
+    let external = service.external_links.iter().map(|text| text.split_once(':').unwrap_or((text, text)));
+    links.extend(external.map(|(name, alias)| (alias.to_string(), name.to_string())));
+    links.retain(|(alias, name)| alias != name);
+    links
 }
 
 pub(super) fn dns(service: &Service) -> DnsSpec {

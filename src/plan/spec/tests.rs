@@ -5,6 +5,24 @@ use stack_schema::project::{Endpoint, Healthcheck, Mount, MountKind, Network, Po
 use std::sync::Arc;
 use std::time::Duration;
 
+struct Nobody;
+
+impl Around for Nobody {
+    fn image(&self, _: &str) -> Option<String> {
+        None
+    }
+    fn mounts(&self, container: &str) -> Option<Vec<MountSpec>> {
+        let bind = |target: &str| MountSpec {
+            kind: MountKindSpec::Bind { source: "/host".into(), create: false, propagation: None },
+            target: target.into(),
+            read_only: false,
+        };
+        let memory = MountKindSpec::Tmpfs { size: None, mode: None, options: String::new() };
+        let memory = MountSpec { kind: memory, ..bind("/memory") };
+        (container == "shop-db-1").then(|| vec![bind("/data"), bind("/own"), memory])
+    }
+}
+
 fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(String::from).collect()
 }
@@ -38,7 +56,7 @@ fn project() -> Project {
 }
 
 fn spec_of(service: Service, image: &ImageView) -> ContainerSpec {
-    container_spec(&project(), &creation(service), image, &|_| None).expect("a good service")
+    container_spec(&project(), &creation(service), image, &Nobody).expect("a good service")
 }
 
 fn web() -> Service {
@@ -61,7 +79,7 @@ fn entry_point_and_command_merge_as_docker_does() {
 
 #[test]
 fn nothing_to_run_is_an_error() {
-    let refused = container_spec(&project(), &creation(web()), &ImageView::default(), &|_| None);
+    let refused = container_spec(&project(), &creation(web()), &ImageView::default(), &Nobody);
     assert_eq!(refused.expect_err("no command").message, "no command specified");
 }
 
@@ -92,7 +110,7 @@ fn image_volumes_become_anonymous_unless_covered_and_are_inherited() {
     };
     let mut creation = creation(Service { volumes: vec![bind], ..web() });
     creation.inherited = vec![("/data".into(), "f".repeat(64))];
-    let mounts = container_spec(&project(), &creation, &image, &|_| None).expect("good").mounts;
+    let mounts = container_spec(&project(), &creation, &image, &Nobody).expect("good").mounts;
     assert_eq!(mounts.len(), 2);
     let volume = mounts.iter().find(|m| m.target == "/data").expect("of the image");
     let expected =
@@ -138,7 +156,7 @@ fn a_run_container_has_no_restart_and_no_service_name() {
     };
     let mut creation = creation(service);
     creation.one_off = Some(Default::default());
-    let spec = container_spec(&project(), &creation, &image(), &|_| None).expect("good");
+    let spec = container_spec(&project(), &creation, &image(), &Nobody).expect("good");
     assert_eq!(spec.restart, RestartSpec::No);
     let NetworkMode::Bridge(endpoints) = spec.network else { panic!("a bridge") };
     assert_eq!(endpoints[0].aliases, ["shop-web-1"]);
@@ -163,8 +181,27 @@ fn ports_are_ranges() {
 }
 
 #[test]
-fn log_sizes_are_read() {
-    assert_eq!(bytes("10m"), Some(10 << 20));
-    assert_eq!(bytes("512kb"), Some(512 << 10));
-    assert_eq!(bytes("-1"), None);
+fn mounts_of_another_service_come_along_but_for_memory_and_own_places() {
+    let mut project = project();
+    project.services.insert("db".into(), Service { key: "db".into(), ..Service::default() });
+    let service =
+        Service { volumes_from: words("db:ro"), tmpfs: vec![("/own".into(), String::new())], ..web() };
+    let spec = container_spec(&project, &creation(service), &image(), &Nobody).expect("good");
+    let mounts: Vec<_> = spec.mounts.iter().map(|m| (m.target.as_str(), m.read_only)).collect();
+    assert_eq!(mounts, [("/own", false), ("/data", true)]);
+    let service = Service { volumes_from: words("container:gone"), ..web() };
+    let refused = container_spec(&project, &creation(service), &image(), &Nobody).expect_err("no donor");
+    assert_eq!(refused.message, "No such container: gone");
+}
+
+#[test]
+fn links_are_names_of_this_container_alone() {
+    let mut project = project();
+    project.services.insert("db".into(), Service { key: "db".into(), scale: 2, ..Service::default() });
+    let service =
+        Service { links: words("db:database db"), external_links: words("other:far plain"), ..web() };
+    let spec = container_spec(&project, &creation(service), &image(), &Nobody).expect("good");
+    let links: Vec<_> = spec.links.iter().map(|(alias, name)| format!("{alias}={name}")).collect();
+    let numbered = ["db-1=shop-db-1", "db-2=shop-db-2"];
+    assert_eq!(links, [&["database=db"][..], &numbered, &numbered, &["far=other"]].concat());
 }

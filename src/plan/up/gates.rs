@@ -21,7 +21,8 @@ impl Rise<'_> {
                 Condition::ServiceHealthy => Reached::Healthy,
                 Condition::ServiceCompletedSuccessfully => Reached::Completed,
             };
-            gates.extend(self.wait(other, until, dependency.required, &service.key));
+            let cause = Cause::NeededBy(service.key.clone());
+            gates.extend(self.wait(other, until, dependency.required, cause));
         }
         gates
     }
@@ -34,7 +35,7 @@ impl Rise<'_> {
     }
 
     /// One wait per service and condition; none where it holds already.
-    fn wait(&mut self, service: &Service, until: Reached, required: bool, by: &str) -> Option<StepId> {
+    fn wait(&mut self, service: &Service, until: Reached, required: bool, cause: Cause) -> Option<StepId> {
         let kind = match until {
             Reached::Healthy => "healthy",
             Reached::Completed => "completed",
@@ -50,7 +51,7 @@ impl Rise<'_> {
         let is_due = !containers.is_empty() && !holds;
         let step = is_due.then(|| {
             let action = Action::Wait { service: service.key.clone(), containers, until, required };
-            self.plan.add(action, Cause::NeededBy(by.to_string()), &started)
+            self.plan.add(action, cause, &started)
         });
         self.waits.insert(slot, step);
         step
@@ -78,7 +79,7 @@ impl Rise<'_> {
                 dependency.is_some_and(|d| d.condition == Condition::ServiceCompletedSuccessfully)
             };
             let may_complete = services.iter().any(wanted);
-            self.wait(service, Reached::Up { may_complete }, true, "--wait");
+            self.wait(service, Reached::Up { may_complete }, true, Cause::Asked);
         }
     }
 }

@@ -23,7 +23,7 @@ impl Keeper {
             }
         }
         if self.attempt_at.is_some_and(|at| at <= now) && self.step(Event::Due) == Action::Launch {
-            if let Err(e) = self.launch().await {
+            if let Err(e) = self.launch(None).await {
                 tracing::warn!(container = self.record.spec.name, "the restart failed: {e}");
             }
             return;

@@ -18,13 +18,14 @@ use super::health::HealthMachine;
 use super::launch::{self, Run};
 use super::life::{Action, Event, Phase, step};
 use super::probe::Probed;
-use super::protocol::Watched;
+use super::protocol::{Attach, Watched};
 use super::stack::{Keeper as Way, Stack};
 use crate::host::record::{ContainerDir, ContainerRecord, Supervision};
 use crate::host::signal;
 use stack_runtime::engine::{EngineError, ErrorKind, Result};
 use stack_runtime::monitor;
 use stack_runtime::observed::{Exit, HealthStatus, State};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -40,13 +41,29 @@ pub(super) type Answer = oneshot::Sender<Result<()>>;
 /// What a keeper is told to do.
 #[derive(Debug)]
 pub(super) enum Order {
-    Start(Answer),
-    Stop { signal: Option<i32>, grace: Option<Duration>, answer: Answer },
-    Signal { signal: i32, answer: Answer },
+    /// Answered with a connection to the attach socket when one was asked for.
+    Start {
+        attach: Option<Attach>,
+        answer: oneshot::Sender<Result<Option<OwnedFd>>>,
+    },
+    Stop {
+        signal: Option<i32>,
+        grace: Option<Duration>,
+        answer: Answer,
+    },
+    Signal {
+        signal: i32,
+        answer: Answer,
+    },
     Pause(Answer),
     Resume(Answer),
     Renamed(Answer),
-    Remove { volumes: bool, answer: Answer },
+    Remove {
+        volumes: bool,
+        answer: Answer,
+    },
+    /// Answered when all orders before it were taken.
+    CaughtUp(Answer),
 }
 
 /// What others may know about the container at any moment.
@@ -61,6 +78,8 @@ pub(super) struct Status {
     /// How it ended last, or why it did not start.
     pub exit: Option<Exit>,
     pub restart_count: u32,
+    /// What this run asked for and could not be had.
+    pub warnings: Vec<String>,
 }
 
 impl Status {

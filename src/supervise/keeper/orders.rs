@@ -4,33 +4,38 @@ use super::{Answer, DEFAULT_GRACE, Keeper, Order, TERM};
 use crate::host::remove;
 use crate::supervise::health::HealthMachine;
 use crate::supervise::life::{Action, Event, Phase};
-use crate::supervise::protocol::What;
-use stack_runtime::cgroup;
+use crate::supervise::protocol::{Attach, What};
 use stack_runtime::engine::Result;
+use stack_runtime::{cgroup, monitor};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 impl Keeper {
     pub(super) async fn obey(&mut self, order: Order) {
         // An asker who is gone needs no answer.
         match order {
-            Order::Start(answer) => drop(answer.send(self.start().await)),
+            Order::Start { attach, answer } => drop(answer.send(self.start(attach).await)),
             Order::Stop { signal, grace, answer } => self.stop(signal, grace, answer).await,
             Order::Signal { signal, answer } => drop(answer.send(self.signal(signal).await)),
             Order::Pause(answer) => drop(answer.send(self.pause())),
             Order::Resume(answer) => drop(answer.send(self.resume())),
             Order::Renamed(answer) => drop(answer.send(self.renamed())),
+            Order::CaughtUp(answer) => drop(answer.send(Ok(()))),
             Order::Remove { volumes, answer } => drop(answer.send(self.remove(volumes).await)),
         }
     }
 
-    async fn start(&mut self) -> Result<()> {
+    async fn start(&mut self, attach: Option<Attach>) -> Result<Option<OwnedFd>> {
         match self.step(Event::Start) {
             Action::Launch => {
                 self.supervision.restarts.start();
-                self.launch().await
+                self.launch(attach).await
             }
             Action::Refuse => Err(self.conflict("is being stopped")),
-            _ => Ok(()),
+            _ => {
+                let connect = |attach: Attach| monitor::connect_to(self.dir.path(), attach.size);
+                attach.map(connect).transpose().map_err(|e| self.failed("attach to", &e))
+            }
         }
     }
 
@@ -124,8 +129,9 @@ impl Keeper {
 
     fn renamed(&mut self) -> Result<()> {
         let record = self.dir.record().map_err(|e| self.failed("read", &e))?;
-        self.record.spec.name = record.map_or_else(String::new, |record| record.spec.name);
-        Ok(())
+        let Some(record) = record else { return Ok(()) };
+        self.record.spec.name = record.spec.name;
+        self.stack.network.rename(&self.record.id, &self.record.spec)
     }
 
     pub(super) async fn remove(&mut self, volumes: bool) -> Result<()> {

@@ -3,32 +3,39 @@
 use super::Keeper;
 use crate::host::record::Supervision;
 use crate::supervise::health::HealthMachine;
-use crate::supervise::launch::{self, Run};
+use crate::supervise::launch::{self, Launched, Run};
 use crate::supervise::life::{Action, Event};
-use crate::supervise::protocol::What;
+use crate::supervise::protocol::{Attach, What};
 use crate::supervise::stopping::Init;
 use stack_runtime::engine::Result;
 use stack_runtime::monitor::RunRecord;
 use stack_runtime::observed::Exit;
 use stack_runtime::spec::RestartSpec;
 use stack_runtime::{cgroup, monitor};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 impl Keeper {
-    pub(super) async fn launch(&mut self) -> Result<()> {
+    /// With a connection to the attach socket, made before the program starts, when one is asked for.
+    pub(super) async fn launch(&mut self, attach: Option<Attach>) -> Result<Option<OwnedFd>> {
         self.attempt_at = None;
-        self.supervision =
-            Supervision { restarts: self.supervision.restarts.clone(), is_up: true, ..Default::default() };
-        self.save();
+        // In this order, so that a restart never looks like an end.
         self.report(self.dir.forget_run());
+        self.supervision = Supervision {
+            restarts: self.supervision.restarts.clone(),
+            has_run: self.supervision.has_run,
+            is_up: true,
+            ..Default::default()
+        };
+        self.save();
         self.show();
-        match launch::launch(&self.stack, &self.dir, &self.record).await {
-            Ok((run, connected)) => {
+        match launch::launch(&self.stack, &self.dir, &self.record, attach).await {
+            Ok(Launched { run, connected, attached }) => {
                 self.supervision.addresses = connected.addresses;
                 self.supervision.published = connected.published;
                 self.supervision.warnings = connected.warnings;
                 self.started(run);
-                Ok(())
+                Ok(attached)
             }
             Err(failure) => {
                 self.not_started(&failure).await;
@@ -52,7 +59,7 @@ impl Keeper {
             self.exit = Some(exit);
             return self.ended().await;
         }
-        if let Err(e) = self.launch().await {
+        if let Err(e) = self.launch(None).await {
             tracing::warn!(container = self.record.spec.name, "the start failed: {e}");
         }
     }
@@ -64,6 +71,7 @@ impl Keeper {
             self.record.spec.health.clone().map(|spec| HealthMachine::start(spec, earlier, run.started));
         self.run = Some(run);
         self.exit = None;
+        self.supervision.has_run = true;
         self.save();
         self.save_health();
         self.tell(What::Started);
@@ -101,10 +109,17 @@ impl Keeper {
         let policy = if self.record.spec.auto_remove { RestartSpec::No } else { self.record.spec.restart };
         let delay = self.supervision.restarts.after_exit(policy, exit.code, up_for(&exit));
         let action = self.step(Event::Exited(delay));
-        self.tell(What::Exited(exit));
         match action {
-            Action::Wait(delay) => self.wait_for_attempt(delay),
-            _ => self.settle().await,
+            Action::Wait(delay) => {
+                // Who is told looks at the files: to him it is restarting, not over.
+                self.wait_for_attempt(delay);
+                self.tell(What::Exited(exit));
+                self.tell(What::Restarting { attempt: self.supervision.restarts.count, delay });
+            }
+            _ => {
+                self.tell(What::Exited(exit));
+                self.settle().await;
+            }
         }
         for answer in self.stopping.drain(..) {
             drop(answer.send(Ok(())));
@@ -144,7 +159,6 @@ impl Keeper {
         self.supervision.is_up = false;
         self.supervision.is_waiting = true;
         self.save();
-        self.tell(What::Restarting { attempt: self.supervision.restarts.count, delay });
     }
 
     pub(super) async fn settle(&mut self) {
@@ -184,6 +198,7 @@ impl Keeper {
             Err(e) => tracing::warn!(container = self.record.spec.name, "its network is not back: {e}"),
         }
         self.supervision.is_up = true;
+        self.supervision.has_run = true;
         self.supervision.is_waiting = false;
         self.save();
         if let Some(grace) = self.supervision.stopping {

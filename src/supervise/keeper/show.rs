@@ -28,6 +28,7 @@ impl Keeper {
             health: self.health.as_ref().map_or(HealthStatus::None, |health| health.health().status),
             exit: self.exit.clone(),
             restart_count: self.supervision.restarts.count,
+            warnings: self.supervision.warnings.clone(),
         };
         self.status.send_replace(status);
     }

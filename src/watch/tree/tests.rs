@@ -41,12 +41,12 @@ async fn one_save_is_one_batch() {
     fs::write(&file, "one").unwrap();
     let mut tree = Tree::open(rules(top.path(), &[])).unwrap();
     fs::write(&file, "two").unwrap();
-    assert_eq!(until(&mut tree, &[file.clone()]).await, [file.clone()]);
+    assert_eq!(until(&mut tree, std::slice::from_ref(&file)).await, std::slice::from_ref(&file));
     // As editors do that replace the file.
     let other = top.path().join("app.py~");
     fs::write(&other, "three").unwrap();
     fs::rename(&other, &file).unwrap();
-    assert_eq!(until(&mut tree, &[file.clone()]).await, [file]);
+    assert_eq!(until(&mut tree, std::slice::from_ref(&file)).await, [file]);
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn ignored_directories_are_neither_reported_nor_watched() {
     fs::write(top.path().join("node_modules/x/y.js"), "").unwrap();
     let file = top.path().join("a");
     fs::write(&file, "").unwrap();
-    assert_eq!(until(&mut tree, &[file.clone()]).await, [file]);
+    assert_eq!(until(&mut tree, std::slice::from_ref(&file)).await, [file]);
     assert!(!tree.known.keys().any(|path| path.ends_with("x")));
 }
 

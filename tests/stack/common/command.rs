@@ -140,7 +140,7 @@ pub(super) fn program(home: &Path, directory: &Path, env: &[(&str, &str)], args:
     let mut command = Command::new(env!("CARGO_BIN_EXE_stack"));
     command.args(args).current_dir(directory).env_clear();
     command.env("STACK_HOME", home).env("HOME", home).env("LANG", "C.UTF-8");
-    for kept in ["PATH", "RUST_BACKTRACE", "STACK_LOG"] {
+    for kept in ["PATH", "RUST_BACKTRACE", "STACK_LOG", "XDG_RUNTIME_DIR"] {
         if let Some(value) = std::env::var_os(kept) {
             command.env(kept, value);
         }
@@ -150,12 +150,25 @@ pub(super) fn program(home: &Path, directory: &Path, env: &[(&str, &str)], args:
 }
 
 pub(super) fn spawn(world: &World, directory: &Path, env: &[(&str, &str)], args: &[&str]) -> Background {
+    start(world, super::user::wrapped(world, program(&world.home, directory, env, args)), args)
+}
+
+fn start(world: &World, mut command: Command, args: &[&str]) -> Background {
     let captured = Captured::new(world);
-    let mut command = program(&world.home, directory, env, args);
     command.stdout(captured.file("stdout")).stderr(captured.file("stderr"));
     let started = Instant::now();
     let child = command.spawn().expect("the program was built");
     Background { child, command: args.join(" "), started, captured }
+}
+
+/// As [`run`], by a program that becomes ours.
+#[track_caller]
+pub(super) fn run_in(world: &World, directory: &Path, by: &[&str], args: &[&str], patience: Duration) -> Ran {
+    let stack = program(&world.home, directory, &[], args);
+    let mut command = Command::new(by[0]);
+    command.args(&by[1..]).arg(stack.get_program()).args(stack.get_args()).current_dir(directory).env_clear();
+    command.envs(stack.get_envs().filter_map(|(key, value)| Some((key, value?)))).stdin(Stdio::null());
+    start(world, command, args).wait(patience)
 }
 
 #[track_caller]

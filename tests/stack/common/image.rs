@@ -36,7 +36,7 @@ impl Images {
         copy_store(&loaded, home);
     }
 
-    fn archive(self) -> Option<PathBuf> {
+    pub(super) fn archive(self) -> Option<PathBuf> {
         match self {
             Self::None => None,
             Self::Busybox => Some(busybox_archive(&busybox().expect("checked by available"))),
@@ -139,7 +139,7 @@ fn copy_store(loaded: &Path, home: &Path) {
                 *) cp -a "store/$name" "$2/store/" ;;
             esac
         done"#;
-    let copied = Command::new("sh").args(["-c", script, "copy"]).args([loaded, home]).status().unwrap();
+    let copied = super::as_owner("sh").args(["-c", script, "copy"]).args([loaded, home]).status().unwrap();
     assert!(copied.success(), "cannot copy {}", loaded.display());
 }
 
@@ -174,8 +174,9 @@ fn cache() -> PathBuf {
     std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from)
 }
 
-fn scratch() -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+pub(super) fn scratch() -> PathBuf {
+    let path =
+        std::env::var_os("STACK_TEST_DIR").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
     fs::create_dir_all(&path).unwrap();
     path
 }

@@ -10,6 +10,8 @@
 //! | `STACK_TEST_PRIVILEGED=1` | a test that cannot run here (no root, no busybox, no images) fails instead of being skipped |
 //! | `STACK_TEST_BUSYBOX` | a static busybox; default: what `tests/run` put in the cache, then the system's |
 //! | `STACK_TEST_IMAGES` | an archive of the example's base images; default: what `tests/images/make` put in the cache |
+//! | `STACK_TEST_USER=1` | as an ordinary user, who has no namespaces of their own: one test at a time |
+//! | `STACK_TEST_DIR` | where worlds are, instead of the folder for temporary files of the build |
 //! | `STACK_TEST_KEEP=1` | a failed test's home stays, and its path is printed |
 // Every test file uses its own part; an integration test has no callers outside; a failed `unwrap` is a failed test.
 #![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used)]
@@ -19,11 +21,16 @@ mod http;
 mod image;
 mod leak;
 mod project;
+#[path = "../../../runtime/tests/common/registry.rs"]
+pub mod registry;
+mod terminal;
+mod user;
 
 pub use command::{Background, Ran};
 pub use http::{Response, free_port, get, http};
 pub use image::Images;
 pub use project::Project;
+pub use terminal::Terminal;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -41,6 +48,8 @@ pub struct World {
     pub home: PathBuf,
     /// Holds home, projects and captured output.
     pub root: PathBuf,
+    /// For an ordinary user in root's tests: a copy of the program where they can reach it.
+    program: Option<PathBuf>,
     projects: RefCell<Vec<(String, PathBuf)>>,
     before: leak::Before,
 }
@@ -50,20 +59,21 @@ pub struct World {
 pub struct Wanted {
     uplink: bool,
     images: Images,
+    user: bool,
 }
 
 impl World {
     /// Its own network namespace, and `busybox:1` in the store.
     pub fn with_busybox() -> Wanted {
-        Wanted { uplink: false, images: Images::Busybox }
+        Wanted { uplink: false, images: Images::Busybox, user: false }
     }
     /// As above with the example's base images instead.
     pub fn with_base_images() -> Wanted {
-        Wanted { uplink: false, images: Images::Base }
+        Wanted { uplink: false, images: Images::Base, user: false }
     }
     /// An empty store.
     pub fn empty() -> Wanted {
-        Wanted { uplink: false, images: Images::None }
+        Wanted { uplink: false, images: Images::None, user: false }
     }
 
     /// A directory named after the project, holding these files.
@@ -94,6 +104,11 @@ impl World {
     /// Runs the program outside any project.
     pub fn stack(&self, args: &[&str]) -> Ran {
         command::run(self, &self.root, &[], args, PATIENCE)
+    }
+
+    /// Runs the program in a directory, with nothing but what is in its environment.
+    pub fn stack_in(&self, directory: &Path, env: &[(&str, &str)], args: &[&str]) -> Ran {
+        command::run(self, directory, env, args, PATIENCE)
     }
 
     /// What is left of this world's projects now; empty when all is well.
@@ -147,6 +162,12 @@ impl Wanted {
         self
     }
 
+    /// The program runs as uid 1000, who has no subordinate ids, no service manager and no other privilege.
+    pub fn as_ordinary_user(mut self) -> Self {
+        self.user = is_root();
+        self
+    }
+
     /// Runs the test, in a thread of its own because namespaces belong to threads; visibly skips it where it cannot run.
     pub fn run(self, test: impl FnOnce(&World) + Send + 'static) {
         if let Err(reason) = self.possible() {
@@ -161,19 +182,26 @@ impl Wanted {
     }
 
     fn possible(self) -> Result<(), String> {
-        if !nix::unistd::geteuid().is_root() {
-            return Err("needs root".into());
+        if !is_root() && std::env::var_os("STACK_TEST_USER").is_none() {
+            return Err("needs root; or STACK_TEST_USER=1, to run as this user".into());
         }
         self.images.available()
     }
 
     fn enter_and_run(self, test: impl FnOnce(&World)) {
         enter_namespaces(self.uplink);
-        let root = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(unique("world"));
+        // The checkout may lie where only root can go.
+        let place = if self.user { std::env::temp_dir() } else { image::scratch() };
+        let root = place.join(unique("world"));
         let home = root.join("home");
         std::fs::create_dir_all(&home).unwrap();
-        self.images.provide(&home);
-        let world = World { home, root, projects: RefCell::default(), before: leak::Before::look() };
+        let program = self.user.then(|| user::prepare(&root, &home));
+        let world = World { home, root, program, projects: RefCell::default(), before: leak::Before::look() };
+        if self.user {
+            user::provide(&world, self.images);
+        } else {
+            self.images.provide(&world.home);
+        }
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&world)));
         world.take_down();
         let leaks = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.assert_no_leak()));
@@ -191,11 +219,29 @@ fn clear(root: &Path, failed: bool) {
     if failed && std::env::var_os("STACK_TEST_KEEP").is_some() {
         let _ = writeln!(std::io::stderr(), "kept: {}", root.display());
     } else {
-        let _ = std::fs::remove_dir_all(root);
+        let _ = as_owner("rm").arg("-rf").arg(root).status();
     }
 }
 
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// A program that may touch the files of containers, also those of subordinate ids.
+fn as_owner(program: &str) -> std::process::Command {
+    if is_root() {
+        return std::process::Command::new(program);
+    }
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--map-auto", "--", program]);
+    command
+}
+
+/// An ordinary user's world is the machine's own.
 fn enter_namespaces(uplink: bool) {
+    if !is_root() {
+        return;
+    }
     let network = if uplink { CloneFlags::empty() } else { CloneFlags::CLONE_NEWNET };
     unshare(CloneFlags::CLONE_NEWNS | network).expect("root may unshare");
     let none = None::<&str>;

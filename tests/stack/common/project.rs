@@ -55,8 +55,13 @@ impl Project<'_> {
         command::spawn(self.world, &self.directory, env, &self.named(args))
     }
 
+    /// As somebody who is not root: in a user namespace that maps nobody.
+    pub fn as_nobody(&self, args: &[&str]) -> Ran {
+        command::run_in(self.world, &self.directory, &["unshare", "--user"], &self.named(args), PATIENCE)
+    }
+
     /// A file may carry a `name:`; two tests must still not meet.
-    fn named<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+    pub(super) fn named<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
         [&["-p", self.name.as_str()], args].concat()
     }
 

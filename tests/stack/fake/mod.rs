@@ -209,6 +209,7 @@ impl Engine for Fake {
             spec: spec.clone(),
             created_at: "2026-01-01T00:00:00Z".into(),
             state: State::Created,
+            failed_start: None,
             health: Health::default(),
             restart_count: 0,
             published: Vec::new(),

@@ -73,9 +73,20 @@ privileged!(a_profile_file_is_used, fixture, {
 });
 
 privileged!(paths_are_masked_and_read_only, fixture, {
-    let (_, output) =
-        fixture.sh("cat /proc/timer_list | wc -c; cat /proc/keys | wc -c; ls /sys/firmware | wc -l").await;
-    assert_eq!(output, "0\n0\n0\n");
+    let masked = "/proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/sched_debug \
+        /proc/scsi /proc/timer_list /proc/timer_stats /sys/firmware /sys/devices/virtual/powercap \
+        /sys/devices/system/cpu/cpu0/thermal_throttle";
+    let script = format!(
+        "for p in {masked}; do if [ -d $p ]; then ls -A $p; elif [ -e $p ]; then head -c 64 $p; fi; done; echo $?"
+    );
+    assert_eq!(fixture.sh(&script).await.1, "0\n", "something is to be seen");
+    let script = "for p in bus fs irq sys sysrq-trigger; do awk -v p=/proc/$p '$5 == p { print $6 }' /proc/self/mountinfo; done";
+    let (_, output) = fixture.sh(script).await;
+    let read_only = output.lines().filter(|line| line.starts_with("ro,")).count();
+    let there =
+        ["bus", "fs", "irq", "sys", "sysrq-trigger"].map(|p| std::path::Path::new("/proc").join(p).exists());
+    let there = there.iter().filter(|exists| **exists).count();
+    assert!(there >= 3 && read_only == there && output.lines().count() == there, "{output}");
     for path in ["/proc/sys/kernel/hostname", "/proc/sysrq-trigger", "/sys/kernel/mm/ksm/run"] {
         let (code, output) = fixture.sh(&format!("echo x > {path}")).await;
         assert_ne!(code, Some(0), "{path}");

@@ -4,11 +4,12 @@ use super::harness::{Container, Fixture, PATIENCE, sh};
 use crate::privileged;
 use stack_runtime::launch::{ExecProcess, ExecRequest, ExecStdio, LaunchError};
 use stack_runtime::logs::Stream;
-use stack_runtime::monitor::{Attachment, attach};
+use stack_runtime::monitor::{Attachment, connect_to};
 use stack_runtime::spec::{ContainerSpec, ExecSpec};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 fn exec_sh(script: &str) -> ExecSpec {
     ExecSpec { args: sh(script).args, ..ExecSpec::default() }
@@ -159,6 +160,10 @@ privileged!(an_exec_with_a_terminal_has_its_size, fixture, {
     finish(container).await;
 });
 
+fn attach(dir: &Path) -> Attachment {
+    Attachment::new(connect_to(dir, None).unwrap()).unwrap()
+}
+
 async fn collect(attachment: &Attachment, until: &str) -> String {
     let mut text = String::new();
     while !text.contains(until) {
@@ -178,14 +183,14 @@ privileged!(a_terminal_is_attached_to_resized_and_left, fixture, {
         ..sh("while read line; do echo got $line; stty size; done")
     };
     let container = fixture.create(fixture.request(wanted)).await.unwrap();
-    let first = attach(&container.dir).unwrap();
+    let first = attach(&container.dir);
     first.resize(40, 120).await.unwrap();
     fixture.start(&container).await.unwrap();
     first.input(b"one\n").await.unwrap();
     let text = collect(&first, "120\r\n").await;
     assert!(text.contains("got one\r\n40 120\r\n"), "{text:?}");
     drop(first);
-    let second = attach(&container.dir).unwrap();
+    let second = attach(&container.dir);
     second.input(b"two\n").await.unwrap();
     assert!(collect(&second, "got two\r\n").await.contains("got two"));
     second.close_input().await.unwrap();
@@ -199,7 +204,7 @@ privileged!(input_without_a_terminal_ends_when_closed, fixture, {
         .create(fixture.request(ContainerSpec { stdin_open: true, ..sh("cat; echo done >&2") }))
         .await
         .unwrap();
-    let client = attach(&container.dir).unwrap();
+    let client = attach(&container.dir);
     fixture.start(&container).await.unwrap();
     let big = "0123456789abcde\n".repeat(16 * 1024);
     client.input(big.as_bytes()).await.unwrap();
@@ -218,7 +223,7 @@ privileged!(input_without_a_terminal_ends_when_closed, fixture, {
 
 privileged!(a_client_sees_the_first_byte, fixture, {
     let container = fixture.create(fixture.request(sh("echo first; exit 4"))).await.unwrap();
-    let client = attach(&container.dir).unwrap();
+    let client = attach(&container.dir);
     fixture.start(&container).await.unwrap();
     assert_eq!(collect(&client, "first\n").await, "first\n");
     assert_eq!(container.exit().await.code, Some(4));

@@ -79,6 +79,18 @@ privileged!(system_mounts_are_as_dockers, fixture, {
         .sh("stat -c '%a %n' /dev/null /dev/shm /dev; readlink /dev/fd; readlink /dev/ptmx; mount | grep -c overlay")
         .await;
     assert_eq!(output, "666 /dev/null\n1777 /dev/shm\n755 /dev\n/proc/self/fd\npts/ptmx\n1\n");
+    let (_, output) = fixture
+        .sh("for n in null zero full random urandom tty; do [ -c /dev/$n ] && echo $n; done; \
+            for n in stdin stdout stderr core; do readlink /dev/$n; done; \
+            awk '$2 == \"/dev\" || $2 == \"/dev/pts\" { print $4 }' /proc/mounts")
+        .await;
+    let (nodes, options) = output.split_at(output.find("rw,").expect("options"));
+    let core = if std::path::Path::new("/proc/kcore").exists() { "/proc/kcore\n" } else { "" };
+    let links = "/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\n";
+    assert_eq!(nodes, format!("null\nzero\nfull\nrandom\nurandom\ntty\n{links}{core}"));
+    for option in ["size=65536k", "mode=755", "gid=5", "mode=620", "ptmxmode=666"] {
+        assert!(options.contains(option), "{option}: {options}");
+    }
 });
 
 privileged!(shm_has_the_asked_size, fixture, {

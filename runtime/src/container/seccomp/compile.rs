@@ -75,16 +75,20 @@ struct Verdict {
 
 /// The program; architectures it does not know get ENOSYS for everything.
 pub(crate) fn compile(filter: &LinuxSeccomp) -> Vec<Instruction> {
-    let default = filter.default_action();
-    let default = result(default, filter.default_errno_ret());
+    let answered = super::has_listener(filter);
+    let default = result(filter.default_action(), filter.default_errno_ret(), answered);
     let calls = filter.syscalls().as_deref().unwrap_or_default();
-    let asked = filter.architectures().clone().unwrap_or_default();
+    let mut asked = filter.architectures().clone().unwrap_or_default();
+    // A filter that leaves out what runs here would forbid everything.
+    if !asked.iter().any(|arch| *arch == Arch::ScmpArchNative || super::native().first() == Some(arch)) {
+        asked.push(Arch::ScmpArchNative);
+    }
     let mut sections: BTreeMap<u32, BTreeMap<u32, Verdict>> = BTreeMap::new();
     for arch in asked {
         let Some((audit, lookup)) = table(arch) else { continue };
         let section = sections.entry(audit).or_default();
         for call in calls {
-            add(section, call, default, lookup);
+            add(section, call, default, lookup, answered);
         }
     }
     let mut program = vec![statement(LOAD_WORD, ARCHITECTURE)];
@@ -103,16 +107,25 @@ fn add(
     call: &LinuxSyscall,
     default: u32,
     lookup: fn(&str) -> Option<u32>,
+    answered: bool,
 ) {
-    let verdict = result(call.action(), call.errno_ret());
+    let verdict = result(call.action(), call.errno_ret(), answered);
     for number in call.names().iter().filter_map(|name| lookup(name)) {
         let entry =
             section.entry(number).or_insert_with(|| Verdict { rules: Vec::new(), otherwise: default });
         match call.args().as_deref() {
             None | Some([]) => entry.otherwise = verdict,
+            // libseccomp cannot compare one argument twice, so runtimes read that as "or".
+            Some(args) if names_one_twice(args) => {
+                entry.rules.extend(args.iter().map(|arg| (vec![*arg], verdict)));
+            }
             Some(args) => entry.rules.push((args.to_vec(), verdict)),
         }
     }
+}
+
+fn names_one_twice(args: &[LinuxSeccompArg]) -> bool {
+    args.iter().enumerate().any(|(at, arg)| args[..at].iter().any(|earlier| earlier.index() == arg.index()))
 }
 
 /// One architecture: loads the number, then the tree. Calls newer than all that the filter
@@ -223,12 +236,13 @@ fn masked(
 }
 
 /// The value that the program returns for an action.
-fn result(action: Action, errno: Option<u32>) -> u32 {
+fn result(action: Action, errno: Option<u32>, answered: bool) -> u32 {
     let data = errno.unwrap_or(libc::EPERM.cast_unsigned()) & 0xffff;
     match action {
         Action::ScmpActKill | Action::ScmpActKillThread => 0,
         Action::ScmpActKillProcess => 0x8000_0000,
         Action::ScmpActTrap => 0x0003_0000,
+        Action::ScmpActNotify if answered => 0x7fc0_0000,
         // A notification without a listener is ENOSYS in the kernel; say so at once.
         Action::ScmpActNotify => ERRNO | libc::ENOSYS.cast_unsigned(),
         Action::ScmpActErrno => ERRNO | data,

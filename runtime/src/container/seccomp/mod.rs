@@ -11,7 +11,7 @@ mod file;
 use super::capability::Set;
 pub(crate) use compile::compile;
 use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompArgBuilder,
+    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompFilterFlag, LinuxSeccompArg, LinuxSeccompArgBuilder,
     LinuxSeccompBuilder, LinuxSeccompOperator as Operator, LinuxSyscall, LinuxSyscallBuilder,
 };
 use std::path::Path;
@@ -50,6 +50,64 @@ pub(crate) fn default(capabilities: &Set) -> LinuxSeccomp {
         calls.push(call(&["clone3"], Action::ScmpActErrno, Some(libc::ENOSYS.cast_unsigned()), vec![]));
     }
     profile(Action::ScmpActErrno, Some(libc::EPERM.cast_unsigned()), native(), calls)
+}
+
+/// What is known, in OCI's words.
+#[derive(Debug)]
+pub(crate) struct Names {
+    pub actions: Vec<&'static str>,
+    pub operators: Vec<&'static str>,
+    pub archs: Vec<&'static str>,
+    pub flags: Vec<&'static str>,
+}
+
+pub(crate) fn names() -> Names {
+    Names {
+        actions: vec![
+            "SCMP_ACT_ALLOW",
+            "SCMP_ACT_ERRNO",
+            "SCMP_ACT_KILL",
+            "SCMP_ACT_KILL_PROCESS",
+            "SCMP_ACT_KILL_THREAD",
+            "SCMP_ACT_LOG",
+            "SCMP_ACT_NOTIFY",
+            "SCMP_ACT_TRACE",
+            "SCMP_ACT_TRAP",
+        ],
+        operators: vec![
+            "SCMP_CMP_EQ",
+            "SCMP_CMP_GE",
+            "SCMP_CMP_GT",
+            "SCMP_CMP_LE",
+            "SCMP_CMP_LT",
+            "SCMP_CMP_MASKED_EQ",
+            "SCMP_CMP_NE",
+        ],
+        archs: vec!["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"],
+        flags: vec![
+            "SECCOMP_FILTER_FLAG_LOG",
+            "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+            "SECCOMP_FILTER_FLAG_TSYNC",
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+        ],
+    }
+}
+
+/// Somebody outside answers for the filter.
+pub(crate) fn has_listener(filter: &LinuxSeccomp) -> bool {
+    let asks = |action| action == Action::ScmpActNotify;
+    filter.listener_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty())
+        && filter.syscalls().iter().flatten().any(|call| asks(call.action()))
+}
+
+/// As `seccomp(2)` wants it. One thread is always in step with itself.
+pub(crate) fn flag_bit(flag: LinuxSeccompFilterFlag) -> u32 {
+    match flag {
+        LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 0,
+        LinuxSeccompFilterFlag::SeccompFilterFlagLog => 2,
+        LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => 4,
+        LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 32,
+    }
 }
 
 /// This machine's architecture and those it also runs.

@@ -162,7 +162,7 @@ mod tests {
                 addresses: vec![IpAddr::from([10, 0, 0, n + 2])],
                 names: vec![format!("p-web-{n}"), "web".into()],
             };
-            zone.insert(&n.to_string(), &[member]);
+            zone.insert(&n.to_string(), &[member], &[]);
         }
         zone
     }

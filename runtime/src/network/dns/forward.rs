@@ -98,8 +98,8 @@ impl Upstream {
             Self::Nobody => Err(io::ErrorKind::Unsupported.into()),
             Self::Host { worker, .. } => worker.run(make).await,
             Self::Own { worker, netns, .. } => {
-                let (netns, home) = (netns.clone(), worker.home().clone());
-                worker.run(move || visit(&netns, &home, make)).await
+                let netns = netns.clone();
+                worker.run(move || visit(&netns, make)).await
             }
         }
     }

@@ -36,17 +36,23 @@ struct Tables {
     owners: HashMap<(String, IpAddr), String>,
     /// By container: its networks in order.
     joined: HashMap<String, Vec<String>>,
+    /// By container: lower-case aliases that only it knows, and the names they stand for.
+    links: HashMap<String, HashMap<String, Vec<String>>>,
     /// By network: the containers of other stacks on it.
     others: HashMap<String, Others>,
 }
 
 impl Zone {
-    /// The container appears. What it had before is replaced.
-    pub fn insert(&self, id: &str, members: &[Member]) {
+    /// The container appears. What it had before is replaced. `links`: alias and name.
+    pub fn insert(&self, id: &str, members: &[Member], links: &[(String, String)]) {
         let mut tables = self.tables.write().expect("no holder panics");
         tables.remove(id);
         for member in members {
             tables.add(id, member);
+        }
+        for (alias, name) in links {
+            let own = tables.links.entry(id.to_owned()).or_default();
+            own.entry(alias.to_ascii_lowercase()).or_default().push(name.to_ascii_lowercase());
         }
     }
 
@@ -77,13 +83,16 @@ impl Zone {
         names
     }
 
-    /// Looks a name up for a container: the first of its networks that knows it answers.
+    /// Looks a name up for a container: its own links first, then the first of its networks that knows it answers.
     /// `name.network` asks one network.
     pub fn lookup(&self, asking: &str, name: &str) -> Known {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         let tables = self.tables.read().expect("no holder panics");
         let networks = tables.joined.get(asking).map(Vec::as_slice).unwrap_or_default();
-        let found = networks.iter().find_map(|network| tables.on(network, &name));
+        let on_networks = |name: &str| networks.iter().find_map(|network| tables.on(network, name));
+        let linked = tables.links.get(asking).and_then(|links| links.get(&name)).into_iter().flatten();
+        let linked: Vec<IpAddr> = linked.filter_map(|name| on_networks(name)).flatten().collect();
+        let found = Some(linked).filter(|found| !found.is_empty()).or_else(|| on_networks(&name));
         found.map_or(Known::No, |mut addresses| {
             shuffle(&mut addresses);
             Known::Yes(addresses)
@@ -123,6 +132,7 @@ impl Tables {
     }
 
     fn remove(&mut self, id: &str) {
+        self.links.remove(id);
         for network in self.joined.remove(id).unwrap_or_default() {
             let Some(names) = self.names.get_mut(&network) else { continue };
             let mut freed = Vec::new();
@@ -181,12 +191,13 @@ mod tests {
     #[test]
     fn names_are_seen_only_on_shared_networks() {
         let zone = Zone::default();
-        zone.insert("a", &[member("front", "10.0.0.2", &["p-web-1", "web"])]);
-        zone.insert("b", &[member("back", "10.1.0.2", &["p-db-1", "db"])]);
+        zone.insert("a", &[member("front", "10.0.0.2", &["p-web-1", "web"])], &[]);
+        zone.insert("b", &[member("back", "10.1.0.2", &["p-db-1", "db"])], &[]);
         assert_eq!(zone.lookup("a", "db"), Known::No);
         zone.insert(
             "c",
             &[member("front", "10.0.0.3", &["p-mid-1"]), member("back", "10.1.0.3", &["p-mid-1"])],
+            &[],
         );
         assert_eq!(addresses(zone.lookup("c", "db")), ["10.1.0.2"]);
         assert_eq!(addresses(zone.lookup("c", "WEB.")), ["10.0.0.2"]);
@@ -203,6 +214,7 @@ mod tests {
             zone.insert(
                 &n.to_string(),
                 &[member("n", &format!("10.0.0.{n}"), &[&format!("p-web-{n}"), "web"])],
+                &[],
             );
         }
         assert_eq!(addresses(zone.lookup("2", "web")).len(), 4);
@@ -219,7 +231,24 @@ mod tests {
     #[test]
     fn a_name_given_twice_counts_once() {
         let zone = Zone::default();
-        zone.insert("a", &[member("n", "10.0.0.2", &["web", "Web", "web"])]);
+        zone.insert("a", &[member("n", "10.0.0.2", &["web", "Web", "web"])], &[]);
         assert_eq!(addresses(zone.lookup("a", "web")), ["10.0.0.2"]);
+    }
+
+    #[test]
+    fn links_are_known_to_their_container_alone() {
+        let zone = Zone::default();
+        let link = |alias: &str, name: &str| (alias.to_owned(), name.to_owned());
+        zone.insert("db", &[member("n", "10.0.0.2", &["p-db-1", "db"])], &[]);
+        zone.insert(
+            "a",
+            &[member("n", "10.0.0.3", &["p-a-1"])],
+            &[link("Database", "db"), link("db", "gone")],
+        );
+        assert_eq!(addresses(zone.lookup("a", "database")), ["10.0.0.2"]);
+        assert_eq!(addresses(zone.lookup("a", "db")), ["10.0.0.2"], "a link to nobody hides no name");
+        assert_eq!(zone.lookup("db", "database"), Known::No);
+        zone.insert("a", &[member("n", "10.0.0.3", &["p-a-1"])], &[]);
+        assert_eq!(zone.lookup("a", "database"), Known::No);
     }
 }

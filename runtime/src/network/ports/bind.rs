@@ -61,6 +61,9 @@ impl From<Taken> for EngineError {
         let error = EngineError::new(kind, taken.to_string());
         match kind {
             ErrorKind::PortTaken => error.hint("Stop what holds it, or publish another host port."),
+            ErrorKind::PermissionDenied => error.hint(
+                "Publish a port from 1024 on, or let everybody open lower ones: `sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80`.",
+            ),
             _ => error,
         }
     }

@@ -5,11 +5,12 @@ use crate::spec::Protocol;
 use rustix::net::sockopt::socket_type;
 use rustix::net::{SocketType, getsockname};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
 /// A process that has a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     pub pid: i32,
     /// Its short name.
@@ -19,6 +20,11 @@ pub struct Holder {
 /// The process that holds a port of the calling thread's namespace. `None` when nobody
 /// does or when the process may not be looked at.
 pub fn holder(protocol: Protocol, address: IpAddr, port: u16) -> Option<Holder> {
+    look(protocol, address, port).or_else(|| crate::rootless::holder(protocol, address, port))
+}
+
+/// As [`holder`], by this process alone.
+pub(crate) fn look(protocol: Protocol, address: IpAddr, port: u16) -> Option<Holder> {
     let inodes = sockets(protocol, address, port);
     let links: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
     let listed = processes().find(|pid| has_open(*pid, &links));

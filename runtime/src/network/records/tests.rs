@@ -72,7 +72,7 @@ fn a_configured_subnet_is_taken_as_it_is() {
     let error = draft("p", &wanted, &[], &[]).unwrap_err();
     assert!(error.message.ends_with("invalid subnet foo: invalid CIDR block notation"), "{error}");
     wanted.pools = vec![pool("10.5.0.0/16")];
-    let overlap = draft("p", &wanted, &[record.clone()], &[]).unwrap_err();
+    let overlap = draft("p", &wanted, std::slice::from_ref(&record), &[]).unwrap_err();
     assert_eq!(overlap.kind, ErrorKind::Conflict);
     assert!(draft("q", &wanted, &[record], &[]).is_ok());
 }

@@ -81,6 +81,33 @@ fn namespaces_need_sys_admin() {
 }
 
 #[test]
+fn each_capability_brings_its_calls() {
+    let groups = [
+        ("DAC_READ_SEARCH", "open_by_handle_at"),
+        ("SYS_ADMIN", "fanotify_init"),
+        ("SYS_BOOT", "reboot"),
+        ("SYS_MODULE", "init_module"),
+        ("SYS_NICE", "mbind"),
+        ("SYS_PACCT", "acct"),
+        ("SYS_PTRACE", "kcmp"),
+        ("SYS_RAWIO", "iopl"),
+        ("SYS_TIME", "settimeofday"),
+        ("SYS_TTY_CONFIG", "vhangup"),
+        ("SYSLOG", "syslog"),
+        ("BPF", "bpf"),
+        ("PERFMON", "perf_event_open"),
+    ];
+    let default = docker(&[]);
+    for (capability, name) in groups {
+        assert_eq!(verdict(&default, name, 0), EPERM, "{name} without {capability}");
+        assert_eq!(verdict(&docker(&[capability]), name, 0), ALLOW, "{name} with {capability}");
+    }
+    assert_eq!(verdict(&default, "chroot", 0), ALLOW, "SYS_CHROOT is among Docker's own");
+    let without = capability::resolve(&[], &["SYS_CHROOT".into()], false).unwrap();
+    assert_eq!(verdict(&compile(&crate::container::seccomp::default(&without)), "chroot", 0), EPERM);
+}
+
+#[test]
 fn socket_families_and_personalities_are_chosen() {
     let program = docker(&[]);
     for (family, expected) in [(1, ALLOW), (2, ALLOW), (38, EPERM), (39, ALLOW), (40, EPERM), (41, ALLOW)] {
