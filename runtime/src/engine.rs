@@ -78,7 +78,12 @@ pub trait Engine: Send + Sync {
     fn start(&self, project: &str, id: &str) -> impl Future<Output = Result<()>> + Send;
     fn wait(&self, project: &str, id: &str, until: Until) -> impl Future<Output = Result<Waited>> + Send;
     /// Stop signal, grace, then SIGKILL; a manual stop, so no restart follows.
-    fn stop(&self, project: &str, id: &str, grace: Option<Duration>) -> impl Future<Output = Result<()>> + Send;
+    fn stop(
+        &self,
+        project: &str,
+        id: &str,
+        grace: Option<Duration>,
+    ) -> impl Future<Output = Result<()>> + Send;
     fn signal(&self, project: &str, id: &str, signal: &str) -> impl Future<Output = Result<()>> + Send;
     /// Removes a stopped container, its writable layer and, if asked, its anonymous volumes.
     fn remove(&self, project: &str, id: &str, volumes: bool) -> impl Future<Output = Result<()>> + Send;

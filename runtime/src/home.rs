@@ -55,7 +55,8 @@ impl Home {
     /// From the environment as described above. Nothing is created yet.
     pub fn from_env() -> Self {
         if let Some(home) = std::env::var_os("STACK_HOME").filter(|v| !v.is_empty()) {
-            let data = std::path::absolute(PathBuf::from(home)).unwrap_or_else(|_| PathBuf::from("/var/lib/stack"));
+            let data =
+                std::path::absolute(PathBuf::from(home)).unwrap_or_else(|_| PathBuf::from("/var/lib/stack"));
             return Self { run: data.join("run"), data };
         }
         if nix::unistd::geteuid().is_root() {
@@ -63,8 +64,10 @@ impl Home {
         }
         let user_home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
         let uid = nix::unistd::geteuid();
-        let data = std::env::var_os("XDG_DATA_HOME").map_or_else(|| user_home.join(".local/share"), PathBuf::from);
-        let run = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| PathBuf::from(format!("/run/user/{uid}")), PathBuf::from);
+        let data =
+            std::env::var_os("XDG_DATA_HOME").map_or_else(|| user_home.join(".local/share"), PathBuf::from);
+        let run = std::env::var_os("XDG_RUNTIME_DIR")
+            .map_or_else(|| PathBuf::from(format!("/run/user/{uid}")), PathBuf::from);
         Self { data: data.join("stack"), run: run.join("stack") }
     }
 
@@ -78,7 +81,8 @@ impl Home {
             Ok(text) if text.trim() == FORMAT => {}
             Ok(text) => {
                 let found = text.trim();
-                let message = format!("{} has format {found}, this stack reads format {FORMAT}", self.data.display());
+                let message =
+                    format!("{} has format {found}, this stack reads format {FORMAT}", self.data.display());
                 return Err(io::Error::new(io::ErrorKind::InvalidData, message));
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {

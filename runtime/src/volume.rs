@@ -217,8 +217,8 @@ fn named(name: &CStr, error: io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::path::Path;
 
     fn home() -> (tempfile::TempDir, Home) {
         let root = tempfile::tempdir().unwrap();

@@ -134,7 +134,10 @@ async fn shared_namespace(stack: &Stack, name: &str) -> Result<OwnedFd> {
     ensure_network(stack, name).await?;
     stack.network.share(name)?;
     stack.launcher().netns().map_err(|e| {
-        EngineError::new(ErrorKind::Other, format!("failed to open the namespace of `{}`: {e}", stack.project))
+        EngineError::new(
+            ErrorKind::Other,
+            format!("failed to open the namespace of `{}`: {e}", stack.project),
+        )
     })
 }
 

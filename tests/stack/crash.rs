@@ -5,7 +5,6 @@
 //!
 //! `STACK_CRASH_ROUNDS` says how many rounds (default 200), `STACK_CRASH_SEED` repeats a run.
 
-
 use crate::common::{Project, World, note};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;

@@ -1,7 +1,6 @@
 //! Databases first run a private server, which answers health checks, stops, and is followed by the real one.
 //! Whoever waits for `service_healthy` must meet the real one.
 
-
 use crate::common::World;
 
 /// Each on an empty volume.

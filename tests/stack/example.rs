@@ -1,6 +1,5 @@
 //! Every folder of `examples/stacks` is run by exactly one test here that names it.
 
-
 use crate::common::{Background, Project, World, checkout, eventually, free_port, get, note};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -1,6 +1,5 @@
 //! `external: true`: a stack on a network that another stack made.
 
-
 use crate::common::{Project, World, eventually, free_port, get};
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::PathBuf;

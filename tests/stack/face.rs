@@ -1,6 +1,5 @@
 //! The verbs with the real thing: attached `up` and its ends, what `run` and `exec` pass through, and why a service failed.
 
-
 use crate::common::{Project, World, eventually, free_port, get};
 use rustix::process::Signal;
 use std::time::Duration;

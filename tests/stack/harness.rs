@@ -21,7 +21,9 @@ fn a_process_that_names_the_home_is_a_leak() {
             std::process::Command::new("sleep").arg("60").env("STACK_HOME", &world.home).spawn().unwrap();
         // The kernel shows a program's environment a moment after its start was reported.
         let is_process = |line: &String| line.starts_with("process");
-        crate::common::eventually("the process is found", || world.leaks().iter().any(is_process).then_some(()));
+        crate::common::eventually("the process is found", || {
+            world.leaks().iter().any(is_process).then_some(())
+        });
         child.kill().unwrap();
         child.wait().unwrap();
     });

@@ -12,6 +12,7 @@ mod example;
 mod external;
 mod face;
 mod harness;
+mod oci;
 mod plan;
 mod runtime;
 mod watch;

@@ -1,7 +1,6 @@
 //! The decisions: plans as text, and the laws L2 (same input, same plan), L3 (up twice is silent), L5 (one outcome per
 //! step, in plan order) and L6 (cut anywhere, run again, same end).
 
-
 use crate::fake::*;
 use stack::apply::{Outcome, Report, World, apply};
 use stack::plan::intent::*;

@@ -1,6 +1,5 @@
 //! Watch with the real thing: what is edited on the host is what the container has.
 
-
 use crate::common::{Background, Project, World, eventually, note};
 use std::time::{Duration, Instant};
 

@@ -48,4 +48,3 @@ pub use platform::Platform;
 pub use progress::{Phase, Progress, Report};
 pub use reference::Reference;
 pub use store::{Image, Lease, Store};
-

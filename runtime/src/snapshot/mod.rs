@@ -131,12 +131,15 @@ pub fn unpack(store: &Store, parent: &str, layer: impl Read, expected: Option<&D
     let fs = make_fs(made.path()).doing(doing)?;
     let below = below::Below::open(store, parent).doing(doing)?;
     let mut hashing = Hashing::new(layer);
-    let size = unpack::extract(&mut hashing, tree::open_root(&fs).doing(doing)?, below).map_err(layer_error)?;
+    let size =
+        unpack::extract(&mut hashing, tree::open_root(&fs).doing(doing)?, below).map_err(layer_error)?;
     let diff_id = hashing.hasher.finish();
     match expected {
-        Some(expected) if *expected != diff_id => {
-            Err(Error::Digest { what: "the unpacked layer".into(), expected: expected.clone(), found: diff_id })
-        }
+        Some(expected) if *expected != diff_id => Err(Error::Digest {
+            what: "the unpacked layer".into(),
+            expected: expected.clone(),
+            found: diff_id,
+        }),
         _ => publish(store, made.path(), Meta { parent: parent.to_owned(), diff_id, size }),
     }
 }

@@ -22,7 +22,7 @@ mod project;
 
 pub use command::{Background, Ran};
 pub use http::{Response, free_port, get, http};
-pub use image::Images;
+pub use image::{Images, busybox};
 pub use project::Project;
 
 use nix::mount::{MsFlags, mount};
