@@ -265,11 +265,8 @@ fn check_sysctls(linux: &Linux) -> Check {
     ];
     let has = |kind| linux.namespaces().iter().flatten().any(|namespace| namespace.typ() == kind);
     for key in linux.sysctl().iter().flatten().map(|(key, _)| key) {
-        let name = if key.find('/') < key.find('.') && key.contains('/') {
-            key.replace('/', ".")
-        } else {
-            key.clone()
-        };
+        let is_path = key.find('/').is_some_and(|slash| key.find('.').is_none_or(|dot| slash < dot));
+        let name = if is_path { key.replace('/', ".") } else { key.clone() };
         if name.split(['.', '/']).any(|part| part.is_empty()) {
             return Err(format!("sysctl {key:?} is no name"));
         }

@@ -2,7 +2,7 @@
 
 use super::console::{self, Master};
 use super::store::{Record, Status, write_pid};
-use super::{Result, Runtime, config, hooks, notify};
+use super::{Result, Runtime, config, foreground, hooks, notify};
 use crate::cgroup::{Extent, Group};
 use crate::container::{Bundle, Direct, Extras};
 use crate::init::{self, Child, Context, Maps, START_PIPE};
@@ -241,7 +241,10 @@ impl Attempt<'_> {
             }
             match (progress.terminal.take(), master) {
                 (Some(terminal), Master::Socket(socket)) => console::send(socket, &terminal)?,
-                (Some(terminal), _) => kept = Some(terminal),
+                (Some(terminal), _) => {
+                    foreground::keep_lines(&terminal);
+                    kept = Some(terminal);
+                }
                 (None, _) => {}
             }
             if let Some(number) = progress.listener.take() {

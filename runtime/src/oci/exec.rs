@@ -207,7 +207,10 @@ impl Entry<'_> {
         while progress.read(child) {
             match (progress.terminal.take(), master) {
                 (Some(terminal), Master::Socket(socket)) => console::send(socket, &terminal)?,
-                (Some(terminal), _) => kept = Some(terminal),
+                (Some(terminal), _) => {
+                    foreground::keep_lines(&terminal);
+                    kept = Some(terminal);
+                }
                 (None, _) => {}
             }
             let filter = self.bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());

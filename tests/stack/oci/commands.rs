@@ -36,7 +36,12 @@ fn exec_with_flags_and_with_a_document() {
         let said = bundle.exec(&["--process", file.to_str().unwrap(), &id]);
         assert_eq!((said.code, said.out.as_str()), (9, "b\n"), "{}", said.err);
         let pid_file = bed.dir.join("pid");
-        bundle.exec(&["--detach", "--pid-file", pid_file.to_str().unwrap(), &id, "sleep", "999"]);
+        let args = ["exec", "--detach", "--pid-file", pid_file.to_str().unwrap(), &id, "sleep", "999"];
+        // What is left behind keeps the streams that it gets.
+        let mut command = bed.command(&args);
+        let status =
+            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status().unwrap();
+        assert!(status.success());
         let pid = fs::read_to_string(&pid_file).unwrap();
         assert!(fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap().contains("999"));
         assert!(bed.ok(&["ps", "--format", "json", &id]).contains(&pid));

@@ -143,7 +143,7 @@ fn propagation_from_and_to_the_host() {
 #[test]
 fn devices_of_every_container_and_those_of_the_config() {
     bed(|bed| {
-        let mut bundle = bed.bundle("for d in null zero full random urandom tty fuse0; do stat -c '%n %t:%T %a %u:%g' /dev/$d; done; readlink /dev/fd /dev/ptmx; echo > /dev/null && head -c 1 /dev/zero | wc -c; test -p /dev/pipe && echo pipe");
+        let mut bundle = bed.bundle("for d in null zero full random urandom tty fuse0; do stat -c '%n %t:%T %a %u:%g' /dev/$d; done; readlink /dev/fd; readlink /dev/ptmx; echo > /dev/null && head -c 1 /dev/zero | wc -c; test -p /dev/pipe && echo pipe");
         bundle.config["linux"]["devices"] = json!([
             { "path": "/dev/fuse0", "type": "c", "major": 10, "minor": 229, "fileMode": 0o640, "uid": 3, "gid": 4 },
             { "path": "/dev/pipe", "type": "p" },
