@@ -17,6 +17,13 @@ const MAX_BYTES: u64 = 32 << 20;
 
 /// The spec with absolute paths, and warnings.
 pub(super) fn load(options: &CreateOptions) -> Result<(Spec, Vec<String>)> {
+    if options.systemd {
+        // A group beside the one that systemd was asked for would be limited by nobody.
+        return Err(LaunchError::new(
+            "make the control group",
+            "the systemd cgroup driver is not supported, only cgroupfs is",
+        ));
+    }
     let path = options
         .config
         .as_ref()
@@ -405,12 +412,10 @@ fn complete_linux(spec: &mut Spec) {
 pub(super) fn listening(mut spec: Spec, preserved: u32) -> Result<(Spec, Vec<i32>)> {
     let count =
         std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<u32>().ok()).unwrap_or(0).min(1024);
-    if count > 0 {
-        if let Some(process) = spec.process_mut() {
-            let mut environment = process.env().clone().unwrap_or_default();
-            environment.extend([format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()]);
-            process.set_env(Some(environment));
-        }
+    if let Some(process) = spec.process_mut().as_mut().filter(|_| count > 0) {
+        let mut environment = process.env().clone().unwrap_or_default();
+        environment.extend([format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()]);
+        process.set_env(Some(environment));
     }
     Ok((spec, inherited(count + preserved)))
 }

@@ -205,10 +205,11 @@ impl Attempt<'_> {
     fn settle_child(&mut self) -> Result<()> {
         let Some(child) = &self.child else { return Ok(()) };
         let spec = &self.bundle.spec;
-        if let Some(score) = spec.process().as_ref().and_then(oci_spec::runtime::Process::oom_score_adj) {
-            if let Err(e) = fs::write(format!("/proc/{}/oom_score_adj", child.pid), score.to_string()) {
-                self.warnings.push(format!("oom_score_adj {score} is not applied: {e}"));
-            }
+        let score = spec.process().as_ref().and_then(oci_spec::runtime::Process::oom_score_adj);
+        let written =
+            score.map(|score| fs::write(format!("/proc/{}/oom_score_adj", child.pid), score.to_string()));
+        if let Some(Err(e)) = written {
+            self.warnings.push(format!("oom_score_adj is not applied: {e}"));
         }
         if let Some((uids, gids)) = config::new_maps(spec) {
             Maps { uids, gids }.write(child.pid).named("map the ids of the user namespace")?;

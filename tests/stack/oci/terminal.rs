@@ -55,9 +55,10 @@ fn the_console_socket_gets_the_terminal() {
         bundle.config["process"]["consoleSize"] = serde_json::json!({ "height": 10, "width": 110 });
         let id = bundle.detach_with(&["--console-socket", &path]).to_owned();
         let mut master = receive(&listener);
+        let said = read_until(&mut master, "c\r\n");
+        assert_eq!(said, "/dev/pts/0\r\n10 110\r\nc\r\n");
         master.write_all(b"words\n").unwrap();
-        let said = read_until(&mut master, "heard words");
-        assert!(said.contains("/dev/pts/0\r\n10 110\r\nc\r\n"), "{said:?}");
+        assert!(read_until(&mut master, "heard words").contains("heard words"));
         let args = ["--console-socket", &path, "-t", "-d", &id, "sh", "-c", "tty; echo end"];
         assert_eq!(bundle.exec(&args).code, 0);
         let said = read_until(&mut receive(&listener), "end");
