@@ -17,6 +17,7 @@ mod harness;
 mod ids;
 mod listing;
 mod lives;
+mod oci;
 mod plan;
 mod probes;
 mod refused;

@@ -192,8 +192,10 @@ impl Writer<'_> {
     }
 
     fn cpu_time_legacy(&mut self, cpu: &LinuxCpu, dir: &Path) {
-        let text = |number: Option<i64>| number.filter(|number| *number != 0).map(|number| number.to_string());
-        let unsigned = |number: Option<u64>| number.filter(|number| *number != 0).map(|number| number.to_string());
+        let text =
+            |number: Option<i64>| number.filter(|number| *number != 0).map(|number| number.to_string());
+        let unsigned =
+            |number: Option<u64>| number.filter(|number| *number != 0).map(|number| number.to_string());
         let real_time = (unsigned(cpu.realtime_period()), text(cpu.realtime_runtime()));
         self.share("real-time limit", dir, ["cpu.rt_period_us", "cpu.rt_runtime_us"], real_time);
         let usual = (unsigned(cpu.period()), text(cpu.quota()));
@@ -205,7 +207,13 @@ impl Writer<'_> {
 
     /// A period and a part of it, which together may not exceed the parent's: if the new period is refused beside the
     /// old part, it may be right beside the new one.
-    fn share(&mut self, what: &str, dir: &Path, files: [&str; 2], (period, part): (Option<String>, Option<String>)) {
+    fn share(
+        &mut self,
+        what: &str,
+        dir: &Path,
+        files: [&str; 2],
+        (period, part): (Option<String>, Option<String>),
+    ) {
         let [of_period, of_part] = files.map(|file| dir.join(file));
         let again = match &period {
             Some(period) if part.is_some() => fs::write(&of_period, period).is_err(),

@@ -31,11 +31,11 @@ pub(crate) struct Group {
     unified: Option<PathBuf>,
     /// Version 1: controller and directory.
     legacy: Vec<(String, PathBuf)>,
-    /// Parents that become empty go with it: they are ours.
+    /// Parents that become empty go with it.
     removes_parents: bool,
 }
 
-/// The first directory of all groups that we name ourselves.
+/// The first directory of the groups that we name ourselves.
 const OURS: &str = "stack/";
 
 /// Which version 1 hierarchies a container gets a group of.
@@ -70,7 +70,7 @@ impl Group {
         let group = Self {
             unified: hierarchies.unified_group(path)?,
             legacy: hierarchies.legacy_groups(path, &wanted, &mut warnings)?,
-            removes_parents: path.starts_with(OURS),
+            removes_parents: true,
         };
         limits::prepare(&group, &hierarchies, &mut warnings);
         warnings.extend(group.limit(resources));
@@ -92,8 +92,14 @@ impl Group {
         Ok(Self {
             unified: hierarchies.unified_existing(path)?,
             legacy: legacy.filter_map(|(name, mount)| Some((name.clone(), existing(mount)?))).collect(),
-            removes_parents: path.starts_with(OURS),
+            removes_parents: true,
         })
+    }
+
+    /// The parents of a path that somebody else chose are his.
+    pub(crate) fn chosen_by_others(mut self, path: &str) -> Self {
+        self.removes_parents = path.starts_with(OURS);
+        self
     }
 
     /// Where a process is.
@@ -173,7 +179,8 @@ impl Group {
         let read = |file: PathBuf| fs::read_to_string(file).unwrap_or_default();
         let legacy = self.directory("freezer").map(|dir| read(dir.join("freezer.state")));
         let unified = self.unified.as_ref().map(|dir| read(dir.join("cgroup.freeze")));
-        legacy.is_some_and(|state| state.trim() != "THAWED") || unified.is_some_and(|state| state.trim() == "1")
+        legacy.is_some_and(|state| state.trim() != "THAWED")
+            || unified.is_some_and(|state| state.trim() == "1")
     }
 
     /// The directory of a version 1 controller.

@@ -65,7 +65,8 @@ pub(super) fn execute(context: &mut Context<'_>, args: &[String], with_reaper: b
     context.link.send(&Note::Executing, &[])?;
     process::default_signals();
     // As a shell would have it: the last of several wins.
-    let names: Vec<String> = context.environment.iter().map(|own| own.split('=').next().unwrap_or_default().to_owned()).collect();
+    let names: Vec<String> =
+        context.environment.iter().map(|own| own.split('=').next().unwrap_or_default().to_owned()).collect();
     let mut index = 0;
     context.environment.retain(|_| {
         index += 1;

@@ -205,7 +205,8 @@ impl Operation {
             }
             Self::Ids { uid, gid, groups } => {
                 let root = std::fs::File::open("/")?;
-                let own = || rustix::process::getgroups().map(|all| all.iter().map(|gid| gid.as_raw()).collect());
+                let own =
+                    || rustix::process::getgroups().map(|all| all.iter().map(|gid| gid.as_raw()).collect());
                 let groups = groups.clone().map_or_else(own, Ok)?;
                 context.identity = user::numbered(root, *uid, *gid, &groups);
                 Ok(())

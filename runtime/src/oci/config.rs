@@ -2,7 +2,7 @@
 
 use super::Result;
 use super::create::{CreateOptions, inherited};
-use crate::container::{default_devices, default_device_rules};
+use crate::container::{default_device_rules, default_devices};
 use crate::launch::{LaunchError, Named};
 use oci_spec::runtime::{
     Linux, LinuxIdMapping, LinuxNamespaceType as Kind, LinuxSeccomp, LinuxSeccompAction as Action, Mount,
@@ -17,9 +17,21 @@ const MAX_BYTES: u64 = 32 << 20;
 
 /// The spec with absolute paths, and warnings.
 pub(super) fn load(options: &CreateOptions) -> Result<(Spec, Vec<String>)> {
-    let path = options.config.as_ref().map_or_else(|| options.bundle.join("config.json"), |path| options.bundle.join(path));
+    if options.systemd {
+        // A group beside the one that systemd was asked for would be limited by nobody.
+        return Err(LaunchError::new(
+            "make the control group",
+            "the systemd cgroup driver is not supported, only cgroupfs is",
+        ));
+    }
+    let path = options
+        .config
+        .as_ref()
+        .map_or_else(|| options.bundle.join("config.json"), |path| options.bundle.join(path));
     let (spec, warnings) = read(&path)?;
-    check(&spec).map_err(|reason| LaunchError::new(format!("use {}", path.display()), format!("invalid configuration: {reason}")))?;
+    check(&spec).map_err(|reason| {
+        LaunchError::new(format!("use {}", path.display()), format!("invalid configuration: {reason}"))
+    })?;
     complete(spec, &options.bundle, warnings)
 }
 
@@ -61,7 +73,12 @@ pub(super) fn tidy(value: &mut Value) -> Vec<String> {
 pub(super) fn tidy_process(value: &mut Value) -> Vec<String> {
     drop_nulls(value);
     let mut unknown = Vec::new();
-    for set in value.pointer_mut("/capabilities").and_then(Value::as_object_mut).into_iter().flat_map(|sets| sets.values_mut()) {
+    for set in value
+        .pointer_mut("/capabilities")
+        .and_then(Value::as_object_mut)
+        .into_iter()
+        .flat_map(|sets| sets.values_mut())
+    {
         let Some(names) = set.as_array_mut() else { continue };
         names.retain(|name| {
             let name = name.as_str().unwrap_or_default();
@@ -197,7 +214,9 @@ fn check_namespaces(spec: &Spec, linux: &Linux) -> Check {
         }
         seen.push(kind);
         match namespace.path() {
-            Some(path) if !path.is_absolute() => return Err(format!("the path {path:?} of the {kind} namespace is not absolute")),
+            Some(path) if !path.is_absolute() => {
+                return Err(format!("the path {path:?} of the {kind} namespace is not absolute"));
+            }
             Some(path) if fs::symlink_metadata(path).is_err() => {
                 return Err(format!("the path {} of the {kind} namespace does not exist", path.display()));
             }
@@ -253,11 +272,8 @@ fn check_sysctls(linux: &Linux) -> Check {
     ];
     let has = |kind| linux.namespaces().iter().flatten().any(|namespace| namespace.typ() == kind);
     for key in linux.sysctl().iter().flatten().map(|(key, _)| key) {
-        let name = if key.find('/') < key.find('.') && key.contains('/') {
-            key.replace('/', ".")
-        } else {
-            key.clone()
-        };
+        let is_path = key.find('/').is_some_and(|slash| key.find('.').is_none_or(|dot| slash < dot));
+        let name = if is_path { key.replace('/', ".") } else { key.clone() };
         if name.split(['.', '/']).any(|part| part.is_empty()) {
             return Err(format!("sysctl {key:?} is no name"));
         }
@@ -394,13 +410,12 @@ fn complete_linux(spec: &mut Spec) {
 
 /// Descriptors of socket activation come before those that are preserved by wish.
 pub(super) fn listening(mut spec: Spec, preserved: u32) -> Result<(Spec, Vec<i32>)> {
-    let count = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<u32>().ok()).unwrap_or(0).min(1024);
-    if count > 0 {
-        if let Some(process) = spec.process_mut() {
-            let mut environment = process.env().clone().unwrap_or_default();
-            environment.extend([format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()]);
-            process.set_env(Some(environment));
-        }
+    let count =
+        std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<u32>().ok()).unwrap_or(0).min(1024);
+    if let Some(process) = spec.process_mut().as_mut().filter(|_| count > 0) {
+        let mut environment = process.env().clone().unwrap_or_default();
+        environment.extend([format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()]);
+        process.set_env(Some(environment));
     }
     Ok((spec, inherited(count + preserved)))
 }

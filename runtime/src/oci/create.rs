@@ -2,7 +2,7 @@
 
 use super::console::{self, Master};
 use super::store::{Record, Status, write_pid};
-use super::{Result, Runtime, config, hooks, notify};
+use super::{Result, Runtime, config, foreground, hooks, notify};
 use crate::cgroup::{Extent, Group};
 use crate::container::{Bundle, Direct, Extras};
 use crate::init::{self, Child, Context, Maps, START_PIPE};
@@ -175,7 +175,7 @@ impl Attempt<'_> {
                 )
             })?,
         };
-        self.group = group;
+        self.group = group.chosen_by_others(&self.record.cgroup);
         let others = self.group.processes().map(|pids| pids.len()).unwrap_or(0);
         if others > 0 {
             self.warnings.push(format!("container's cgroup is not empty: {others} process(es) found"));
@@ -205,10 +205,11 @@ impl Attempt<'_> {
     fn settle_child(&mut self) -> Result<()> {
         let Some(child) = &self.child else { return Ok(()) };
         let spec = &self.bundle.spec;
-        if let Some(score) = spec.process().as_ref().and_then(oci_spec::runtime::Process::oom_score_adj) {
-            if let Err(e) = fs::write(format!("/proc/{}/oom_score_adj", child.pid), score.to_string()) {
-                self.warnings.push(format!("oom_score_adj {score} is not applied: {e}"));
-            }
+        let score = spec.process().as_ref().and_then(oci_spec::runtime::Process::oom_score_adj);
+        let written =
+            score.map(|score| fs::write(format!("/proc/{}/oom_score_adj", child.pid), score.to_string()));
+        if let Some(Err(e)) = written {
+            self.warnings.push(format!("oom_score_adj is not applied: {e}"));
         }
         if let Some((uids, gids)) = config::new_maps(spec) {
             Maps { uids, gids }.write(child.pid).named("map the ids of the user namespace")?;
@@ -241,7 +242,10 @@ impl Attempt<'_> {
             }
             match (progress.terminal.take(), master) {
                 (Some(terminal), Master::Socket(socket)) => console::send(socket, &terminal)?,
-                (Some(terminal), _) => kept = Some(terminal),
+                (Some(terminal), _) => {
+                    foreground::keep_lines(&terminal);
+                    kept = Some(terminal);
+                }
                 (None, _) => {}
             }
             if let Some(number) = progress.listener.take() {

@@ -207,7 +207,10 @@ impl Entry<'_> {
         while progress.read(child) {
             match (progress.terminal.take(), master) {
                 (Some(terminal), Master::Socket(socket)) => console::send(socket, &terminal)?,
-                (Some(terminal), _) => kept = Some(terminal),
+                (Some(terminal), _) => {
+                    foreground::keep_lines(&terminal);
+                    kept = Some(terminal);
+                }
                 (None, _) => {}
             }
             let filter = self.bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
@@ -243,7 +246,8 @@ fn is_other_user_namespace(pid: i32) -> io::Result<bool> {
 fn wanted(bundle: &Bundle, options: &ExecOptions) -> Result<(Process, Vec<String>)> {
     if let Some(path) = &options.process {
         let reading = || format!("read {}", path.display());
-        let mut value: serde_json::Value = serde_json::from_slice(&fs::read(path).named(reading())?).named(reading())?;
+        let mut value: serde_json::Value =
+            serde_json::from_slice(&fs::read(path).named(reading())?).named(reading())?;
         let warnings = config::tidy_process(&mut value);
         let mut process: Process = serde_json::from_value(value).named(reading())?;
         process.set_terminal(Some(process.terminal() == Some(true) || options.terminal));
