@@ -13,6 +13,7 @@
 use crate::failure::{Failure, Kind, Result, failed};
 use stack_schema::diagnostic::{Diagnostic, Severity};
 use stack_schema::env::{Env, Origin, parse_dotenv_after};
+use stack_schema::interpolate::Usage;
 use stack_schema::load::LoadRequest;
 use stack_schema::source::{Files, Source};
 use std::path::{Path, PathBuf};
@@ -90,6 +91,7 @@ struct Finder<'a> {
     disk: &'a dyn Files,
     files: Vec<PathBuf>,
     environment: Env,
+    usages: Vec<Usage>,
     env_files: Vec<PathBuf>,
     warnings: Vec<Diagnostic>,
 }
@@ -101,7 +103,16 @@ impl<'a> Finder<'a> {
         if environment.get("PWD").is_none() {
             environment.set("PWD", place.directory.display().to_string(), Origin::Process);
         }
-        Self { asked, place, disk, files, environment, env_files: Vec::new(), warnings: Vec::new() }
+        Self {
+            asked,
+            place,
+            disk,
+            files,
+            environment,
+            usages: Vec::new(),
+            env_files: Vec::new(),
+            warnings: Vec::new(),
+        }
     }
 
     /// The directory as far as it is known.
@@ -158,6 +169,7 @@ impl<'a> Finder<'a> {
         let source = Arc::new(Source { name, path: Some(path.to_path_buf()), text });
         let environment = &self.environment;
         let parsed = parse_dotenv_after(&source, earlier, &|name| environment.get(name).map(str::to_string));
+        self.usages.extend(parsed.usages);
         let (errors, warnings): (Vec<_>, Vec<_>) =
             parsed.diagnostics.into_iter().partition(|d| d.severity == Severity::Error);
         self.warnings.extend(warnings);
@@ -220,6 +232,7 @@ impl<'a> Finder<'a> {
             project_name: self.asked.project_name.clone().or_else(|| setting("COMPOSE_PROJECT_NAME")),
             profiles,
             environment: self.environment.clone(),
+            usages: self.usages,
             display_base: self.place.directory.clone(),
             files: self.files,
             ..LoadRequest::default()

@@ -6,6 +6,7 @@
 
 mod build;
 mod deploy;
+pub mod json_schema;
 mod service;
 mod top;
 

@@ -4,6 +4,7 @@
 //! error: service `web` publishes host port 8080 twice
 //!   --> compose.yaml:14:9  services.web.ports[1]
 //!    14 |       - "8080:80"
+//!       |         ^^^^^^^^^
 //! hint: Give one of the two another host port, or remove it.
 //! ```
 
@@ -130,6 +131,16 @@ fn place_to_json(object: &mut serde_json::Value, place: &Place) {
     }
 }
 
+/// Carets below what the place covers of its first line; a tab stays one, so that they stand where it does.
+fn marks(place: &Place, line: &str, column: usize) -> Option<String> {
+    let before = line.chars().take(column - 1);
+    let pad: String = before.map(|c| if c == '\t' { c } else { ' ' }).collect();
+    let text = &place.source.text[place.start..place.end];
+    let width = text.lines().next().unwrap_or_default().chars().count();
+    let room = line.chars().count().checked_sub(column - 1)?;
+    Some(pad + &"^".repeat(width.clamp(1, room.max(1))))
+}
+
 fn render_place(out: &mut String, place: &Place, remark: &str) {
     let (line, column) = place.line_column();
     let gap = if remark.is_empty() { "" } else { "  " };
@@ -137,5 +148,8 @@ fn render_place(out: &mut String, place: &Place, remark: &str) {
     if let Some(text) = place.source.text.lines().nth(line - 1) {
         let shown: String = text.chars().take(200).collect();
         out.push_str(&format!("{line:>5} | {shown}\n"));
+        if let Some(marks) = marks(place, &shown, column) {
+            out.push_str(&format!("      | {marks}\n"));
+        }
     }
 }

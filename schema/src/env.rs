@@ -5,8 +5,8 @@
 //! lines; an unquoted value ends at ` #` or the end of the line, is trimmed, and knows variables. Keys are letters, digits and
 //! `_ . - [ ]`. The rules are docker compose's; a bare key on a last line without a newline is treated like any other.
 
-use crate::diagnostic::Diagnostic;
-use crate::interpolate::{self, Lookup};
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::interpolate::{self, Lookup, Usage};
 use crate::source::{Place, Source};
 use indexmap::IndexMap;
 use std::sync::Arc;
@@ -81,6 +81,8 @@ impl Env {
 pub struct Dotenv {
     pub variables: Env,
     pub diagnostics: Vec<Diagnostic>,
+    /// Of variables, in values.
+    pub usages: Vec<Usage>,
 }
 
 /// Reads the text of a `.env` or `env_file`. `lookup` gives the variables from outside; they win over earlier lines.
@@ -261,10 +263,31 @@ impl Reader<'_> {
         let value = interpolate::text(value, &lookup, &mut findings);
         let place = self.place(start, end);
         let mut from = start;
-        let found = findings.iter().map(|finding| finding.diagnose(&place, &mut from, &Default::default()));
-        self.out.diagnostics.extend(found);
+        let found = findings.iter().filter_map(|finding| {
+            let diagnostic = finding.diagnose(&place, &mut from, &Default::default());
+            diagnostic.or_else(|| finding.usage(&place).and_then(|usage| taken(&usage)))
+        });
+        self.out.diagnostics.extend(found.map(meant_literally));
+        self.out.usages.extend(findings.iter().filter_map(|finding| finding.usage(&place)));
         value
     }
+}
+
+/// `pa$word`: surely a dollar sign was meant, though there is a variable of that name.
+fn taken(usage: &Usage) -> Option<Diagnostic> {
+    let before = &usage.value.source.text[usage.value.start..usage.reference.start];
+    let is_bare = usage.reference.is_text(&format!("${}", usage.name));
+    let is_attached = before.ends_with(|c: char| c.is_alphanumeric());
+    let message = format!("`${0}` is taken as the variable `{0}`", usage.name);
+    (is_bare && is_attached).then(|| Diagnostic::warning(message).at(usage.reference.clone()))
+}
+
+/// In an env file a `$` is often part of a password.
+fn meant_literally(diagnostic: Diagnostic) -> Diagnostic {
+    if diagnostic.hint.is_some() || diagnostic.severity == Severity::Error {
+        return diagnostic;
+    }
+    diagnostic.hint("If a dollar sign is meant, write `$$`, or put the value in single quotes.")
 }
 
 fn is_key_char(c: char) -> bool {

@@ -22,6 +22,8 @@ pub type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
 /// What happened while a text was interpolated, for diagnostics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
+    /// A name whose value is in the result.
+    Used { name: String, reference: String },
     /// A name without a value and without an operator. The text is the reference as written.
     Unset { name: String, reference: String },
     /// `${NAME:?message}` without a value.
@@ -71,7 +73,10 @@ fn substitute(text: &str, lookup: &Lookup<'_>, findings: &mut Vec<Finding>, dept
             let reference = &rest[..=name.len()];
             match (name.is_empty(), lookup(name)) {
                 (true, _) => out.push('$'),
-                (false, Some(value)) => out.push_str(&value),
+                (false, Some(value)) => {
+                    out.push_str(&value);
+                    findings.push(Finding::Used { name: name.into(), reference: reference.into() });
+                }
                 (false, None) => {
                     findings.push(Finding::Unset { name: name.into(), reference: reference.into() })
                 }
@@ -149,8 +154,16 @@ impl<'t> Braced<'t> {
                 (value.filter(|_| self.operator != "+" && self.operator != ":+").unwrap_or_default(), false)
             }
         };
+        if !is_used || self.operator.ends_with('+') {
+            let (name, reference) = (self.name.into(), self.text.into());
+            findings.push(Finding::Used { name, reference });
+        }
         // An operand must be right even where it is not needed; only what it lacks does not count then.
-        findings.extend(inner.into_iter().filter(|found| is_used || !matches!(found, Finding::Unset { .. })));
+        findings.extend(
+            inner.into_iter().filter(|found| {
+                is_used || matches!(found, Finding::Required { .. } | Finding::Invalid { .. })
+            }),
+        );
         result
     }
 }
@@ -204,24 +217,42 @@ pub fn references(text: &str, found: &mut Vec<Reference>) {
     }
 }
 
-/// Interpolates every string value below `node`.
-pub fn tree(node: &mut Node, path: &KeyPath, lookup: &Lookup<'_>, diagnostics: &mut Vec<Diagnostic>) {
+/// A variable that a value was made of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Usage {
+    pub name: String,
+    /// The whole value.
+    pub value: Place,
+    /// The `${…}` in it, as far as it can be told.
+    pub reference: Place,
+}
+
+/// Interpolates every string value below `node`, and notes which variables were used where.
+pub fn tree(
+    node: &mut Node,
+    path: &KeyPath,
+    lookup: &Lookup<'_>,
+    diagnostics: &mut Vec<Diagnostic>,
+    usages: &mut Vec<Usage>,
+) {
     let place = node.place.clone();
     match &mut node.value {
         Value::Str(value) if value.contains('$') => {
             let mut findings = Vec::new();
             *value = text(value, lookup, &mut findings);
             let mut from = place.start;
-            diagnostics.extend(findings.iter().map(|finding| finding.diagnose(&place, &mut from, path)));
+            diagnostics
+                .extend(findings.iter().filter_map(|finding| finding.diagnose(&place, &mut from, path)));
+            usages.extend(findings.iter().filter_map(|finding| finding.usage(&place)));
         }
         Value::Seq(items) => {
             for (index, item) in items.iter_mut().enumerate() {
-                tree(item, &path.index(index), lookup, diagnostics);
+                tree(item, &path.index(index), lookup, diagnostics, usages);
             }
         }
         Value::Map(map) => {
             for (key, entry) in map.iter_mut() {
-                tree(&mut entry.node, &path.key(key), lookup, diagnostics);
+                tree(&mut entry.node, &path.key(key), lookup, diagnostics, usages);
             }
         }
         _ => {}
@@ -231,16 +262,21 @@ pub fn tree(node: &mut Node, path: &KeyPath, lookup: &Lookup<'_>, diagnostics: &
 impl Finding {
     fn reference(&self) -> &str {
         match self {
-            Finding::Unset { reference, .. }
+            Finding::Used { reference, .. }
+            | Finding::Unset { reference, .. }
             | Finding::Required { reference, .. }
             | Finding::Invalid { reference } => reference,
         }
     }
 
     /// A sentence at the reference itself, as far as it can be found in the text of the value.
-    pub fn diagnose(&self, value: &Place, from: &mut usize, path: &KeyPath) -> Diagnostic {
+    pub fn diagnose(&self, value: &Place, from: &mut usize, path: &KeyPath) -> Option<Diagnostic> {
+        if matches!(self, Finding::Used { .. }) {
+            return None;
+        }
         let place = narrow(value, self.reference(), from);
         let diagnostic = match self {
+            Finding::Used { .. } => return None,
             Finding::Unset { name, .. } => Diagnostic::warning(format!(
                 "the variable `{name}` is not set, an empty string stands in for it"
             )),
@@ -251,7 +287,14 @@ impl Finding {
             Finding::Invalid { .. } => Diagnostic::error("this is no valid `${…}` reference")
                 .hint("Write `${NAME}` or `${NAME:-default}`; a literal dollar sign is written `$$`."),
         };
-        diagnostic.at(place).key(path.to_string())
+        Some(diagnostic.at(place).key(path.to_string()))
+    }
+
+    /// The variable whose value was taken, in the value at `value`.
+    pub fn usage(&self, value: &Place) -> Option<Usage> {
+        let Finding::Used { name, reference } = self else { return None };
+        let reference = narrow(value, reference, &mut value.start.clone());
+        Some(Usage { name: name.clone(), value: value.clone(), reference })
     }
 }
 
@@ -279,7 +322,9 @@ mod tests {
             _ => None,
         };
         let mut findings = Vec::new();
-        (text(input, &lookup, &mut findings), findings)
+        let value = text(input, &lookup, &mut findings);
+        findings.retain(|found| !matches!(found, Finding::Used { .. }));
+        (value, findings)
     }
 
     #[test]

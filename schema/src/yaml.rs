@@ -19,7 +19,7 @@ pub mod scalar;
 use crate::source::Place;
 use indexmap::IndexMap;
 
-pub use parse::{Limits, parse};
+pub use parse::{Limits, parse, parse_noting};
 
 /// A value with its place.
 #[derive(Debug, Clone)]

@@ -110,7 +110,7 @@ impl Cache {
     /// Makes the directories.
     pub(super) fn open(home: &Home) -> io::Result<Self> {
         let root = home.build();
-        for part in ["cache", "digests", "contexts", "mounts", "locks", "tmp"] {
+        for part in ["cache", "digests", "contexts", "remote", "mounts", "locks", "tmp"] {
             fs::create_dir_all(root.join(part))?;
         }
         // Cache mounts and working directories hold what images hold, setuid programs too.
@@ -176,6 +176,11 @@ impl Cache {
     pub(super) fn remember_digest(&self, key: &Digest, digest: &Digest) {
         let path = self.root.join("digests").join(format!("{}.json", key.hex()));
         let _ = home::replace_json(&path, &DigestRecord { digest: digest.clone() });
+    }
+
+    /// What an address gave; its record is beside it.
+    pub(super) fn remote(&self, key: &Digest) -> PathBuf {
+        self.root.join("remote").join(key.hex())
     }
 
     fn context_path(&self, key: &Digest) -> PathBuf {
@@ -299,7 +304,7 @@ pub fn prune(home: &Home, store: &Store, all: bool, unused_for: Duration) -> io:
             pruned.records += 1;
         }
     }
-    for part in ["digests", "contexts", "locks"] {
+    for part in ["digests", "contexts", "remote", "locks"] {
         for entry in old(&home.build().join(part), unused_for) {
             remove_unless_locked(&entry.path)?;
         }

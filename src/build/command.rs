@@ -161,8 +161,10 @@ impl Plan {
 
     /// Blocks if it [reads files](Self::reads_files).
     pub(super) fn key(&self, shared: &Shared, parent: &str) -> Result<Digest> {
-        let mut key =
-            Key::new("run").text("parent", parent).list("args", self.args.iter().map(String::as_str));
+        let mut key = shared
+            .dated(Key::new("run"))
+            .text("parent", parent)
+            .list("args", self.args.iter().map(String::as_str));
         for (name, value) in &self.env {
             key = key.text("name", name).text("value", value);
         }
@@ -261,7 +263,7 @@ pub(super) async fn execute(
     blocking(move || {
         drop(mounted);
         mounts::remove_mount_points(&working.upper, &lower, &targets);
-        Ok(working.commit(&shared.env.store)?)
+        shared.commit(working, false)
     })
     .await
 }

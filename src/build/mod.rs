@@ -20,6 +20,7 @@
 //! | `pick` | the files a COPY or ADD means, with their digests |
 //! | `place` | putting picked files into a layer |
 //! | `unpack` | ADD of archives |
+//! | `remote` | ADD of files over HTTP |
 //! | `context` | directories to copy from, ignore files |
 //! | `stats` | digests of a context's files by their inode data |
 //! | `owners` | names of users and groups in an image |
@@ -46,6 +47,7 @@
 //! | `cache/KEY.json` | one record: the layer made by the step of this key; its time of change is its last use |
 //! | `digests/KEY.json` | content digest of a part of a layer chain (they never change) |
 //! | `contexts/KEY` | digests of a context's files, by their inode data |
+//! | `remote/KEY`, `remote/KEY.json` | what an address gave, and what its server said about it |
 //! | `mounts/ID/` | cache mounts: `data/` is what is mounted, `lock` serialises `sharing=locked` |
 //! | `locks/KEY` | one build at a time executes a key; the others find its record |
 //! | `tmp/NAME/` | working directories of one build, `lock` held while it lives; its secrets are in `run/build/NAME/` |
@@ -66,6 +68,7 @@ mod mounts;
 mod owners;
 mod pick;
 mod place;
+mod remote;
 mod request;
 mod run;
 mod shared;

@@ -9,6 +9,7 @@
 
 use super::failure::{BuildFailure, Doing, Result};
 use super::key::Key;
+use super::remote::Remote;
 use super::tree::{self, Tree};
 use rustix::fs::{FileType, Stat};
 use stack_runtime::image::Digest;
@@ -77,13 +78,30 @@ pub(super) struct Picked {
     /// `--parents`: directories to make below the destination.
     pub(super) parents: PathBuf,
     pub(super) entries: Vec<Entry>,
+    /// Where it comes from, if not from the origin.
+    pub(super) remote: Option<Remote>,
 }
 
 impl Picked {
+    pub(super) fn remote(remote: &Remote) -> std::io::Result<Self> {
+        let content = Content::File(remote.digest.clone());
+        let stat = Some(super::remote::stat(remote)?);
+        let entry = Entry { to: PathBuf::new(), from: remote.file.clone(), stat, content };
+        let name = remote.name().into();
+        let remote = Some(remote.clone());
+        Ok(Self { name, is_directory: false, parents: PathBuf::new(), entries: vec![entry], remote })
+    }
+
     pub(super) fn inline(name: &str, body: String) -> Self {
         let content = Content::Inline(body.into_bytes());
         let entry = Entry { to: PathBuf::new(), from: PathBuf::new(), stat: None, content };
-        Self { name: name.into(), is_directory: false, parents: PathBuf::new(), entries: vec![entry] }
+        Self {
+            name: name.into(),
+            is_directory: false,
+            parents: PathBuf::new(),
+            entries: vec![entry],
+            remote: None,
+        }
     }
 }
 
@@ -170,8 +188,13 @@ impl Picker<'_> {
             return self.missing(path);
         }
         let name = path.file_name().unwrap_or_default().to_owned();
-        let mut picked =
-            Picked { name, is_directory, parents: self.parents_of(path, is_directory), entries: Vec::new() };
+        let mut picked = Picked {
+            name,
+            is_directory,
+            parents: self.parents_of(path, is_directory),
+            entries: Vec::new(),
+            remote: None,
+        };
         if is_directory {
             self.walk(&real, Path::new(""), &mut picked.entries, 0)?;
         } else if self.is_excluded(Path::new(&picked.name)) {
@@ -321,6 +344,9 @@ pub(super) fn digest(picked: &[Picked], own_owners: bool) -> Digest {
     for item in picked {
         key = key.bytes("name", item.name.as_bytes()).number("directory", u64::from(item.is_directory));
         key = key.bytes("parents", item.parents.as_os_str().as_bytes());
+        if let Some(modified) = item.remote.as_ref().and_then(|remote| remote.modified) {
+            key = key.number("modified", modified.cast_unsigned());
+        }
         for entry in &item.entries {
             key = entry_key(key, entry, own_owners);
         }

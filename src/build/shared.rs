@@ -5,10 +5,11 @@ use super::context::Context;
 use super::failure::{BuildFailure, Doing, Result};
 use super::graph::Graph;
 use super::inputs::{self, NamedContext};
+use super::key::Key;
 use super::request::{BuildEnv, BuildRequest};
 use super::state::Outside;
 use super::view::Layers;
-use stack_runtime::snapshot::{self, Working};
+use stack_runtime::snapshot::{self, Layer, Working};
 use stack_schema::dockerfile::Dockerfile;
 use stack_schema::dockerfile::lint::Check;
 use stack_schema::dockerfile::stages::Selection;
@@ -16,12 +17,26 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+fn epoch(outside: &Outside) -> Result<Option<i64>> {
+    let Some(text) = outside.given("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let seconds = text.parse().ok().filter(|seconds| jiff::Timestamp::from_second(*seconds).is_ok());
+    let failure = || {
+        BuildFailure::new(format!("invalid SOURCE_DATE_EPOCH: {text}"))
+            .hint("It is a number of seconds since 1970.")
+    };
+    seconds.filter(|seconds| *seconds >= 0).ok_or_else(failure).map(Some)
+}
+
 /// What all steps share, also those on other threads.
 pub(super) struct Shared {
     pub(super) env: BuildEnv,
     pub(super) request: BuildRequest,
     pub(super) cache: Cache,
     pub(super) outside: Outside,
+    /// `SOURCE_DATE_EPOCH`, in seconds: the date of the image, and the latest time of any file in it.
+    pub(super) epoch: Option<i64>,
     pub(super) file: Dockerfile,
     /// Which findings are wanted.
     pub(super) check: Check,
@@ -46,6 +61,7 @@ impl Shared {
     pub(super) fn new(env: BuildEnv, request: BuildRequest) -> Result<Self> {
         let (file, dockerfile) = inputs::read(&request)?;
         let outside = inputs::outside(&file, &request)?;
+        let epoch = epoch(&outside)?;
         let check = super::check::wanted(&file, &outside)?;
         let selection = inputs::selection(&file, &request, &outside)?;
         let graph = Graph::new(&file, &selection);
@@ -55,6 +71,7 @@ impl Shared {
             request,
             cache,
             outside,
+            epoch,
             file,
             check,
             dockerfile,
@@ -62,6 +79,28 @@ impl Shared {
             graph,
             contexts: Mutex::default(),
         })
+    }
+
+    /// The date of what is built, RFC 3339.
+    pub(super) fn date(&self) -> Option<String> {
+        let epoch = self.epoch.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+        epoch.map(|date| date.to_string())
+    }
+
+    /// A key of a layer, which depends on the latest time of its files.
+    pub(super) fn dated(&self, key: Key) -> Key {
+        match self.epoch {
+            Some(epoch) => key.number("epoch", epoch.cast_unsigned()),
+            None => key,
+        }
+    }
+
+    /// The layer of what was changed. `all`: times of files are none of its inputs, so none stays.
+    pub(super) fn commit(&self, working: Working, all: bool) -> Result<Layer> {
+        if let Some(epoch) = self.epoch {
+            working.set_times(epoch, all).doing(|| "set the times of a layer")?;
+        }
+        Ok(working.commit(&self.env.store)?)
     }
 
     /// Directories of a chain, top first.

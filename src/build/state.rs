@@ -63,6 +63,8 @@ pub(super) struct State {
     /// `ARG`s with a value, in order: part of RUN's key and history.
     pub(super) args: IndexMap<String, String>,
     cmd_is_own: bool,
+    /// RFC 3339: the one date of everything that this build makes.
+    date: Option<String>,
 }
 
 impl Variables for State {
@@ -96,6 +98,14 @@ impl State {
         };
         state.take_environment();
         state
+    }
+
+    /// Everything made from now on is of this date.
+    pub(super) fn set_date(&mut self, date: Option<&str>) {
+        self.date = date.map(str::to_owned);
+        if self.date.is_some() {
+            self.created.clone_from(&self.date);
+        }
     }
 
     /// A child of this stage.
@@ -163,7 +173,7 @@ impl State {
     pub(super) fn add_layer(&mut self, made: Made, created_by: String) {
         self.diff_ids.push(made.diff_id);
         self.chain = made.chain_id.to_string();
-        self.created = Some(made.created);
+        self.created = Some(self.date.clone().unwrap_or(made.created));
         self.remember(created_by, false);
     }
 

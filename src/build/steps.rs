@@ -192,6 +192,7 @@ impl Builder<'_> {
                 }
             },
         };
+        state.set_date(self.shared.date().as_deref());
         for trigger in state.take_triggers() {
             let instruction =
                 parse_trigger(&trigger, inputs::stage_label(&self.shared.file, selected.index).as_str())?;
@@ -304,8 +305,11 @@ impl Builder<'_> {
                     Some(source) => source,
                     None => self.context_source("")?,
                 };
-                let plan = transfer::plan(transfer, keyword, from, state, &words_of(self, &unset));
-                self.transfer(index, plan.map_err(BuildFailure::new)?, &instruction.text, state).await?
+                let (words, epoch) = (words_of(self, &unset), self.shared.epoch);
+                let plan = transfer::plan(transfer, keyword, from, state, &words, epoch);
+                let mut plan = plan.map_err(BuildFailure::new)?;
+                plan.obtain(&self.shared).await?;
+                self.transfer(index, plan, &instruction.text, state).await?
             }
             _ => Finished::Done,
         };
@@ -367,8 +371,13 @@ impl Builder<'_> {
             return Ok(Finished::Done);
         }
         let (shared, user, parent) = (self.shared.clone(), state.config.user.clone(), state.chain.clone());
-        let key =
-            Key::new("workdir").text("parent", &parent).text("path", &path).text("user", &user).finish();
+        let key = self
+            .shared
+            .dated(Key::new("workdir"))
+            .text("parent", &parent)
+            .text("path", &path)
+            .text("user", &user)
+            .finish();
         let make = || async move {
             let made_key = None;
             blocking(move || transfer::make_workdir(&shared, &path, &user, &parent))

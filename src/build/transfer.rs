@@ -6,6 +6,7 @@ use super::key::Key;
 use super::owners::{self, Ids};
 use super::pick::{self, Digests, Origin, Picked, Selection, file_digest, pick};
 use super::place::{Chmod, Placement, place};
+use super::remote::{self, Remote};
 use super::shared::Shared;
 use super::state::{State, Words};
 use super::tree::Tree;
@@ -42,12 +43,20 @@ pub(super) struct Plan {
     parents: bool,
     excludes: Vec<String>,
     unpack: bool,
+    /// Downloads are only unpacked when that is written.
+    unpack_remote: bool,
+    checksum: Option<String>,
+    /// What the addresses gave, in their order.
+    remotes: Vec<Remote>,
     from: Source,
+    /// The latest time of what is copied.
+    epoch: Option<i64>,
 }
 
 enum Item {
     Path(String),
     Inline { name: String, body: String },
+    Remote(String),
 }
 
 type Text<T> = std::result::Result<T, String>;
@@ -60,6 +69,7 @@ pub(super) fn plan(
     from: Source,
     state: &State,
     words: &Words<'_>,
+    epoch: Option<i64>,
 ) -> Text<Plan> {
     let word = |text: &String| words.word(state, text);
     let items = transfer
@@ -70,8 +80,12 @@ pub(super) fn plan(
     let destination = word(&transfer.destination)?;
     let into_directory = destination.ends_with('/') || destination == "." || destination.ends_with("/.");
     let chmod_text = transfer.chmod.as_ref().map(word).transpose()?;
-    if transfer.checksum.is_some() {
-        return Err("--checksum is only for remote sources, which are not supported".into());
+    let checksum = transfer.checksum.as_ref().map(word).transpose()?;
+    if checksum.is_some() && items.len() != 1 {
+        return Err("checksum can't be specified for multiple sources".into());
+    }
+    if checksum.is_some() && !matches!(items.as_slice(), [Item::Remote(_)]) {
+        return Err("checksum can't be specified for sources that are not remote".into());
     }
     Ok(Plan {
         keyword,
@@ -86,7 +100,11 @@ pub(super) fn plan(
         parents: transfer.parents,
         excludes: transfer.excludes.iter().map(word).collect::<Text<_>>()?,
         unpack: keyword == "ADD" && transfer.unpack.unwrap_or(true),
+        unpack_remote: transfer.unpack == Some(true),
+        checksum,
+        remotes: Vec::new(),
         from,
+        epoch,
     })
 }
 
@@ -99,13 +117,13 @@ fn item(source: &TransferSource, keyword: &str, state: &State, words: &Words<'_>
         }
         TransferSource::Path(path) => {
             let path = words.word(state, path)?;
-            let remote = ["http://", "https://", "git@", "git://", "ssh://"]
-                .iter()
-                .any(|scheme| path.starts_with(scheme));
-            if keyword == "ADD" && remote {
-                return Err(format!("ADD of the remote source `{path}` is not supported; fetch it in a RUN"));
+            match keyword {
+                "ADD" if remote::is_git(&path) => {
+                    Err(format!("ADD of the git repository `{path}` is not supported; clone it in a RUN"))
+                }
+                "ADD" if remote::is_http(&path) => Ok(Item::Remote(path)),
+                _ => Ok(Item::Path(path)),
             }
-            Ok(Item::Path(path))
         }
     }
 }
@@ -130,12 +148,27 @@ impl Plan {
         self.chown.is_none() && matches!(self.from, Source::Chain(_))
     }
 
+    /// Downloads what has an address.
+    pub(super) async fn obtain(&mut self, shared: &Arc<Shared>) -> Result<()> {
+        for item in &self.items {
+            if let Item::Remote(url) = item {
+                self.remotes.push(remote::obtain(shared, url, self.checksum.as_deref()).await?);
+            }
+        }
+        Ok(())
+    }
+
     fn pick(&self, origin: &Origin<'_>) -> Result<Vec<Picked>> {
         let excludes = Patterns::from_list(&self.excludes).map_err(|e| BuildFailure::new(e.to_string()))?;
         let mut picked = Vec::new();
+        let mut remotes = self.remotes.iter();
         for item in &self.items {
             match item {
                 Item::Inline { name, body } => picked.push(Picked::inline(name, body.clone())),
+                Item::Remote(url) => {
+                    let remote = remotes.next().expect("each address was obtained");
+                    picked.push(Picked::remote(remote).doing(|| format!("read what {url} gave"))?);
+                }
                 Item::Path(path) => {
                     let selection = Selection {
                         sources: vec![path.clone()],
@@ -154,6 +187,7 @@ impl Plan {
         let key = self.items.iter().fold(key, |key, item| match item {
             Item::Path(path) => key.text("path", path),
             Item::Inline { name, body } => key.text("inline", name).text("body", body),
+            Item::Remote(url) => key.text("url", url),
         });
         let key = key.list("excludes", self.excludes.iter().map(String::as_str));
         key.number("parents", u64::from(self.parents)).number("owners", u64::from(self.keeps_owners()))
@@ -170,6 +204,11 @@ impl Plan {
         let key =
             key.number("into directory", u64::from(self.into_directory)).number("link", u64::from(self.link));
         let key = key.optional("chmod", self.chmod_text.as_deref()).number("unpack", u64::from(self.unpack));
+        let key = key.number("unpack remote", u64::from(self.unpack_remote));
+        let key = match self.epoch {
+            Some(epoch) => key.number("epoch", epoch.cast_unsigned()),
+            None => key,
+        };
         let key = match owner {
             Some(ids) => key.number("uid", ids.uid.into()).number("gid", ids.gid.into()),
             None => key.text("owner", "own"),
@@ -321,7 +360,9 @@ pub(super) fn execute(shared: &Shared, plan: &Plan, keyed: Keyed, parent: &str) 
         copy(plan, keyed, source.as_ref(), &target, mounts, parent)
     };
     let key = isolated(&shared.cache.tmp(), work).doing(|| "make a mount namespace")??;
-    Ok((working.commit(&shared.env.store)?, key))
+    // Times in an archive are content, those of a checkout are an accident.
+    let all = matches!(plan.from, Source::Context(_)) && !plan.unpack;
+    Ok((shared.commit(working, all)?, key))
 }
 
 fn copy(
@@ -360,7 +401,10 @@ fn put(plan: &Plan, owner: Option<Ids>, source: &Tree, target: &Tree, picked: &m
         link: plan.link,
     };
     for item in picked {
-        if !(plan.unpack && unpacked(&placement, source, target, item)?) {
+        let tree = item.remote.as_ref().map(|remote| remote.tree.clone());
+        let source = tree.as_deref().unwrap_or(source);
+        let may_unpack = if item.remote.is_some() { plan.unpack_remote } else { plan.unpack };
+        if !(may_unpack && unpacked(&placement, source, target, item)?) {
             place(source, target, std::slice::from_mut(item), &placement)?;
         }
     }
@@ -399,7 +443,7 @@ pub(super) fn make_workdir(shared: &Shared, path: &str, user: &str, parent: &str
         super::place::make_directories(&target, &real, owner)
     };
     isolated(&shared.cache.tmp(), work).doing(|| "make a mount namespace")??;
-    Ok(working.commit(&shared.env.store)?)
+    shared.commit(working, false)
 }
 
 /// Reads every file.

@@ -1,8 +1,8 @@
 //! What can be typed: the global flags and the verbs.
 
 use super::{
-    build, builder, config, down, exec, image, images, life, login, logs, ls, port, ps, pull, run, system,
-    top, up, version, volume, watch,
+    build, builder, config, down, exec, explain, image, images, life, login, logs, ls, port, ps, pull, run, schema,
+    system, top, up, version, volume, watch,
 };
 use crate::find::Asked;
 use crate::ui::Wishes;
@@ -78,7 +78,9 @@ impl Global {
 
     pub(super) fn wishes(&self) -> Wishes {
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-        Wishes { progress: self.progress.clone(), ansi: self.ansi.clone(), no_colour }
+        let status = std::env::var("COMPOSE_STATUS_STDOUT").ok();
+        let notes_on_stdout = crate::find::is_true(status.as_deref());
+        Wishes { progress: self.progress.clone(), ansi: self.ansi.clone(), no_colour, notes_on_stdout }
     }
 }
 
@@ -126,6 +128,10 @@ pub(super) enum Verb {
     Push(pull::PushArgs),
     /// Show the resolved project
     Config(config::Args),
+    /// Show where a value of the project comes from
+    Explain(explain::Args),
+    /// Print the JSON Schema of Compose files
+    Schema(schema::Args),
     /// Images: list, pull, push, load, save, tag, remove
     #[command(subcommand)]
     Image(image::Verb),
@@ -149,7 +155,7 @@ pub(super) enum Verb {
 impl Verb {
     /// Neither containers nor the store.
     pub(super) fn is_text_only(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Version(_))
+        matches!(self, Self::Config(_) | Self::Explain(_) | Self::Schema(_) | Self::Version(_))
     }
 
     /// As it heads the progress.

@@ -3,7 +3,6 @@
 //!
 //! Ctrl-C stops gracefully, a second one kills; the containers stay.
 
-use super::context::interrupted;
 use super::follow::{Follow, Line};
 use super::{Context, Scene};
 use crate::event::Event;
@@ -101,7 +100,7 @@ impl Attached<'_> {
                         }
                     }
                 },
-                () = interrupted(), if !show.is_rising => break End::Stopped,
+                () = self.context.interrupts.next(), if !show.is_rising => break End::Stopped,
                 notice = notices.next() => match notice? {
                     Some(notice) => {
                         if let Some(code) = show.take(engine, &notices.client(), notice).await? {
@@ -118,11 +117,12 @@ impl Attached<'_> {
 
     async fn end(&self, end: End, show: &mut Show<'_>) -> Result<()> {
         self.context.ui.settle();
+        self.context.interrupts.heed();
         if show.is_rising && !matches!(end, End::Failed(_)) {
             // Starts that were cut off come before the stops.
             tokio::select! {
                 lock = self.context.lock(&self.project.name) => drop(lock?),
-                () = interrupted() => return Err(Failure::interrupted()),
+                () = self.context.interrupts.next() => return Err(Failure::interrupted()),
             }
         }
         match end {
@@ -164,6 +164,7 @@ impl Attached<'_> {
     }
 
     async fn kill(&self) -> Result<()> {
+        self.context.interrupts.heed();
         let scene = self.scene().await?;
         let kill = Intent::Kill { services: self.keys(), signal: "SIGKILL".into(), orphans: false };
         self.context.carry_out(&scene, &kill).await?;

@@ -142,6 +142,10 @@ fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
     let build = service.build.as_ref().ok_or_else(none)?;
     let mut args = build.args.clone();
     args.extend(building.args.iter().cloned());
+    // As its specification asks of everything that builds.
+    if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
+        args.entry("SOURCE_DATE_EPOCH".to_string()).or_insert(Some(epoch));
+    }
     if !build.context.is_dir() {
         let message = format!(
             "the build context {} of service `{}` does not exist",

@@ -1,6 +1,7 @@
 //! What every verb works with: the straight line find, load, observe, converge, apply, report.
 
 use super::args::Global;
+use super::interrupts::Interrupts;
 use super::reason;
 use crate::apply::{Report, World, apply};
 use crate::event::{Event, Sink};
@@ -33,6 +34,7 @@ pub struct Context {
     parallel: Option<i64>,
     all_resources: bool,
     hushed: OnceLock<Hushed>,
+    pub(super) interrupts: Interrupts,
     agreed: OnceLock<()>,
 }
 
@@ -87,6 +89,7 @@ impl Context {
             parallel,
             all_resources: global.all_resources,
             hushed: OnceLock::new(),
+            interrupts: Interrupts::default(),
             agreed: OnceLock::new(),
         })
     }
@@ -301,7 +304,7 @@ impl Context {
         };
         let report = tokio::select! {
             report = work => report,
-            () = interrupted() => return Err(Failure::interrupted()),
+            () = self.interrupts.next() => return Err(Failure::interrupted()),
         };
         match report.failure() {
             None => Ok(report),
@@ -411,17 +414,4 @@ fn placed(project: &Project, findings: Vec<Diagnostic>) -> Failure {
         finding
     };
     findings.into_iter().map(place).collect::<Vec<_>>().into()
-}
-
-/// Ctrl-C or SIGTERM.
-pub(super) async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminated) = signal(SignalKind::terminate()) else {
-        drop(tokio::signal::ctrl_c().await);
-        return;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminated.recv() => {}
-    }
 }

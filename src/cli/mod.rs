@@ -6,6 +6,7 @@ mod args;
 mod attach;
 mod context;
 mod follow;
+mod interrupts;
 mod terminal;
 
 mod build;
@@ -13,6 +14,7 @@ mod builder;
 mod config;
 mod down;
 mod exec;
+mod explain;
 mod image;
 mod images;
 mod life;
@@ -28,6 +30,7 @@ mod pull;
 mod reason;
 mod renew;
 mod run;
+mod schema;
 mod system;
 mod top;
 pub mod up;
@@ -125,6 +128,11 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<()> {
         Verb::Pull(args) => pull::run(args, context).await,
         Verb::Push(args) => pull::push(args, context).await,
         Verb::Config(args) => config::run(args, context).await,
+        Verb::Explain(args) => explain::run(&args, context),
+        Verb::Schema(_) => {
+            schema::run(context);
+            Ok(())
+        }
         Verb::Watch(args) => watch::run(args, context).await,
         Verb::Version(args) => version::run(&args, context),
         Verb::Image(verb) => image::run(verb, context).await,

@@ -45,7 +45,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     }
     tokio::select! {
         ended = session.run() => ended,
-        () = super::context::interrupted() => Err(Failure::interrupted()),
+        () = context.interrupts.next() => Err(Failure::interrupted()),
     }
 }
 

@@ -31,6 +31,7 @@ pub struct Ui {
     pub colour_out: bool,
     colour_err: bool,
     data_on_terminal: bool,
+    notes_on_stdout: bool,
     verb: String,
     live: Mutex<Option<Live>>,
     /// Last word shown for each thing, so that plain output repeats nothing.
@@ -46,6 +47,8 @@ pub struct Wishes {
     pub ansi: Option<String>,
     /// `NO_COLOR` is set and not empty.
     pub no_colour: bool,
+    /// `COMPOSE_STATUS_STDOUT`: side notes are no progress.
+    pub notes_on_stdout: bool,
 }
 
 impl Ui {
@@ -62,8 +65,8 @@ impl Ui {
         let data_on_terminal = io::stdout().is_terminal();
         let (colour_out, colour_err) = (colour(data_on_terminal), colour(io::stderr().is_terminal()));
         let (live, seen) = (Mutex::default(), Mutex::default());
-        let verb = verb.to_string();
-        Ok(Self { view, colour_out, colour_err, data_on_terminal, verb, live, seen })
+        let (notes_on_stdout, verb) = (wishes.notes_on_stdout, verb.to_string());
+        Ok(Self { view, colour_out, colour_err, data_on_terminal, notes_on_stdout, verb, live, seen })
     }
 
     /// A view that shows nothing but data and failures.
@@ -108,10 +111,12 @@ impl Ui {
         }
     }
 
-    /// A line for the user on standard error, whatever the view except quiet.
+    /// A line for the user on standard error (or as [`Wishes::notes_on_stdout`] says), whatever the view except quiet.
     pub fn remark(&self, text: &str) {
-        if self.view != View::Quiet {
-            self.note(text);
+        match self.view {
+            View::Quiet => {}
+            _ if self.notes_on_stdout => self.data(&format!("{text}\n")),
+            _ => self.note(text),
         }
     }
 
@@ -202,7 +207,7 @@ impl Sink for Ui {
                 }
             }
             (_, Event::Output { parent, line }) => self.note(&format!("{parent} {line}")),
-            (_, Event::Message { level: Level::Info, text }) => self.note(text),
+            (_, Event::Message { level: Level::Info, text }) => self.remark(text),
             (_, Event::Message { level: Level::Warning, text }) => {
                 self.note(self.painted(&format!("warning: {text}")).trim_end());
             }

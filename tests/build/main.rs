@@ -14,6 +14,7 @@ mod killed;
 #[path = "../../runtime/tests/common/registry.rs"]
 #[allow(clippy::unwrap_used, dead_code)]
 mod registry;
+mod remote;
 mod rules;
 mod running;
 
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     }
     bed::prepare_namespaces();
     let arguments = Arguments::from_args();
-    let cases = [cases::ALL, copying::ALL, running::ALL, rules::ALL, bases::ALL, killed::ALL].concat();
+    let cases = [cases::ALL, copying::ALL, running::ALL, rules::ALL, bases::ALL, remote::ALL, killed::ALL].concat();
     let trials = cases.into_iter().map(|(name, case)| Trial::test(name, move || bed::run(case))).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

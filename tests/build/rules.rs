@@ -29,6 +29,7 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     ("the_command_line_builds", the_command_line_builds),
     ("a_check_finds_and_builds_nothing", a_check_finds_and_builds_nothing),
     ("findings_can_be_errors", findings_can_be_errors),
+    ("a_date_makes_builds_reproducible", a_date_makes_builds_reproducible),
 ];
 
 fn tagged(bed: &Bed, name: &str, dockerfile: &str) -> Built {
@@ -477,4 +478,44 @@ fn findings_can_be_errors(bed: &Bed) {
     assert!(is_success && said.contains("Dockerfile:2:1"), "{said}");
     bed.write("Dockerfile", "FROM busybox:1");
     assert!(check(&[]).1.contains("Check complete, no warnings found."));
+}
+
+/// The same files and the same date give the same image, wherever and whenever.
+fn a_date_makes_builds_reproducible(bed: &Bed) {
+    const DATE: &str = "1600000000";
+    let text = "FROM busybox:1 AS made\nRUN mkdir -p /o/d && echo x > /o/d/f && ln -s f /o/d/l && rm /bin/vi\n\
+        FROM busybox:1\nARG SOURCE_DATE_EPOCH\nWORKDIR /w\nCOPY . /ctx\nCOPY --link f /linked\nCOPY <<E /inline\nx\nE\n\
+        COPY --from=made /o /o\nRUN echo $SOURCE_DATE_EPOCH > /date && rm -r /ctx/sub && mkdir /ctx/sub\nLABEL l=1";
+    let build = |folder: &str, time: u64, date: &str| {
+        let context = bed.directory.path().join(folder);
+        std::fs::create_dir_all(context.join("sub")).expect("made");
+        for file in ["f", "sub/g"] {
+            std::fs::write(context.join(file), file).expect("written");
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(time);
+            std::fs::File::open(context.join(file)).and_then(|f| f.set_modified(time)).expect("set");
+        }
+        let mut request = BuildRequest { context, ..bed.request(text) };
+        request.args.insert("SOURCE_DATE_EPOCH".into(), Some(date.into()));
+        // Nothing of one build is used by the next one.
+        request.no_cache = true;
+        bed.build_request(request)
+    };
+    let first = build("here", 1_000_000_000, DATE);
+    let id = first.success().image_id.clone();
+    let image = bed.image(&first);
+    assert_eq!(image.created, "2020-09-13T12:26:40Z");
+    let own = image.document.history.iter().skip(1);
+    assert!(own.into_iter().all(|entry| entry.created.as_deref() == Some("2020-09-13T12:26:40Z")));
+    let young = |path: &str| {
+        bed.file(&first, path).expect(path).symlink_metadata().expect("there").mtime() > 1_600_000_000
+    };
+    assert!(!["date", "ctx/f", "o/d/l", "inline", "w", "linked"].iter().any(|path| young(path)));
+    // The second of a later clock differs.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let second = build("elsewhere/deep", 1_234_567_890, DATE);
+    assert_eq!(second.success().image_id, id);
+    assert_ne!(build("here", 1_000_000_000, "1600000001").success().image_id, id);
+    let mut wrong = bed.request("FROM scratch");
+    wrong.args.insert("SOURCE_DATE_EPOCH".into(), Some("yesterday".into()));
+    assert!(bed.build_request(wrong).failure().contains("invalid SOURCE_DATE_EPOCH: yesterday"));
 }

@@ -214,6 +214,21 @@ fn what_config_prints_is_the_same_project() {
 }
 
 #[test]
+fn the_hash_is_about_what_env_files_say_and_not_their_names() {
+    let place = Place::with("services: {web: {image: x, env_file: [one.env]}}");
+    let write = |name: &str, text: &str| std::fs::write(place.path().join(name), text).unwrap();
+    let hash = || place.stack(&["config", "--hash", "web"]).out();
+    write("one.env", "A=1\n");
+    let first = hash();
+    assert!(first.starts_with("web ") && first.trim().len() == 4 + 64, "{first}");
+    write("two.env", "# the same\nA=1\n");
+    write("compose.yaml", "services: {web: {image: x, env_file: [two.env]}}");
+    assert_eq!(hash(), first);
+    write("two.env", "A=2\n");
+    assert_ne!(hash(), first);
+}
+
+#[test]
 fn every_verb_explains_itself() {
     let place = Place::with("no: [yaml");
     let help = place.stack(&["--help"]).out();
@@ -242,6 +257,7 @@ fn every_verb_explains_itself() {
 #[test]
 fn a_finding_has_its_place() {
     let place = Place::with("services:\n  web:\n    imgae: nginx\n");
+    place.stack(&["config", "-q"]).fails_with("compose.yaml:3:5");
     let ran = place.stack(&["config"]);
     ran.fails_with("compose.yaml:3:5");
     assert!(ran.err().contains("image"), "a suggestion: {}", ran.err());
@@ -267,6 +283,8 @@ fn nothing_to_do_is_a_success() {
         assert_eq!(ran.code(), 0, "{args:?}: {}", ran.err());
     }
     assert!(place.stack(&["rm", "-f"]).err().contains("No stopped containers"));
+    let moved = place.stack_with(&[("COMPOSE_STATUS_STDOUT", "1")], &["rm", "-f"]);
+    assert_eq!((moved.out().as_str(), moved.err().as_str()), ("No stopped containers\n", ""));
     let down = place.stack(&["-p", "nothing", "down"]);
     assert!(down.err().contains("No resource found to remove for project \"nothing\"."), "{}", down.err());
     place.stack(&["start"]).fails_with("has no container to start");

@@ -4,6 +4,7 @@
 use crate::fake::*;
 use stack::apply::{Outcome, Report, World, apply};
 use stack::plan::intent::*;
+use stack::plan::step::Action;
 use stack::plan::{Plan, converge};
 use stack_runtime::engine::Waited;
 use stack_runtime::observed::{Exit, HealthStatus};
@@ -124,6 +125,20 @@ start api-1 (replaced)
     done(&changed.0, &fake, Intent::Up(up()));
     assert!(fake.summary().iter().any(|l| l.starts_with("shop-api-1 running") && l.contains("FOO=2")));
     assert_eq!(text(&changed.0, &fake, Intent::Up(up())), "");
+}
+
+#[test]
+fn a_successor_has_a_temporary_name_until_the_old_one_is_gone() {
+    let fake = fake();
+    done(&shop().0, &fake, Intent::Up(up()));
+    let old = fake.observed().containers.into_iter().find(|c| c.name == "shop-api-1").expect("it is up").id;
+    let again = Up { services: vec!["api".into()], recreate: Recreate::Always, ..up() };
+    let plan = plan(&shop().0, &fake, Intent::Up(again));
+    let temporary = plan.steps().find_map(|(_, step)| match &step.action {
+        Action::Create(creation) => creation.temporary.clone(),
+        _ => None,
+    });
+    assert_eq!(temporary, Some(format!("{}_shop-api-1", &old[..12])));
 }
 
 #[test]

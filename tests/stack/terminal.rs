@@ -115,6 +115,22 @@ fn logs_of_an_attached_up_stand_above_its_progress() {
 }
 
 #[test]
+fn a_build_shows_what_it_is_at() {
+    let compose = "services: { made: { build: { dockerfile_inline: \"FROM busybox:1\\nRUN echo at work; sleep 2\" } } }";
+    with("building", compose, |project| {
+        let mut build = Terminal::spawn(project, (30, 100), &[], &["build"]);
+        eventually("its step and output", || {
+            let lines = build.lines();
+            let row = lines.iter().find(|line| line.contains("-made Building "))?;
+            (row.contains("at work") || row.contains("[2/2] RUN echo at work")).then_some(())
+        });
+        build.code(0);
+        let built = format!("Image {}-made Built", project.name);
+        assert_eq!(rows(&build.lines(), &built).len(), 1, "{:#?}", build.lines());
+    });
+}
+
+#[test]
 fn colours_are_for_terminals_that_want_them() {
     let compose = "services: { one: { image: 'busybox:1', command: [echo, printed] } }";
     with("colours", compose, |project| {
@@ -192,6 +208,10 @@ fn exec_without_a_terminal_says_so() {
             Terminal::spawn(project, (30, 100), &[], &["exec", "-T", "one", "sh", "-c", "tty; exit 3"]);
         none.code(3);
         assert!(none.raw().contains("not a tty") || none.raw().contains("/dev/pts"), "{}", none.raw());
+        let mut deaf = Terminal::deaf(project, &["exec", "one", "true"]);
+        deaf.code(1);
+        deaf.until("error: stdin is not a terminal");
+        Terminal::deaf(project, &["exec", "-T", "one", "echo", "fine"]).code(0);
         let ran = project.stack(&["exec", "one", "sh", "-c", "test -t 0 || test -t 1 || echo none"]).ok();
         assert_eq!(ran.stdout, "none\n");
     });

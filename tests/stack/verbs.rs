@@ -159,6 +159,26 @@ fn stop_start_restart_kill_and_rm() {
 }
 
 #[test]
+fn orphans_are_told_of_and_removed_when_asked() {
+    with("strays", LIFE, |project| {
+        project.stack(&["up", "-d"]).ok();
+        project.write(
+            "compose.yaml",
+            "services: { db: { image: 'busybox:1', command: [sleep, '1000'], stop_signal: SIGKILL } }",
+        );
+        let orphan = format!("{}-web-1", project.name);
+        let told = project.stack(&["up", "-d"]).ok();
+        assert_eq!(told.stderr.matches(&format!("found orphan containers ({orphan})")).count(), 1, "{told}");
+        assert!(told.stderr.contains("--remove-orphans"), "{told}");
+        assert_eq!(project.ps_field("web", "State"), "running");
+        let quiet = project.stack_with(&[("COMPOSE_IGNORE_ORPHANS", "1")], &["up", "-d"]).ok();
+        assert!(!quiet.stderr.contains("found orphan"), "{quiet}");
+        project.stack(&["up", "-d", "--remove-orphans"]).ok().says(&format!("Container {orphan} Removed"));
+        assert_eq!(project.ps().len(), 1);
+    });
+}
+
+#[test]
 fn down_takes_what_is_its_own() {
     let compose = r#"
 services:

@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 pub(super) fn write_legacy(dir: &Path, rules: &[LinuxDeviceCgroup]) -> io::Result<()> {
-    rules.iter().try_for_each(|rule| {
+    rules.iter().filter(|rule| kind(rule) == Kind::A || !access(rule).is_empty()).try_for_each(|rule| {
         let file = if rule.allow() { "devices.allow" } else { "devices.deny" };
         fs::write(dir.join(file), line(rule))
     })
@@ -27,8 +27,9 @@ fn kind(rule: &LinuxDeviceCgroup) -> Kind {
     rule.typ().unwrap_or_default()
 }
 
-fn access(rule: &LinuxDeviceCgroup) -> &str {
-    rule.access().as_deref().unwrap_or("rwm")
+/// Letters that mean nothing are left out, as runc does.
+fn access(rule: &LinuxDeviceCgroup) -> String {
+    rule.access().as_deref().unwrap_or("rwm").chars().filter(|letter| "rwm".contains(*letter)).collect()
 }
 
 pub(super) fn attach(dir: &Path, rules: &[LinuxDeviceCgroup]) -> io::Result<()> {
@@ -72,7 +73,7 @@ fn check(rule: &LinuxDeviceCgroup) -> Vec<Instruction> {
         Kind::B => tests.push(vec![unless_equal(2, BLOCK)]),
         _ => tests.push(vec![unless_equal(2, CHARACTER)]),
     }
-    let allowed = mask(access(rule));
+    let allowed = mask(&access(rule));
     if allowed != MKNOD | READ | WRITE {
         // All that is asked for must be in the rule: copy, and away what it has.
         tests.push(vec![

@@ -151,13 +151,17 @@ impl Group {
         self.unified.as_ref().map_or(Ok(()), |dir| fs::write(dir.join("cgroup.procs"), pid.to_string()))
     }
 
+    /// Where others would look for it: in version 1's freezer, if there is a group in it. Both are thawed, whoever froze.
     pub(crate) fn freeze(&self, frozen: bool) -> io::Result<()> {
-        if let Some(dir) = &self.unified {
-            fs::write(dir.join("cgroup.freeze"), if frozen { "1" } else { "0" })?;
-            return settle(|| Ok(field(&dir.join("cgroup.events"), "frozen") == Some(u64::from(frozen))));
+        let legacy = self.directory("freezer").map(|dir| dir.join("freezer.state"));
+        if legacy.is_none() && self.unified.is_none() {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "no freezer control group"));
         }
-        let missing = || io::Error::new(io::ErrorKind::Unsupported, "no freezer control group");
-        let file = self.directory("freezer").ok_or_else(missing)?.join("freezer.state");
+        if let Some(dir) = self.unified.as_ref().filter(|_| legacy.is_none() || !frozen) {
+            fs::write(dir.join("cgroup.freeze"), if frozen { "1" } else { "0" })?;
+            settle(|| Ok(field(&dir.join("cgroup.events"), "frozen") == Some(u64::from(frozen))))?;
+        }
+        let Some(file) = legacy else { return Ok(()) };
         let state = if frozen { "FROZEN" } else { "THAWED" };
         settle(|| {
             fs::write(&file, state)?;
@@ -167,11 +171,9 @@ impl Group {
 
     pub(crate) fn is_frozen(&self) -> bool {
         let read = |file: PathBuf| fs::read_to_string(file).unwrap_or_default();
-        match (&self.unified, self.directory("freezer")) {
-            (Some(dir), _) => read(dir.join("cgroup.freeze")).trim() == "1",
-            (None, Some(dir)) => read(dir.join("freezer.state")).trim() != "THAWED",
-            (None, None) => false,
-        }
+        let legacy = self.directory("freezer").map(|dir| read(dir.join("freezer.state")));
+        let unified = self.unified.as_ref().map(|dir| read(dir.join("cgroup.freeze")));
+        legacy.is_some_and(|state| state.trim() != "THAWED") || unified.is_some_and(|state| state.trim() == "1")
     }
 
     /// The directory of a version 1 controller.

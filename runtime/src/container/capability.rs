@@ -110,6 +110,11 @@ fn number(name: &str) -> Option<u8> {
     NAMES.iter().position(|known| *known == name).map(|index| index as u8)
 }
 
+/// A full name, as in `CAP_CHOWN`.
+pub(crate) fn is_known(name: &str) -> bool {
+    name.strip_prefix("CAP_").is_some_and(|short| number(short).is_some())
+}
+
 /// `CAP_…`, for warnings.
 pub(crate) fn name(number: u8) -> String {
     NAMES

@@ -14,6 +14,7 @@
 //! | `registry` | one registry over HTTP: tokens, manifests, blobs, uploads |
 //! | `auth`, [`login`] | credentials of `config.json` and their helpers |
 //! | [`pull`], [`push`] | whole images, with progress |
+//! | [`fetch`] | one file over HTTP |
 //! | [`archive`] | load, save, import |
 //!
 //! Reading is synchronous and cheap (a handful of small files). Only [`pull`] and [`push`] are
@@ -25,6 +26,7 @@ pub mod compress;
 pub mod config;
 pub mod digest;
 mod error;
+pub mod fetch;
 #[doc(hidden)]
 pub mod fixture;
 pub mod login;

@@ -358,7 +358,7 @@ struct AnswerError {
     message: String,
 }
 
-fn client(is_local: bool) -> reqwest::Result<Client> {
+pub(super) fn client(is_local: bool) -> reqwest::Result<Client> {
     // An error means that it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = || {
@@ -377,7 +377,7 @@ fn public_authorities() -> rustls::ClientConfig {
     rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let url = Url::parse(&format!("http://{host}"));
     let Some(name) = url.as_ref().ok().and_then(Url::host_str) else { return false };
     let address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
@@ -394,7 +394,7 @@ async fn local_base(client: &Client, host: &str) -> String {
 }
 
 /// The innermost cause says it best.
-fn unreachable(registry: &str, error: &reqwest::Error) -> Error {
+pub(super) fn unreachable(registry: &str, error: &reqwest::Error) -> Error {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;

@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 /// `/dev/stdout` anew.
 pub(super) fn streams(context: &mut Context<'_>, terminal: bool) -> io::Result<()> {
     // Now, since a filter may forbid it later. What we open from here on says so itself.
-    process::close_on_exec(3 + context.preserved)?;
+    process::close_on_exec_except(&context.preserved)?;
     let Some([input, output, error]) = context.streams.take() else { return inherited(context) };
     if context.owns_streams {
         for stream in [&input, &output, &error] {
@@ -64,6 +64,13 @@ pub(super) fn execute(context: &mut Context<'_>, args: &[String], with_reaper: b
     }
     context.link.send(&Note::Executing, &[])?;
     process::default_signals();
+    // As a shell would have it: the last of several wins.
+    let names: Vec<String> = context.environment.iter().map(|own| own.split('=').next().unwrap_or_default().to_owned()).collect();
+    let mut index = 0;
+    context.environment.retain(|_| {
+        index += 1;
+        !names[index..].contains(&names[index - 1])
+    });
     let program = args.first().map_or("", String::as_str);
     let argv = args.iter().map(|arg| CString::new(arg.as_str())).collect::<Result<Vec<_>, _>>()?;
     let env =

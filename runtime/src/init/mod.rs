@@ -117,7 +117,7 @@ pub(crate) struct Context<'a> {
     /// The directory with the pipe on which the start is awaited.
     pub start: Option<OwnedFd>,
     /// Descriptors from 3 on that the program gets.
-    pub preserved: u32,
+    pub preserved: Vec<i32>,
     has_directory: bool,
     shares_mounts: bool,
     identity: user::Identity,
@@ -136,7 +136,7 @@ impl<'a> Context<'a> {
             trees: Vec::new(),
             root_tree: None,
             start: None,
-            preserved: 0,
+            preserved: Vec::new(),
             has_directory: false,
             shares_mounts: false,
             identity: user::Identity::default(),
@@ -181,7 +181,7 @@ pub(crate) fn run(operations: Vec<Operation>, mut context: Context<'_>) -> ! {
 pub(crate) fn kept(context: &Context<'_>) -> Vec<i32> {
     let streams = context.streams.iter().flatten().map(AsRawFd::as_raw_fd);
     let trees = context.trees.iter().map(|(_, tree)| tree).chain(&context.root_tree).chain(&context.start);
-    let preserved = (3..3 + context.preserved).map(u32::cast_signed);
+    let preserved = context.preserved.iter().copied();
     let own = trees.map(AsRawFd::as_raw_fd).chain([context.link.socket.as_raw_fd()]);
     streams.chain(own).chain(preserved).collect()
 }

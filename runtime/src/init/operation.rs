@@ -37,8 +37,11 @@ pub(crate) enum Operation {
         at: PathBuf,
         volatile: bool,
     },
-    /// A directory of the host.
-    Directory(PathBuf),
+    /// A directory of the host; as a mount of its own where we have a mount namespace.
+    Directory {
+        path: PathBuf,
+        is_mounted: bool,
+    },
     CopyUp(CopyUp),
     /// With its place in the list of mounts.
     Mount(usize, Mount),
@@ -97,7 +100,8 @@ pub(crate) enum Operation {
     Ids {
         uid: u32,
         gid: u32,
-        groups: Vec<u32>,
+        /// `None`: those we have.
+        groups: Option<Vec<u32>>,
     },
     Streams {
         terminal: bool,
@@ -148,7 +152,8 @@ impl Operation {
                 context.root = Some(root::mount(lower_dirs, upper, work, at, *volatile)?);
                 Ok(())
             }
-            Self::Directory(path) => root::directory(context, path),
+            Self::Directory { path, is_mounted: true } => root::directory(context, path),
+            Self::Directory { path, is_mounted: false } => root::plain(context, path),
             Self::CopyUp(copy_up) => copy::fill(context.root()?, copy_up),
             Self::Mount(index, mount) => mounts::mount(context, *index, mount),
             Self::ReadOnlyMount(at) => mounts::read_only_mount(context, at),
@@ -170,9 +175,14 @@ impl Operation {
                 if *in_root {
                     rustix::process::fchdir(context.root()?)?;
                 }
+                let mut hooks = hooks.clone();
+                // Inside, the host's environment is nobody's business.
+                hooks.iter_mut().filter(|hook| !in_root && hook.env().is_none()).for_each(|hook| {
+                    hook.set_env(Some(Vec::new()));
+                });
                 let mut state = state.as_ref().clone();
                 state.set_pid(Some(std::process::id().cast_signed()));
-                crate::oci::run_hooks(hooks, &state, None)
+                crate::oci::run_hooks(&hooks, &state, None)
             }
             Self::BindFile { source, target, read_only } => {
                 mounts::bind_file(context, source, target, *read_only)
@@ -195,7 +205,9 @@ impl Operation {
             }
             Self::Ids { uid, gid, groups } => {
                 let root = std::fs::File::open("/")?;
-                context.identity = user::numbered(root, *uid, *gid, groups);
+                let own = || rustix::process::getgroups().map(|all| all.iter().map(|gid| gid.as_raw()).collect());
+                let groups = groups.clone().map_or_else(own, Ok)?;
+                context.identity = user::numbered(root, *uid, *gid, &groups);
                 Ok(())
             }
             Self::Label(label) => confine::label(label),
@@ -250,7 +262,7 @@ impl Operation {
             Self::Loopback => "set up the loopback interface".into(),
             Self::PrivateMounts(_) => "make mounts private".into(),
             Self::Root { .. } => "mount the root file system".into(),
-            Self::Directory(path) => format!("mount the root file system {}", path.display()),
+            Self::Directory { path, .. } => format!("mount the root file system {}", path.display()),
             Self::CopyUp(copy) => format!("copy {} of the image into its volume", copy.target),
             Self::Mount(_, mount) => describe_mount(mount),
             Self::ReadOnlyMount(at) => format!("make {} read-only", at.display()),

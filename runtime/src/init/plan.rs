@@ -19,6 +19,9 @@ const LINKS: [(&str, &str); 5] = [
     ("/dev/ptmx", "pts/ptmx"),
 ];
 
+/// Podman's way to say that a container shares the groups of who starts it.
+const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+
 /// Everything from the first mount to the program.
 pub(crate) fn container(bundle: &Bundle) -> Vec<Operation> {
     let (spec, direct) = (&bundle.spec, bundle.extras.direct.as_ref());
@@ -219,7 +222,8 @@ fn control_groups(spec: &Spec) -> Vec<Operation> {
 fn root(bundle: &Bundle) -> Operation {
     if bundle.extras.direct.is_some() {
         let root = bundle.spec.root().as_ref().map(|root| root.path().clone());
-        return Operation::Directory(root.unwrap_or_default());
+        let is_mounted = has_mounts_of_its_own(&bundle.spec);
+        return Operation::Directory { path: root.unwrap_or_default(), is_mounted };
     }
     Operation::Root {
         lower_dirs: bundle.extras.lower_dirs.clone(),
@@ -369,7 +373,9 @@ fn program(bundle: &Bundle, process: &Process) -> Vec<Operation> {
 fn user(bundle: &Bundle, process: &Process) -> Operation {
     let user = process.user();
     if bundle.extras.direct.is_some() {
-        let groups = user.additional_gids().clone().unwrap_or_default();
+        let keeps = |notes: &std::collections::HashMap<_, _>| notes.contains_key(KEEP_GROUPS);
+        let is_kept = bundle.spec.annotations().as_ref().is_some_and(keeps);
+        let groups = (!is_kept).then(|| user.additional_gids().clone().unwrap_or_default());
         return Operation::Ids { uid: user.uid(), gid: user.gid(), groups };
     }
     Operation::User {

@@ -54,6 +54,12 @@ pub(super) fn directory(context: &mut Context<'_>, path: &Path) -> io::Result<()
     Ok(())
 }
 
+/// Without a mount namespace of ours nothing is mounted: it would be seen by all.
+pub(super) fn plain(context: &mut Context<'_>, path: &Path) -> io::Result<()> {
+    context.root = Some(open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?);
+    Ok(())
+}
+
 /// For a root in memory, which cannot be put away: what would show the host is taken off, then ours covers it.
 pub(super) fn move_root(context: &mut Context<'_>) -> io::Result<()> {
     let root = context.root.take().ok_or_else(|| io::Error::other("there is no root"))?;

@@ -62,7 +62,8 @@ impl Pasta {
             io::ErrorKind::NotFound => missing(),
             _ => format!("{NOTHING_OUTSIDE}: failed to start `{PROGRAM}`: {e}"),
         })?;
-        Self::watch(pid, served).map_err(|e| format!("{NOTHING_OUTSIDE}: `{PROGRAM}` ended at once: {e}"))
+        Self::watch(pid, served)
+            .map_err(|_| format!("{NOTHING_OUTSIDE}: `{PROGRAM}` ended at once: {}", last_words(log)))
     }
 
     /// The recorded process, if it still runs.

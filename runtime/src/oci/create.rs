@@ -130,7 +130,7 @@ fn bundle(options: &CreateOptions, spec: Spec, record: &Record, dir: PathBuf) ->
 }
 
 impl Attempt<'_> {
-    fn make(&mut self, master: Master<'_>, preserved: u32) -> Result<Option<OwnedFd>> {
+    fn make(&mut self, master: Master<'_>, preserved: Vec<i32>) -> Result<Option<OwnedFd>> {
         self.runtime.save(&self.record)?;
         self.runtime.save_bundle(&self.bundle)?;
         self.confine()?;
@@ -176,6 +176,10 @@ impl Attempt<'_> {
             })?,
         };
         self.group = group;
+        let others = self.group.processes().map(|pids| pids.len()).unwrap_or(0);
+        if others > 0 {
+            self.warnings.push(format!("container's cgroup is not empty: {others} process(es) found"));
+        }
         match unmet.is_empty() {
             true => Ok(()),
             false => Err(LaunchError::new("set the limits", unmet.join("; "))),
@@ -337,10 +341,8 @@ fn namespace_for(mount: &Mount, spec: &Spec) -> std::io::Result<OwnedFd> {
     init::map_namespace(Maps { uids: &uids, gids: &gids })
 }
 
-/// Whether descriptors from 3 on are there to be handed on.
-pub(super) fn check_preserved(count: u32) -> Result<()> {
-    match (3..3 + count.cast_signed()).find(|fd| !task::is_open(*fd)) {
-        Some(fd) => Err(LaunchError::new(format!("preserve descriptor {fd}"), "it is not open")),
-        None => Ok(()),
-    }
+/// Which of the descriptors from 3 on whoever called us has left open for the program.
+pub(super) fn inherited(count: u32) -> Vec<i32> {
+    const MAX: u32 = 1 << 20;
+    (3..3 + count.min(MAX).cast_signed()).filter(|fd| task::is_inherited(*fd)).collect()
 }

@@ -1,7 +1,7 @@
 //! A further program in a container.
 
 use super::console::{self, Master};
-use super::create::check_preserved;
+use super::create::inherited;
 use super::store::{Record, Status, write_pid};
 use super::{Result, Runtime, config, foreground, notify};
 use crate::container::{Bundle, capability};
@@ -55,19 +55,17 @@ impl Runtime {
         match self.status(&record) {
             Status::Created | Status::Running => {}
             Status::Paused if options.ignore_paused => {}
-            Status::Paused => {
-                return refuse("cannot exec in a paused container (use --ignore-paused to override)");
-            }
+            Status::Paused => return refuse("cannot exec in a paused container (use --ignore-paused to override)"),
             Status::Creating => return refuse("cannot exec in a container that is being created"),
             Status::Stopped => return refuse("cannot exec in a stopped container"),
         }
         let mut bundle = self.load_bundle(&options.id)?;
-        let process = wanted(&bundle, options)?;
+        let preserved = inherited(options.preserve_fds);
+        let (process, warnings) = wanted(&bundle, options)?;
         let terminal = process.terminal() == Some(true);
         let master = console::choose(terminal, options.console_socket.as_ref(), !options.detach)?;
-        check_preserved(options.preserve_fds)?;
         bundle.spec.set_process(Some(process));
-        let mut entry = Entry { record: &record, bundle: &bundle, options, warnings: Vec::new() };
+        let mut entry = Entry { record: &record, bundle: &bundle, options, preserved, warnings };
         let (child, kept) = entry.go(master)?;
         let warnings = entry.warnings;
         write_pid(options.pid_file.as_deref(), child.pid)?;
@@ -82,6 +80,7 @@ struct Entry<'a> {
     record: &'a Record,
     bundle: &'a Bundle,
     options: &'a ExecOptions,
+    preserved: Vec<i32>,
     warnings: Vec<String>,
 }
 
@@ -116,18 +115,13 @@ impl Entry<'_> {
         match self.options.cgroup.as_deref().map(|path| path.trim_matches('/')) {
             None => match own.unified_dir().filter(|dir| has_controlled_children(dir)) {
                 None => Ok(own),
-                Some(_) => {
-                    crate::cgroup::Group::of_process(self.record.pid).named("find the control group of init")
-                }
+                Some(_) => crate::cgroup::Group::of_process(self.record.pid).named("find the control group of init"),
             },
             Some("") => Ok(own),
             Some(path) => {
                 let inner = own.below(path);
                 match inner.is_empty() {
-                    true => Err(LaunchError::new(
-                        "find the control group",
-                        format!("{path:?} does not exist in the container's"),
-                    )),
+                    true => Err(LaunchError::new("find the control group", format!("{path:?} does not exist in the container's"))),
                     false => Ok(inner),
                 }
             }
@@ -170,7 +164,7 @@ impl Entry<'_> {
         let process = spec.process().clone().unwrap_or_default();
         let mut context = Context::new(link, group, process.env().clone().unwrap_or_default());
         context.owns_streams = true;
-        context.preserved = self.options.preserve_fds;
+        context.preserved = self.preserved.clone();
         context.link.wait();
         let mut all = CloneFlags::CLONE_NEWNS
             | CloneFlags::CLONE_NEWNET
@@ -221,11 +215,7 @@ impl Entry<'_> {
 }
 
 fn adding(error: &io::Error) -> LaunchError {
-    let reason = if error.raw_os_error() == Some(libc::EBUSY) {
-        "device or resource busy".to_owned()
-    } else {
-        error.to_string()
-    };
+    let reason = if error.raw_os_error() == Some(libc::EBUSY) { "device or resource busy".to_owned() } else { error.to_string() };
     LaunchError::new("enter the control group", format!("adding pid to cgroups: cgroup.procs: {reason}"))
 }
 
@@ -239,15 +229,14 @@ fn is_other_user_namespace(pid: i32) -> io::Result<bool> {
 }
 
 /// The container's process with what is asked for.
-fn wanted(bundle: &Bundle, options: &ExecOptions) -> Result<Process> {
+fn wanted(bundle: &Bundle, options: &ExecOptions) -> Result<(Process, Vec<String>)> {
     if let Some(path) = &options.process {
         let reading = || format!("read {}", path.display());
-        let mut value: serde_json::Value =
-            serde_json::from_slice(&fs::read(path).named(reading())?).named(reading())?;
-        config::tidy(&mut value);
+        let mut value: serde_json::Value = serde_json::from_slice(&fs::read(path).named(reading())?).named(reading())?;
+        let warnings = config::tidy_process(&mut value);
         let mut process: Process = serde_json::from_value(value).named(reading())?;
         process.set_terminal(Some(process.terminal() == Some(true) || options.terminal));
-        return checked(process);
+        return Ok((checked(process)?, warnings));
     }
     let mut process = bundle.spec.process().clone().unwrap_or_default();
     process.set_args(Some(options.args.clone())).set_terminal(Some(options.terminal));
@@ -258,17 +247,15 @@ fn wanted(bundle: &Bundle, options: &ExecOptions) -> Result<Process> {
     environment.extend(options.env.iter().cloned());
     process.set_env(Some(environment));
     set_user(&mut process, options)?;
-    set_privileges(&mut process, options)?;
-    checked(process)
+    let warnings = set_privileges(&mut process, options)?;
+    Ok((checked(process)?, warnings))
 }
 
 fn set_user(process: &mut Process, options: &ExecOptions) -> Result<()> {
     if let Some(user) = &options.user {
         let (uid, gid) = user.split_once(':').map_or((user.as_str(), None), |(uid, gid)| (uid, Some(gid)));
         let number = |text: &str| {
-            text.parse::<u32>().map_err(|_| {
-                LaunchError::new(format!("use the user {user:?}"), "it is not UID[:GID] in numbers")
-            })
+            text.parse::<u32>().map_err(|_| LaunchError::new(format!("use the user {user:?}"), "it is not UID[:GID] in numbers"))
         };
         process.user_mut().set_uid(number(uid)?);
         if let Some(gid) = gid {
@@ -283,7 +270,7 @@ fn set_user(process: &mut Process, options: &ExecOptions) -> Result<()> {
     Ok(())
 }
 
-fn set_privileges(process: &mut Process, options: &ExecOptions) -> Result<()> {
+fn set_privileges(process: &mut Process, options: &ExecOptions) -> Result<Vec<String>> {
     if options.no_new_privileges {
         process.set_no_new_privileges(Some(true));
     }
@@ -293,18 +280,19 @@ fn set_privileges(process: &mut Process, options: &ExecOptions) -> Result<()> {
     if options.process_label.is_some() {
         process.set_selinux_label(options.process_label.clone());
     }
-    if options.capabilities.is_empty() {
-        return Ok(());
+    let full = |name: &String| if name.starts_with("CAP_") { name.clone() } else { format!("CAP_{name}") };
+    let asked = options.capabilities.iter().map(|name| full(&name.to_uppercase()));
+    let (known, unknown): (Vec<String>, Vec<String>) = asked.partition(|name| capability::is_known(name));
+    let warnings = unknown.iter().map(|name| format!("unknown capability {name:?} is ignored")).collect();
+    if known.is_empty() {
+        return Ok(warnings);
     }
-    let more = capability::resolve(&options.capabilities, &["ALL".into()], false)
+    let more = capability::resolve(&known, &["ALL".into()], false)
         .map_err(|reason| LaunchError::new("add capabilities", reason))?;
     let more = capability::to_oci(&more);
     let mut sets = process.capabilities().clone().unwrap_or_default();
-    let with = |set: &Option<oci_spec::runtime::Capabilities>| {
-        Some(set.iter().flatten().chain(&more).copied().collect())
-    };
-    let (bounding, effective, permitted) =
-        (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
+    let with = |set: &Option<oci_spec::runtime::Capabilities>| Some(set.iter().flatten().chain(&more).copied().collect());
+    let (bounding, effective, permitted) = (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
     sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
     // Inheritable and ambient only where an ordinary user would lose them.
     if process.user().uid() != 0 {
@@ -312,7 +300,7 @@ fn set_privileges(process: &mut Process, options: &ExecOptions) -> Result<()> {
         sets.set_inheritable(inheritable).set_ambient(ambient);
     }
     process.set_capabilities(Some(sets));
-    Ok(())
+    Ok(warnings)
 }
 
 fn checked(process: Process) -> Result<Process> {

@@ -22,6 +22,7 @@ pub(super) fn attend(child: &Child, terminal: Option<OwnedFd>) -> io::Result<i32
     let _raw = terminal.as_ref().map(|_| Raw::new());
     if let Some(terminal) = &terminal {
         resize(terminal);
+        keep_lines(terminal);
     }
     let mut proxy = Proxy { terminal, has_input: true };
     while !proxy.turn(child, &signals)? {}
@@ -51,6 +52,17 @@ impl Drop for Raw {
         if let Some(before) = &self.0 {
             let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
         }
+    }
+}
+
+/// Lines for a file or a pipe end as the program ended them; a terminal of ours wants what one of its own gets.
+fn keep_lines(terminal: &OwnedFd) {
+    if rustix::termios::isatty(io::stdout()) {
+        return;
+    }
+    if let Ok(mut modes) = tcgetattr(terminal) {
+        modes.output_modes.remove(rustix::termios::OutputModes::ONLCR);
+        let _ = tcsetattr(terminal, OptionalActions::Now, &modes);
     }
 }
 

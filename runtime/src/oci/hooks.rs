@@ -36,7 +36,10 @@ fn one(hook: &Hook, state: &[u8], dir: Option<&Path>) -> io::Result<()> {
     if let Some((name, rest)) = hook.args().as_deref().and_then(<[String]>::split_first) {
         command.arg0(name).args(rest);
     }
-    command.env_clear();
+    // One that says nothing about its environment has ours, as other runtimes do it.
+    if hook.env().is_some() {
+        command.env_clear();
+    }
     command.envs(hook.env().iter().flatten().map(|pair| pair.split_once('=').unwrap_or((pair, ""))));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     if let Some(dir) = dir {

@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::fs::{self, File};
 use std::io::Read;
+use std::time::{Duration, Instant};
 
 impl Runtime {
     /// Lets the program run; returns when it does. The warnings of init come along.
@@ -18,7 +19,7 @@ impl Runtime {
     /// # Errors
     /// It is not created, or the program cannot be executed.
     pub fn start(&self, id: &str) -> Result<Vec<String>> {
-        let record = self.load(id)?;
+        let record = self.load_made(id)?;
         match self.status(&record) {
             Status::Created => {}
             Status::Running | Status::Paused => {
@@ -39,6 +40,19 @@ impl Runtime {
         }
         let bundle = self.load_bundle(id)?;
         self.release(&record, &bundle.spec)
+    }
+
+    /// Somebody may still be creating it; that is worth a moment.
+    fn load_made(&self, id: &str) -> Result<Record> {
+        const PATIENCE: Duration = Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let record = self.load(id)?;
+            if self.status(&record) != Status::Creating || Instant::now() > deadline {
+                return Ok(record);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Opens the pipe on which init waits and hears the rest.

@@ -177,10 +177,9 @@ fn check_id(id: &str) -> Result<()> {
     if is_plain && !id.is_empty() && id != "." && id != ".." && id.len() <= 1024 {
         return Ok(());
     }
-    Err(LaunchError::new(
-        format!("use the container id {id:?}"),
-        "invalid container ID format: letters, digits and _ + - . are allowed",
-    ))
+    let odd = id.chars().find(|c| !c.is_ascii_alphanumeric() && !"_+-.".contains(*c));
+    let reason = odd.map_or_else(|| "it names no container".to_owned(), |odd| format!("invalid character `{odd}` in the ID"));
+    Err(LaunchError::new(format!("use the container id {id:?}"), format!("invalid container ID format: {reason}")))
 }
 
 /// The path's file, if it is one.

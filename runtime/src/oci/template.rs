@@ -24,7 +24,6 @@ pub fn template(rootless: bool) -> Value {
             "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
             "namespaces": [
                 { "type": "pid" }, { "type": "network" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" },
-                { "type": "cgroup" },
             ],
             "maskedPaths": [
                 "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
@@ -33,6 +32,12 @@ pub fn template(rootless: bool) -> Value {
             "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
         },
     });
+    // As runc has it: in version 1 a container sees where its groups are.
+    if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        if let Some(namespaces) = spec["linux"]["namespaces"].as_array_mut() {
+            namespaces.push(json!({ "type": "cgroup" }));
+        }
+    }
     if rootless {
         make_rootless(&mut spec);
     }

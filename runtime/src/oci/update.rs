@@ -17,7 +17,7 @@ impl Update {
     /// It is no JSON object.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let mut value: Value = serde_json::from_slice(bytes).named("read the resources")?;
-        super::config::tidy(&mut value);
+        drop(super::config::tidy(&mut value));
         match value {
             Value::Object(mut fields) => {
                 fields.shift_remove("ociVersion");
@@ -68,19 +68,19 @@ impl Runtime {
     }
 }
 
-/// Only what changes, but for pairs of which the kernel wants both: memory and the sum with swap, quota and period.
+/// Only what changes, but for the sum of memory and swap, which may not be below memory alone.
 fn complete(mut fields: Map<String, Value>, known: &LinuxResources) -> Result<LinuxResources> {
     let known = serde_json::to_value(known).named("encode the limits")?;
-    for (section, pair) in [("memory", ["limit", "swap"]), ("cpu", ["quota", "period"])] {
-        let Some(own) = fields.get_mut(section).filter(|own| own.is_object()) else { continue };
-        if !pair.iter().any(|key| own.get(key).is_some()) {
-            continue;
-        }
-        for key in pair {
-            let before = known.pointer(&format!("/{section}/{key}")).cloned();
-            if let (None, Some(before)) = (own.get(key), before) {
-                own[key] = before;
-            }
+    if let Some(memory) = fields.get_mut("memory").filter(|memory| memory.is_object()) {
+        let before = |key: &str| known.pointer(&format!("/memory/{key}")).cloned();
+        let is_set = |value: Option<&Value>| value.and_then(Value::as_i64).is_some_and(|value| value != 0);
+        if !is_set(memory.get("swap")) {
+            // Without a limit of memory there is none of the sum.
+            let unlimited = memory.get("limit").and_then(Value::as_i64) == Some(-1);
+            let swap = if unlimited { Some(Value::from(-1)) } else { before("swap") };
+            swap.into_iter().for_each(|swap| memory["swap"] = swap);
+        } else if !is_set(memory.get("limit")) {
+            before("limit").into_iter().for_each(|limit| memory["limit"] = limit);
         }
     }
     if fields.is_empty() {

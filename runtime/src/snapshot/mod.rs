@@ -19,6 +19,7 @@
 mod below;
 mod pack;
 mod rebase;
+mod times;
 pub(crate) mod tree;
 mod unpack;
 

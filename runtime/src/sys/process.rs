@@ -64,24 +64,28 @@ pub fn exit(code: i32) -> ! {
 
 /// Closes every descriptor from 3 on, except those given. Owners of the closed ones must not be used or dropped.
 pub fn close_all_except(keep: &[RawFd]) -> io::Result<()> {
+    except(keep, 0)
+}
+
+/// Marks every descriptor from 3 on as close-on-exec, except those given.
+pub fn close_on_exec_except(keep: &[RawFd]) -> io::Result<()> {
+    except(keep, libc::CLOSE_RANGE_CLOEXEC)
+}
+
+fn except(keep: &[RawFd], flags: u32) -> io::Result<()> {
     let mut keep: Vec<u32> = keep.iter().filter(|fd| **fd >= 3).map(|fd| fd.cast_unsigned()).collect();
     keep.sort_unstable();
     let mut first = 3;
     for fd in keep {
         if first < fd {
-            close_range(first, fd - 1, 0)?;
+            close_range(first, fd - 1, flags)?;
         }
         first = fd + 1;
     }
-    close_range(first, u32::MAX, 0)
+    close_range(first, u32::MAX, flags)
 }
 
-/// Marks every descriptor from `first` on as close-on-exec.
-pub fn close_on_exec(first: u32) -> io::Result<()> {
-    close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
-}
-
-fn close_range(first: u32, last: u32, flags: u32) -> io::Result<()> {
+fn close_range(first: u32, last: u32, flags: libc::c_uint) -> io::Result<()> {
     // SAFETY: closing descriptors is memory-safe; the callers above say what it means for their owners.
     match unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) } {
         -1 => Err(io::Error::last_os_error()),

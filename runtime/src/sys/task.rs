@@ -84,8 +84,9 @@ pub fn take_descriptor(process: BorrowedFd<'_>, descriptor: i32) -> io::Result<O
     check(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Descriptors handed over by whoever started this process, from 3 on.
-pub fn is_open(descriptor: i32) -> bool {
+/// Whether it is open and stays so in what is executed, as those that whoever started this process handed over.
+pub fn is_inherited(descriptor: i32) -> bool {
     // SAFETY: asks for flags only; a number that is no descriptor is an error.
-    unsafe { libc::fcntl(descriptor, libc::F_GETFD) >= 0 }
+    let flags = unsafe { libc::fcntl(descriptor, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }

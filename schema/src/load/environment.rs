@@ -1,6 +1,7 @@
 //! Variables of services: null values from outside, env files, label files, and the contents of secrets and configs.
 
 use super::Session;
+use super::provenance::Kind;
 use super::select::Selection;
 use crate::diagnostic::Diagnostic;
 use crate::env::{self, Env, Origin};
@@ -71,7 +72,12 @@ impl Session<'_> {
         }
         let key_place = own.as_ref().map_or_else(|| files.key.clone(), |own| own.key.clone());
         if let Some(Value::Map(own)) = own.map(|own| own.node.value) {
-            own.into_iter().for_each(|(name, entry)| variables.insert(name, entry));
+            for (name, entry) in own {
+                if let Some(read) = variables.get(&name) {
+                    self.provenance.link(Kind::Over, entry.node.place.clone(), read.place.clone());
+                }
+                variables.insert(name, entry);
+            }
         }
         map.insert("environment", Entry { key: key_place, node: Node::new(Value::Map(variables), place) });
     }
@@ -100,6 +106,7 @@ impl Session<'_> {
             env::parse_dotenv_after(&source, &earlier, &lookup)
         };
         self.diagnostics.extend(dotenv.diagnostics);
+        self.provenance.used(dotenv.usages, &outer);
         read.overlay(dotenv.variables);
     }
 

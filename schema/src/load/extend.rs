@@ -1,12 +1,13 @@
 //! `extends`: a service that begins with another one, of the same document or another file.
 
+use super::provenance::Kind;
 use super::{Session, merge, paths};
 use crate::attributes::{self, Shape};
 use crate::diagnostic::Diagnostic;
 use crate::env::Env;
 use crate::keypath::KeyPath;
 use crate::source::{Place, Source};
-use crate::yaml::{self, Node, Tag};
+use crate::yaml::{Node, Tag};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -106,7 +107,9 @@ impl Session<'_> {
         chain.pop();
         let mut whole = base?;
         let path = KeyPath::root().key("services").key(key);
-        merge::merge_extending(&mut whole, service, service_shape(), &path, &mut self.diagnostics);
+        self.provenance.link(Kind::Extends, whole.place.clone(), named.place.clone());
+        let notes = merge::Notes { diagnostics: &mut self.diagnostics, links: self.provenance.links() };
+        merge::merge_extending(&mut whole, service, service_shape(), &path, notes);
         Some(whole)
     }
 
@@ -163,7 +166,7 @@ impl Session<'_> {
     /// The documents of a base file, merged. What does not fit in services that nobody extends does not count.
     fn extended_document(&mut self, source: &Arc<Source>, name: &str, environment: &Env) -> Option<Node> {
         let mut merged: Option<Node> = None;
-        for document in yaml::parse(source, yaml::Limits::default(), &mut self.diagnostics) {
+        for document in self.parse(source) {
             let mut document = self.interpolated(document, environment)?;
             let before = self.diagnostics.len();
             self.canonicalise(&mut document);
@@ -174,13 +177,8 @@ impl Session<'_> {
                 index <= before || diagnostic.key_path.starts_with(&prefix) || diagnostic.key_path.is_empty()
             });
             let mut whole = merged.take().unwrap_or_else(|| Node::map(document.place.clone()));
-            merge::merge_extending(
-                &mut whole,
-                document,
-                attributes::root(),
-                &KeyPath::root(),
-                &mut self.diagnostics,
-            );
+            let notes = merge::Notes { diagnostics: &mut self.diagnostics, links: self.provenance.links() };
+            merge::merge_extending(&mut whole, document, attributes::root(), &KeyPath::root(), notes);
             merged = Some(whole);
         }
         merged

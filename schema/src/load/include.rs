@@ -1,5 +1,6 @@
 //! `include`: other file sets, each loaded with its own base directory and `.env`, whose resources become this document's.
 
+use super::provenance::Kind;
 use super::{Session, merge, paths};
 use crate::attributes;
 use crate::diagnostic::Diagnostic;
@@ -37,7 +38,8 @@ impl Session<'_> {
         }
         let own = std::mem::replace(document, imported);
         document.place = own.place.clone();
-        merge::merge_extending(document, own, attributes::root(), &KeyPath::root(), &mut self.diagnostics);
+        let notes = merge::Notes { diagnostics: &mut self.diagnostics, links: self.provenance.links() };
+        merge::merge_extending(document, own, attributes::root(), &KeyPath::root(), notes);
     }
 
     fn included(&mut self, inclusion: &Inclusion, base: &Path, environment: &Env) -> Option<Node> {
@@ -73,6 +75,10 @@ impl Session<'_> {
             .iter()
             .filter_map(|(path, place)| self.read(Path::new(&paths::join(path, base)), Some(place)))
             .collect();
+        for source in &inputs {
+            let span = Place { source: source.clone(), start: 0, end: source.text.len() };
+            self.provenance.link(Kind::Include, span, inclusion.place.clone());
+        }
         self.including.push((first_path, inclusion.place.clone()));
         let tree = self.model(&inputs, &directory, &environment);
         self.including.pop();

@@ -3,33 +3,29 @@
 use crate::attributes::{Merge, Shape, Short};
 use crate::diagnostic::Diagnostic;
 use crate::keypath::KeyPath;
+use crate::load::provenance::{Kind, Link};
+use crate::source::Place;
 use crate::yaml::{Entry, Map, Node, Tag, Value};
 
 /// Merges `over` into `base`. What is tagged `!reset` in `over` is gone afterwards.
-pub(super) fn merge(
-    base: &mut Node,
-    over: Node,
-    shape: &Shape,
-    path: &KeyPath,
-    diagnostics: &mut Vec<Diagnostic>,
-) {
-    Merger { keep_resets: false, diagnostics }.node(base, over, shape, path);
+pub(super) fn merge(base: &mut Node, over: Node, shape: &Shape, path: &KeyPath, notes: Notes<'_>) {
+    Merger { keep_resets: false, notes }.node(base, over, shape, path);
 }
 
 /// The same for `extends`: what is tagged `!reset` in `over` stays, tagged, so that it also resets what earlier files say.
-pub(super) fn merge_extending(
-    base: &mut Node,
-    over: Node,
-    shape: &Shape,
-    path: &KeyPath,
-    diagnostics: &mut Vec<Diagnostic>,
-) {
-    Merger { keep_resets: true, diagnostics }.node(base, over, shape, path);
+pub(super) fn merge_extending(base: &mut Node, over: Node, shape: &Shape, path: &KeyPath, notes: Notes<'_>) {
+    Merger { keep_resets: true, notes }.node(base, over, shape, path);
+}
+
+/// What a merge has to say.
+pub(super) struct Notes<'d> {
+    pub(super) diagnostics: &'d mut Vec<Diagnostic>,
+    pub(super) links: &'d mut Vec<Link>,
 }
 
 struct Merger<'d> {
     keep_resets: bool,
-    diagnostics: &'d mut Vec<Diagnostic>,
+    notes: Notes<'d>,
 }
 
 impl Merger<'_> {
@@ -41,6 +37,7 @@ impl Merger<'_> {
             || (rule == Merge::SameDriver && !same_driver(base, &over));
         if replaces {
             self.settle(&mut over);
+            self.replaced(base, &over.place);
             *base = over;
             return;
         }
@@ -62,9 +59,18 @@ impl Merger<'_> {
                     base.kind_name()
                 );
                 let diagnostic = Diagnostic::error(message).at(place).key(path.to_string());
-                self.diagnostics.push(diagnostic.related(base.place.clone(), "what it would override"));
+                self.notes.diagnostics.push(diagnostic.related(base.place.clone(), "what it would override"));
             }
-            (_, value) => *base = Node::new(value, place),
+            (_, value) => {
+                self.replaced(base, &place);
+                *base = Node::new(value, place);
+            }
+        }
+    }
+
+    fn replaced(&mut self, base: &Node, by: &Place) {
+        if !base.is_null() {
+            self.notes.links.push(Link { span: by.clone(), via: base.place.clone(), kind: Kind::Over });
         }
     }
 
@@ -87,6 +93,9 @@ impl Merger<'_> {
                 Some(node) => self.node(node, entry.node, below, &path.key(&key)),
                 None => {
                     self.settle(&mut entry.node);
+                    if let Some(old) = mine.get(&key).filter(|old| old.tag != Tag::Reset) {
+                        self.replaced(old, &entry.node.place);
+                    }
                     mine.insert(key, entry);
                 }
             }

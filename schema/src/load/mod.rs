@@ -22,16 +22,21 @@ mod model;
 mod name;
 mod normalise;
 mod paths;
+pub mod provenance;
 pub mod render;
 mod select;
 mod support;
 mod tidy;
 mod unique;
+mod unset;
+
+pub use provenance::Provenance;
 
 pub use name::{is_project_name, normalise_name};
 
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::env::{Env, Origin};
+use crate::interpolate::Usage;
 use crate::keypath::{KeyPath, Step};
 use crate::project::Project;
 use crate::source::{Files, Place, Source};
@@ -54,6 +59,8 @@ pub struct LoadRequest {
     pub profiles: Vec<String>,
     /// The process environment over the `.env` files.
     pub environment: Env,
+    /// Of variables in the `.env` files' own values.
+    pub usages: Vec<Usage>,
     /// Services named on the command line; empty: all. Their profiles become active.
     pub services: Vec<String>,
     /// Names in diagnostics are relative to this directory.
@@ -82,12 +89,41 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
     /// Nothing was interpolated: a `$` is rendered as it stands.
     pub verbatim: bool,
+    /// Where what stands in `tree` came from.
+    pub provenance: Provenance,
+}
+
+/// A value of the model and where it came from.
+#[derive(Debug)]
+pub struct Explanation<'l> {
+    /// The value, with its place.
+    pub node: &'l Node,
+    /// False for a default, and for a member of a long form that was made from a short one: the place is what it was made from.
+    pub is_written: bool,
+    /// Nearest first.
+    pub trail: Vec<provenance::Step>,
 }
 
 impl Loaded {
     /// Where the value at a key path such as `services.web.ports[1]` was written; when there is none, its nearest parent.
     pub fn place_of(&self, key_path: &str) -> Option<Place> {
         place_of(self.tree.as_ref()?, key_path)
+    }
+
+    /// The value at a key path and how it came to be; `None` when the model has nothing there.
+    pub fn explain(&self, key_path: &str) -> Option<Explanation<'_>> {
+        let path = KeyPath::parse(key_path)?;
+        let tree = self.tree.as_ref()?;
+        let (node, key) =
+            path.steps().iter().try_fold((tree, None), |(node, _), step| match (step, &node.value) {
+                (Step::Key(key), Value::Map(map)) => {
+                    map.entry(key).map(|entry| (&entry.node, Some((key, entry))))
+                }
+                (Step::Index(index), Value::Seq(items)) => items.get(*index).map(|item| (item, None)),
+                _ => None,
+            })?;
+        let is_written = key.is_none_or(|(name, entry)| entry.key != node.place || entry.key.is_text(name));
+        Some(Explanation { node, is_written, trail: self.provenance.trail(&node.place, &path, Some(tree)) })
     }
 
     pub fn has_errors(&self) -> bool {
@@ -120,6 +156,8 @@ pub fn load(request: &LoadRequest, files: &dyn Files) -> Loaded {
         Some((tree, project)) => (Some(tree), Some(project)),
         None => (session.tree.take(), None),
     };
+    session.report_unset(None);
+    session.trace(tree.as_ref());
     let mut diagnostics = session.diagnostics;
     sort(&mut diagnostics);
     let failed = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
@@ -128,6 +166,7 @@ pub fn load(request: &LoadRequest, files: &dyn Files) -> Loaded {
         tree: tree.filter(|_| !failed),
         diagnostics,
         verbatim: request.no_interpolate,
+        provenance: session.provenance,
     }
 }
 
@@ -162,6 +201,11 @@ struct Session<'a> {
     contents: HashMap<(String, String), String>,
     /// What is valid but makes it impossible to create a container.
     refusals: Vec<Diagnostic>,
+    provenance: Provenance,
+    /// Warnings about variables that are not set, until it is known which of them matter.
+    unset: Vec<Diagnostic>,
+    /// How many of the diagnostics say already how their text came where it is.
+    traced: usize,
     /// The files being included, outermost first, with the places that include them.
     including: Vec<(PathBuf, Place)>,
     tree: Option<Node>,
@@ -178,6 +222,9 @@ impl<'a> Session<'a> {
             parsed: HashMap::new(),
             contents: HashMap::new(),
             refusals: Vec::new(),
+            provenance: Provenance::default(),
+            unset: Vec::new(),
+            traced: 0,
             including: Vec::new(),
             tree: None,
         }
@@ -187,6 +234,14 @@ impl<'a> Session<'a> {
         self.diagnostics.push(diagnostic);
     }
 
+    /// Says of each new finding how its text came where it is.
+    fn trace(&mut self, tree: Option<&Node>) {
+        for diagnostic in &mut self.diagnostics[self.traced..] {
+            self.provenance.lengthen(diagnostic, tree);
+        }
+        self.traced = self.diagnostics.len();
+    }
+
     fn failed(&self) -> bool {
         self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
     }
@@ -194,6 +249,7 @@ impl<'a> Session<'a> {
     fn run(&mut self) -> Option<(Node, Project)> {
         let inputs = self.inputs();
         let name = self.project_name(&inputs)?;
+        self.provenance.used(self.request.usages.clone(), &self.environment);
         self.environment.set("COMPOSE_PROJECT_NAME", &name, Origin::Given("the project's name".into()));
         let environment = self.environment.clone();
         let directory = self.request.project_directory.clone();
@@ -221,11 +277,13 @@ impl<'a> Session<'a> {
                     .map(|refusal| Diagnostic { severity: Severity::Warning, ..refusal.clone() }),
             );
         }
+        self.trace(Some(&tree));
         if self.failed() {
             return None;
         }
         self.service_variables(&mut tree, &selection);
         let disabled = select::split(&mut tree, &selection, self.request.all_resources);
+        self.report_unset(Some(&tree));
         tidy::tidy(&mut tree);
         support::warn(&tree, &mut self.diagnostics);
         let project = self.bind(&tree, disabled, name);

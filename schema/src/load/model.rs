@@ -1,5 +1,6 @@
 //! One model from one set of files: each document through its phases, then merged in order.
 
+use super::provenance::Kind;
 use super::{Session, canonical, fit, merge, paths, unique};
 use crate::attributes;
 use crate::diagnostic::Diagnostic;
@@ -43,13 +44,9 @@ impl Session<'_> {
                 self.extend(&mut document, source, base, environment);
                 let place = document.place.clone();
                 let mut whole = merged.take().unwrap_or_else(|| Node::map(place));
-                merge::merge(
-                    &mut whole,
-                    document,
-                    attributes::root(),
-                    &KeyPath::root(),
-                    &mut self.diagnostics,
-                );
+                let notes =
+                    merge::Notes { diagnostics: &mut self.diagnostics, links: self.provenance.links() };
+                merge::merge(&mut whole, document, attributes::root(), &KeyPath::root(), notes);
                 fit::nulls(&whole, attributes::root(), &KeyPath::root(), &mut self.diagnostics);
                 merged = Some(whole);
             }
@@ -59,7 +56,8 @@ impl Session<'_> {
             self.report(Diagnostic::error("the Compose file is empty").at(tree.place.clone()));
             return None;
         }
-        unique::unique(&mut tree, attributes::root(), &KeyPath::root(), &mut self.diagnostics);
+        let notes = merge::Notes { diagnostics: &mut self.diagnostics, links: self.provenance.links() };
+        unique::unique(&mut tree, attributes::root(), &KeyPath::root(), &mut { notes });
         build_contexts(&mut tree);
         if !self.request.no_path_resolution {
             paths::resolve(&mut tree, attributes::root(), base, environment);
@@ -67,11 +65,20 @@ impl Session<'_> {
         Some(tree)
     }
 
+    /// The documents of a source; its aliases are noted.
+    pub(super) fn parse(&mut self, source: &Arc<Source>) -> Vec<Node> {
+        let mut aliases = Vec::new();
+        let documents =
+            yaml::parse_noting(source, yaml::Limits::default(), &mut self.diagnostics, &mut aliases);
+        aliases.into_iter().for_each(|(span, via)| self.provenance.link(Kind::Alias, span, via));
+        documents
+    }
+
     fn documents(&mut self, source: &Arc<Source>) -> Vec<Node> {
         let before = self.diagnostics.len();
         let documents = match self.parsed.remove(&Arc::as_ptr(source)) {
             Some(documents) => documents,
-            None => yaml::parse(source, yaml::Limits::default(), &mut self.diagnostics),
+            None => self.parse(source),
         };
         if documents.is_empty() && self.diagnostics.len() == before && !self.failed() {
             let place = crate::source::Place { source: source.clone(), start: 0, end: 0 };
@@ -99,7 +106,11 @@ impl Session<'_> {
         }
         if !self.request.no_interpolate {
             let lookup = |name: &str| environment.get(name).map(str::to_owned);
-            interpolate::tree(&mut document, &KeyPath::root(), &lookup, &mut self.diagnostics);
+            let mut usages = Vec::new();
+            let first = self.diagnostics.len();
+            interpolate::tree(&mut document, &KeyPath::root(), &lookup, &mut self.diagnostics, &mut usages);
+            self.set_unset_aside(first);
+            self.provenance.used(usages, environment);
         }
         Some(document)
     }

@@ -4,7 +4,7 @@ use super::Session;
 use crate::diagnostic::Diagnostic;
 use crate::interpolate;
 use crate::source::Source;
-use crate::yaml::{self, Node};
+use crate::yaml::Node;
 use std::sync::Arc;
 
 /// `[a-z0-9][a-z0-9_-]*`
@@ -57,7 +57,7 @@ impl Session<'_> {
     fn written_name(&mut self, inputs: &[Arc<Source>]) -> Option<Node> {
         let mut found = None;
         for source in inputs {
-            let documents = yaml::parse(source, yaml::Limits::default(), &mut self.diagnostics);
+            let documents = self.parse(source);
             for document in &documents {
                 if let Some(name) = document
                     .get("name")

@@ -3,34 +3,36 @@
 use crate::attributes::{Shape, Unique};
 use crate::diagnostic::Diagnostic;
 use crate::keypath::KeyPath;
+use crate::load::merge::Notes;
+use crate::load::provenance::{Kind, Link};
 use crate::yaml::{Node, Value};
 use std::collections::HashMap;
 
-pub(super) fn unique(node: &mut Node, shape: &Shape, path: &KeyPath, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn unique(node: &mut Node, shape: &Shape, path: &KeyPath, notes: &mut Notes<'_>) {
     match &mut node.value {
         Value::Map(map) => {
             for (key, entry) in map.iter_mut() {
                 if let Some(below) = shape.member(key) {
-                    unique(&mut entry.node, below, &path.key(key), diagnostics);
+                    unique(&mut entry.node, below, &path.key(key), notes);
                 }
             }
         }
         Value::Seq(items) => {
             if let Some(below) = &shape.item {
                 for (index, item) in items.iter_mut().enumerate() {
-                    unique(item, below, &path.index(index), diagnostics);
+                    unique(item, below, &path.index(index), notes);
                 }
             }
             let rule = shape.attribute.map_or(Unique::No, |attribute| attribute.unique);
             if rule != Unique::No {
-                *items = distinct(std::mem::take(items), rule, path, diagnostics);
+                *items = distinct(std::mem::take(items), rule, path, notes);
             }
         }
         _ => {}
     }
 }
 
-fn distinct(items: Vec<Node>, rule: Unique, path: &KeyPath, diagnostics: &mut Vec<Diagnostic>) -> Vec<Node> {
+fn distinct(items: Vec<Node>, rule: Unique, path: &KeyPath, notes: &mut Notes<'_>) -> Vec<Node> {
     let mut kept: Vec<Node> = Vec::with_capacity(items.len());
     let mut seen: HashMap<String, usize> = HashMap::new();
     for (index, item) in items.into_iter().enumerate() {
@@ -47,9 +49,13 @@ fn distinct(items: Vec<Node>, rule: Unique, path: &KeyPath, diagnostics: &mut Ve
                 let message = format!("`{identity}` is listed twice");
                 let diagnostic =
                     Diagnostic::error(message).at(item.place.clone()).key(path.index(index).to_string());
-                diagnostics.push(diagnostic.related(kept[*first].place.clone(), "first listed here"));
+                notes.diagnostics.push(diagnostic.related(kept[*first].place.clone(), "first listed here"));
             }
-            Some(first) => kept[*first] = item,
+            Some(first) => {
+                let (span, via) = (item.place.clone(), kept[*first].place.clone());
+                notes.links.push(Link { span, via, kind: Kind::Over });
+                kept[*first] = item;
+            }
         }
     }
     kept

@@ -27,6 +27,16 @@ impl Default for Limits {
 /// All documents of a source. Duplicate keys are reported and the later one is dropped, so that one run shows all of them;
 /// what breaks the structure ends the parse.
 pub fn parse(source: &Arc<Source>, limits: Limits, diagnostics: &mut Vec<Diagnostic>) -> Vec<Node> {
+    parse_noting(source, limits, diagnostics, &mut Vec::new())
+}
+
+/// The same, and notes each alias: the place of what it repeats, and its own.
+pub fn parse_noting(
+    source: &Arc<Source>,
+    limits: Limits,
+    diagnostics: &mut Vec<Diagnostic>,
+    aliases: &mut Vec<(Place, Place)>,
+) -> Vec<Node> {
     if source.text.len() > limits.bytes {
         let message = format!("the file is larger than {} MiB", limits.bytes >> 20);
         diagnostics.push(Diagnostic::error(message).at(place_at(source, 0, 0)));
@@ -34,7 +44,10 @@ pub fn parse(source: &Arc<Source>, limits: Limits, diagnostics: &mut Vec<Diagnos
     }
     let mut composer = Composer::new(source, limits, diagnostics);
     match composer.stream() {
-        Ok(documents) => documents,
+        Ok(documents) => {
+            aliases.append(&mut composer.aliases);
+            documents
+        }
         Err(diagnostic) => {
             composer.diagnostics.push(*diagnostic);
             Vec::new()
@@ -54,6 +67,8 @@ struct Composer<'t, 'd> {
     depth: usize,
     /// By anchor id.
     anchors: HashMap<usize, Anchor>,
+    /// What is repeated, and where.
+    aliases: Vec<(Place, Place)>,
     diagnostics: &'d mut Vec<Diagnostic>,
 }
 
@@ -98,7 +113,17 @@ fn place_at(source: &Arc<Source>, start: usize, end: usize) -> Place {
 impl<'t, 'd> Composer<'t, 'd> {
     fn new(source: &'t Arc<Source>, limits: Limits, diagnostics: &'d mut Vec<Diagnostic>) -> Self {
         let parser = Parser::new_from_str(&source.text);
-        Self { source, parser, limits, nodes: 0, aliased: 0, depth: 0, anchors: HashMap::new(), diagnostics }
+        Self {
+            source,
+            parser,
+            limits,
+            nodes: 0,
+            aliased: 0,
+            depth: 0,
+            anchors: HashMap::new(),
+            aliases: Vec::new(),
+            diagnostics,
+        }
     }
 
     fn stream(&mut self) -> Fallible<Vec<Node>> {
@@ -146,7 +171,7 @@ impl<'t, 'd> Composer<'t, 'd> {
     }
 
     fn node(&mut self, (event, span): Spanned<'t>) -> Fallible<Node> {
-        let place = self.place(&span);
+        let mut place = self.place(&span);
         self.count(&place)?;
         let before = self.nodes;
         let (value, anchor, tag) = match event {
@@ -158,11 +183,13 @@ impl<'t, 'd> Composer<'t, 'd> {
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.open(anchor, &place);
-                (Value::Seq(self.sequence()?), anchor, tag.map(|tag| tag.original()))
+                let items = self.sequence(&mut place)?;
+                (Value::Seq(items), anchor, tag.map(|tag| tag.original()))
             }
             Event::MappingStart(_, anchor, tag) => {
                 self.open(anchor, &place);
-                (Value::Map(self.mapping()?), anchor, tag.map(|tag| tag.original()))
+                let map = self.mapping(&mut place)?;
+                (Value::Map(map), anchor, tag.map(|tag| tag.original()))
             }
             _ => return Err(Box::new(Diagnostic::error("not valid YAML: a value is missing").at(place))),
         };
@@ -200,15 +227,26 @@ impl<'t, 'd> Composer<'t, 'd> {
             let message = format!("aliases repeat more than {} values", self.limits.aliased_nodes);
             return Err(Box::new(Diagnostic::error(message).at(place)));
         }
+        self.aliases.push((anchored.node.place.clone(), place));
         Ok(anchored.node.clone())
     }
 
-    fn sequence(&mut self) -> Fallible<Vec<Node>> {
+    /// Lengthens the place of a collection to its end, where this event stands.
+    fn close(&self, place: &mut Place, span: &Span) {
+        let end = self.place(span).end.max(place.start);
+        let text = &self.source.text[place.start..end];
+        place.end = place.start + text.trim_end().len();
+    }
+
+    fn sequence(&mut self, place: &mut Place) -> Fallible<Vec<Node>> {
         let mut items = Vec::new();
         self.depth += 1;
         loop {
             match self.next()? {
-                (Event::SequenceEnd, _) => break,
+                (Event::SequenceEnd, span) => {
+                    self.close(place, &span);
+                    break;
+                }
                 event => items.push(self.node(event)?),
             }
         }
@@ -216,13 +254,16 @@ impl<'t, 'd> Composer<'t, 'd> {
         Ok(items)
     }
 
-    fn mapping(&mut self) -> Fallible<Map> {
+    fn mapping(&mut self, place: &mut Place) -> Fallible<Map> {
         let mut map = Map::default();
         self.depth += 1;
         let mut merged: Option<(Place, Vec<Map>)> = None;
         loop {
             let event = match self.next()? {
-                (Event::MappingEnd, _) => break,
+                (Event::MappingEnd, span) => {
+                    self.close(place, &span);
+                    break;
+                }
                 event => event,
             };
             let is_plain = matches!(&event.0, Event::Scalar(_, ScalarStyle::Plain, _, None));

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Runs containers from OCI bundles, for engines that call an OCI runtime
 #[derive(Debug, Parser)]
-#[command(name = "stack oci", version = VERSION, disable_help_subcommand = true)]
+#[command(name = "stack oci", version = VERSION, disable_help_subcommand = true, disable_version_flag = true)]
 pub(super) struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -20,7 +20,7 @@ pub(super) struct Cli {
     pub verb: Verb,
 }
 
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.2.0");
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.2.0");
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct Global {
@@ -46,6 +46,8 @@ pub(super) struct Global {
     rootless: Option<String>,
     #[arg(long, value_name = "PATH", hide = true)]
     criu: Option<String>,
+    #[arg(short = 'v', long, action = ArgAction::Version)]
+    version: Option<bool>,
 }
 
 impl Global {

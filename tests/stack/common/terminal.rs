@@ -23,17 +23,32 @@ pub struct Terminal {
 impl Terminal {
     /// `stack ARGS` in the project's directory, on a terminal of `size` rows and columns.
     pub fn spawn(project: &Project<'_>, size: (u16, u16), env: &[(&str, &str)], args: &[&str]) -> Self {
+        Self::start(project, size, env, args, true)
+    }
+
+    /// As above, but nothing can be typed: standard input is no terminal.
+    pub fn deaf(project: &Project<'_>, args: &[&str]) -> Self {
+        Self::start(project, (30, 100), &[], args, false)
+    }
+
+    fn start(
+        project: &Project<'_>,
+        size: (u16, u16),
+        env: &[(&str, &str)],
+        args: &[&str],
+        listens: bool,
+    ) -> Self {
         let args = project.named(args);
         let stack = program(&project.world.home, &project.directory, env, &args);
         let (master, device) = open(size);
         // Makes the terminal the program's own, as a login does, and becomes it.
         let mut command = Command::new("setsid");
-        command.arg("--ctty").arg(stack.get_program()).args(stack.get_args()).env_clear();
+        command.args(listens.then_some("--ctty")).arg(stack.get_program()).args(stack.get_args()).env_clear();
         command.envs(stack.get_envs().filter_map(|(key, value)| Some((key, value?))));
         command.current_dir(&project.directory).env("TERM", "xterm-256color");
         let stream = || std::process::Stdio::from(device.try_clone().expect("a descriptor"));
-        let child =
-            command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().expect("setsid is there");
+        let input = if listens { stream() } else { std::process::Stdio::null() };
+        let child = command.stdin(input).stdout(stream()).stderr(stream()).spawn().expect("setsid is there");
         let keyboard = File::from(master);
         let printed = Arc::default();
         std::thread::spawn({

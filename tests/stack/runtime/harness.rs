@@ -89,7 +89,7 @@ impl Fixture {
         let dir = temporary.path().to_owned();
         busybox(&dir.join("image"));
         let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let group = format!("stack-test-{}-{count}", std::process::id());
+        let group = format!("stack/test-{}-{count}", std::process::id());
         let launcher = Launcher::spawn(options()).expect("the launcher starts");
         Self { dir, launcher, group, next: Cell::new(0), _temporary: temporary }
     }
@@ -112,7 +112,7 @@ impl Fixture {
             images: IndexMap::new(),
             join: JoinPids::default(),
             stdio: LaunchStdio::Logged,
-            cgroup: format!("{}/project/{id}", self.group),
+            cgroup: format!("{}/{id}", self.group),
             ephemeral: false,
             id,
         }
@@ -154,7 +154,7 @@ impl Fixture {
     }
 
     pub fn cgroup(&self, container: &Container) -> String {
-        format!("{}/project/{}", self.group, container.id)
+        format!("{}/{}", self.group, container.id)
     }
 }
 
@@ -167,7 +167,7 @@ impl Drop for Fixture {
             if let Some(pid) = run.and_then(|run| rustix::process::Pid::from_raw(run.monitor_pid)) {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
                 let _ = cgroup::remove(&format!(
-                    "{}/project/{}",
+                    "{}/{}",
                     self.group,
                     entry.file_name().to_string_lossy()
                 ));
