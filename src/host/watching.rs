@@ -53,19 +53,25 @@ impl Watching {
     async fn go_on(&mut self) -> Result<Option<Notice>> {
         let lost = Instant::now();
         self.engine.forget_client(&self.project, &self.client).await;
-        let client = loop {
-            if let Some(client) = self.engine.running_client(&self.project).await? {
-                break client;
+        let (client, notices) = loop {
+            // One that is killed right now is followed by another, too.
+            if let Ok(Some(client)) = self.engine.running_client(&self.project).await {
+                match client.subscribe().await {
+                    Ok(notices) => break (client, notices),
+                    Err(_) => self.engine.forget_client(&self.project, &client).await,
+                }
             }
             if !self.engine.has_active(&self.project) {
                 return Ok(None);
             }
             if lost.elapsed() > PATIENCE {
-                break self.engine.client(&self.project).await?;
+                let client = self.engine.client(&self.project).await?;
+                let notices = client.subscribe().await?;
+                break (client, notices);
             }
             tokio::time::sleep(PAUSE).await;
         };
-        self.notices = client.subscribe().await?;
+        self.notices = notices;
         self.client = client;
         let time = jiff::Timestamp::now().to_string();
         Ok(Some(Notice { id: String::new(), name: self.project.clone(), time, what: What::Adopted }))
