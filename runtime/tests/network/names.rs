@@ -40,7 +40,7 @@ fn a_new_name_resolves_at_once() {
         let renamed = ContainerSpec { name: "p-new-1".into(), ..web.spec.clone() };
         network.rename(&web.id, &renamed).unwrap();
         for name in ["p-new-1", "web"] {
-            assert_eq!(web.resolve(name).unwrap(), [address.clone()], "{name}");
+            assert_eq!(web.resolve(name).unwrap(), std::slice::from_ref(&address), "{name}");
         }
         assert!(web.resolve("p-web-1").is_err(), "the old name is gone");
     });
