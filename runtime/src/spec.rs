@@ -222,6 +222,19 @@ pub struct HealthSpec {
 #[serde(rename_all = "snake_case")]
 pub enum Probe {
     Exec(Vec<String>),
+    /// `http://host[:port][/path]`, asked from the container's network.
+    Http(String),
+    /// `[host:]port`.
+    Tcp(String),
+    Grpc {
+        address: String,
+        service: String,
+    },
+    /// So many lines of this run's output hold the text.
+    Log {
+        text: String,
+        count: u32,
+    },
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

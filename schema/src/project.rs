@@ -193,7 +193,8 @@ pub enum Condition {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Healthcheck {
     pub disable: bool,
-    /// `["CMD", …]`, `["CMD-SHELL", s]`, `["NONE"]`; `None` inherits from the image.
+    /// `["CMD", …]`, `["CMD-SHELL", s]`, `["NONE"]`, or built in: `["HTTP", url]`, `["TCP", "[host:]port"]`,
+    /// `["GRPC", "[host:]port", service?]`, `["LOG", text, count?]`; `None` inherits from the image.
     pub test: Option<Vec<String>>,
     pub interval: Option<Duration>,
     pub timeout: Option<Duration>,

@@ -59,11 +59,16 @@ fn broken_files_give_exactly_these_diagnostics() {
     assert!(failures.is_empty(), "{failures}");
 }
 
-/// The file is valid, but no container can be made from it: warnings for `config`, errors for the verbs that make some.
+/// The file is valid, but no container can be made from it: the load has nothing to say, the project keeps the reason.
 #[test]
 fn refusals_are_told_apart() {
+    let told = |case: &Case| {
+        let refusals = case.load().project.map(|project| project.refusals).unwrap_or_default();
+        let refusals: String = refusals.iter().map(|refusal| refusal.render()).collect();
+        diagnostics(case) + &refusals
+    };
     let found: Vec<(Case, String)> =
-        read_bundle("refused.txt").into_iter().map(|case| (case.clone(), diagnostics(&case))).collect();
+        read_bundle("refused.txt").into_iter().map(|case| (case.clone(), told(&case))).collect();
     if is_update() {
         write_bundle("refused.txt", "expected.txt", &found);
         return;

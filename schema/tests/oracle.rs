@@ -60,7 +60,9 @@ fn expectations_are_docker_composes() {
         }
     }
     for case in read_bundle("differs.txt") {
-        assert_ne!(ask(oracle, &case), Some(case.expected.clone()), "{} no longer differs", case.name);
+        let meaning = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+        let theirs = ask(oracle, &case).map(|text| meaning(&text));
+        assert_ne!(theirs, Some(meaning(&case.expected)), "{} no longer differs", case.name);
     }
     for case in read_bundle("broken.txt") {
         assert!(case.differs || ask(oracle, &case).is_none(), "docker compose accepts {}", case.name);

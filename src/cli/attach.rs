@@ -74,8 +74,7 @@ impl Attached<'_> {
         engine: &HostEngine,
         rising: impl Future<Output = Result<()>>,
     ) -> Result<()> {
-        let client = engine.client(&self.project.name).await?;
-        let mut notices = client.subscribe().await?;
+        let mut notices = engine.watch(&self.project.name).await?;
         let mut show = Show {
             attached: &self,
             follow: Follow::new(),
@@ -96,7 +95,7 @@ impl Attached<'_> {
                     Err(failure) if failure.kind == Kind::Interrupted && show.has_started => break End::Stopped,
                     Err(failure) => break End::Failed(failure),
                     Ok(()) => {
-                        if let Some(code) = show.risen(engine, &client).await? {
+                        if let Some(code) = show.risen(engine, &notices.client()).await? {
                             break End::Code(code);
                         }
                     }
@@ -104,11 +103,11 @@ impl Attached<'_> {
                 () = self.context.interrupts.next(), if !show.is_rising => break End::Stopped,
                 notice = notices.next() => match notice? {
                     Some(notice) => {
-                        if let Some(code) = show.take(engine, &client, notice).await? {
+                        if let Some(code) = show.take(engine, &notices.client(), notice).await? {
                             break End::Code(code);
                         }
                     }
-                    None => return Ok(()),
+                    None => break End::Code(show.last_code(engine).await?),
                 },
             }
         };
@@ -286,17 +285,37 @@ impl Show<'_> {
     /// The code to end with, if what happened before we looked ends it.
     async fn ended_before(&mut self, client: &Client, observed: &Observed) -> Result<Option<i32>> {
         let shown: Vec<_> = observed.containers.iter().filter(|c| self.is_shown(c)).collect();
-        for container in &shown {
-            if let Some(exit) = exit_of(container) {
-                self.say_ended(&container.name, exit, false).await;
-            }
+        let mut code = None;
+        for container in self.over_among(client, shown.clone()).await? {
+            let Some(exit) = exit_of(container) else { continue };
+            self.say_ended(&container.name, exit, false).await;
+            self.over.insert(container.id.clone());
+            let own = exit.code.unwrap_or(1);
+            code = code.or(self.aborts(container.service(), own).then_some(own));
         }
-        let codes: Vec<(&str, i32)> =
-            shown.iter().filter_map(|c| Some((c.service(), exit_of(c)?.code.unwrap_or(1)))).collect();
-        match codes.iter().find(|(key, code)| self.aborts(key, *code)) {
-            Some((_, code)) => Ok(Some(*code)),
-            None => Ok(self.all_ended(client, observed).await?.then_some(0)),
-        }
+        let all_ended = !self.attached.stays && shown.iter().all(|c| self.over.contains(&c.id));
+        Ok(code.or(all_ended.then_some(0)))
+    }
+
+    /// Those that ended for good: an end that its supervisor has not dealt with yet may be followed by a restart, and
+    /// then we are told.
+    async fn over_among<'c>(
+        &self,
+        client: &Client,
+        containers: Vec<&'c ContainerObserved>,
+    ) -> Result<Vec<&'c ContainerObserved>> {
+        let watched = client.inspect().await?;
+        let is_down = |id: &str| watched.iter().find(|w| w.id == id).is_none_or(|w| w.phase == "down");
+        let has_ended = |c: &&ContainerObserved| matches!(c.state, State::Exited { .. }) && is_down(&c.id);
+        Ok(containers.into_iter().filter(has_ended).collect())
+    }
+
+    /// Nothing is left to supervise: the first bad end, or 0.
+    async fn last_code(&self, engine: &HostEngine) -> Result<i32> {
+        let observed = engine.observe(&self.attached.project.name, &[]).await?;
+        let shown = observed.containers.iter().filter(|c| self.is_shown(c));
+        let codes = shown.filter_map(|c| Some(exit_of(c)?.code.unwrap_or(1)));
+        Ok(codes.into_iter().find(|code| *code != 0).unwrap_or(0))
     }
 
     /// Only the services that are attached to count, and the one whose code is asked for.
@@ -337,23 +356,25 @@ impl Show<'_> {
                 }
                 Ok(self.all_ended(client, &observed).await?.then_some(0))
             }
+            What::Adopted => {
+                self.add_running(&observed);
+                match self.is_rising {
+                    true => Ok(None),
+                    false => self.ended_before(client, &observed).await,
+                }
+            }
             _ => Ok(None),
         }
     }
 
-    /// An end that its supervisor has not dealt with yet may be followed by a restart; then it tells us.
     async fn all_ended(&self, client: &Client, observed: &Observed) -> Result<bool> {
         let shown: Vec<_> = observed.containers.iter().filter(|c| self.is_shown(c)).collect();
-        let has_ended = |c: &&ContainerObserved| matches!(c.state, State::Exited { .. });
-        if self.is_rising || self.attached.stays || !shown.iter().all(has_ended) {
+        if self.is_rising || self.attached.stays {
             return Ok(false);
         }
-        if shown.iter().all(|c| self.over.contains(&c.id)) {
-            return Ok(true);
-        }
-        let watched = client.inspect().await?;
-        let is_down = |id: &str| watched.iter().find(|w| w.id == id).is_none_or(|w| w.phase == "down");
-        Ok(shown.iter().all(|c| self.over.contains(&c.id) || is_down(&c.id)))
+        let doubtful: Vec<_> = shown.into_iter().filter(|c| !self.over.contains(&c.id)).collect();
+        let all = doubtful.len();
+        Ok(all == 0 || self.over_among(client, doubtful).await?.len() == all)
     }
 
     async fn say_ended(&mut self, name: &str, exit: &Exit, restarts: bool) {

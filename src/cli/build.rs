@@ -209,7 +209,8 @@ fn network(build: &Build) -> Result<Network> {
 
 /// Another service's image is a named context by its name.
 fn named(project: &Project, context: &str) -> String {
-    let service = context.strip_prefix("service:").and_then(|key| project.services.get(key));
+    let key = context.strip_prefix("service:");
+    let service = key.and_then(|key| project.services.get(key).or_else(|| project.disabled.get(key)));
     match service {
         Some(service) => format!("docker-image://{}", label::image_of(project, service)),
         None => context.to_string(),

@@ -6,6 +6,7 @@ mod variables;
 use super::Context;
 use crate::failure::{Failure, Result, failed};
 use crate::plan::label::image_of;
+use stack_schema::diagnostic::{Diagnostic, Severity};
 use stack_schema::env::Origin;
 use stack_schema::load::{LoadRequest, Loaded, render};
 use stack_schema::project::{MountKind, Project};
@@ -78,10 +79,14 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     let request = context.request(|request| args.adjust(request))?;
-    let mut loaded = match args.format.as_deref() {
-        Some("json") => context.load_as_data(&request)?,
-        _ => context.load(&request)?,
-    };
+    let as_data = args.format.as_deref() == Some("json");
+    let mut loaded = if as_data { context.load_as_data(&request)? } else { context.load(&request)? };
+    let refusals = refusals(&loaded);
+    if as_data {
+        context.ui.findings(&refusals)
+    } else {
+        context.ui.diagnostics(&refusals)
+    }
     if args.resolve_image_digests || args.lock_image_digests {
         digests::pin(&mut loaded).await?;
     }
@@ -90,6 +95,12 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     }
     let text = if args.environment { environment(&request, &loaded) } else { args.text(&loaded)? };
     if args.quiet { Ok(()) } else { args.write(context, &text) }
+}
+
+/// What the verbs that create containers will refuse: here it is a warning.
+fn refusals(loaded: &Loaded) -> Vec<Diagnostic> {
+    let refusals = loaded.project.iter().flat_map(|project| &project.refusals);
+    refusals.map(|refusal| Diagnostic { severity: Severity::Warning, ..refusal.clone() }).collect()
 }
 
 /// What interpolation sees: the project's name too.

@@ -297,11 +297,15 @@ impl Context {
             events: &events,
             parallel: self.parallel(),
         };
+        let work = async {
+            let report = apply(&world, plan).await;
+            self.warn_of_starts(scene, plan).await;
+            report
+        };
         let report = tokio::select! {
-            report = apply(&world, plan) => report,
+            report = work => report,
             () = self.interrupts.next() => return Err(Failure::interrupted()),
         };
-        self.warn_of_starts(scene, plan).await;
         match report.failure() {
             None => Ok(report),
             Some((_, failure, container)) => {

@@ -63,20 +63,27 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     for container in &shown {
         follow.add(&name(container), directory(container), options.clone());
     }
-    let Some(client) = scene.engine.running_client(&scene.project.name).await? else {
+    let project = &scene.project.name;
+    // One that was just killed is followed by another.
+    if scene.engine.running_client(project).await?.is_none() && !scene.engine.has_active(project) {
         for container in &shown {
             follow.drain(&name(container)).await.iter().for_each(|line| view.print(line));
         }
         return Ok(());
-    };
-    let mut notices = client.subscribe().await?;
+    }
+    let mut notices = scene.engine.watch(&scene.project.name).await?;
     loop {
         tokio::select! {
             biased;
             line = follow.next() => view.print(&line),
             notice = notices.next() => match notice? {
-                None => return Ok(()),
-                Some(notice) if matches!(notice.what, What::Started | What::Exited(_)) => {
+                None => {
+                    for container in &shown {
+                        follow.drain(&name(container)).await.iter().for_each(|line| view.print(line));
+                    }
+                    return Ok(());
+                }
+                Some(notice) if matches!(notice.what, What::Started | What::Exited(_) | What::Adopted) => {
                     let observed = scene.engine.observe(&scene.project.name, &[]).await?;
                     let shown: Vec<_> =
                         observed.containers.iter().filter(|c| args.shows(&scene.project, c)).collect();

@@ -2,6 +2,7 @@
 
 use super::image::{Local, push_one};
 use super::{Context, Hushed, Scene};
+use crate::apply::images::Images;
 use crate::event::{Event, Sink};
 use crate::failure::Result;
 use crate::plan::intent::{self, Intent};
@@ -60,8 +61,30 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
             context.ui.emit(Event::warning(failure.summary()));
             Ok(())
         }
-        other => other.map(drop),
+        Err(failure) => {
+            tell_buildable(context, &scene)?;
+            Err(failure)
+        }
+        Ok(_) => Ok(()),
     }
+}
+
+/// Services whose image no registry gave, but which can be built.
+fn tell_buildable(context: &Context, scene: &Scene) -> Result<()> {
+    let local = Local::new(context);
+    let mut keys = Vec::new();
+    for service in scene.project.services.values().filter(|s| s.build.is_some()) {
+        if let Some(image) = &service.image
+            && local.view(image)?.is_none()
+        {
+            keys.push(service.key.as_str());
+        }
+    }
+    if !keys.is_empty() {
+        let text = "Some service image(s) must be built from source by running:\n    stack build";
+        context.ui.emit(Event::warning(format!("{text} {}", keys.join(" "))));
+    }
+    Ok(())
 }
 
 pub(super) async fn push(args: PushArgs, context: &Context) -> Result<()> {

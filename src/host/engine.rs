@@ -69,12 +69,6 @@ impl HostEngine {
         Ok(client)
     }
 
-    /// Starts the supervisor beside other work, so that the first start need not wait for it. A failure shows there.
-    pub fn warm_up(&self, project: &str) {
-        let (engine, project) = (self.clone(), project.to_owned());
-        tokio::spawn(async move { drop(engine.client(&project).await) });
-    }
-
     /// The supervisor of a project, if one runs.
     pub async fn running_client(&self, project: &str) -> Result<Option<Arc<Client>>> {
         let mut clients = self.clients.lock().await;
@@ -188,6 +182,20 @@ impl HostEngine {
             Reply::Warnings(warnings) => Ok(warnings),
             other => Err(supervise::unexpected(&other)),
         }
+    }
+
+    /// The next request finds another supervisor, if this client was the one in use.
+    pub(super) async fn forget_client(&self, project: &str, client: &Arc<Client>) {
+        let mut clients = self.clients.lock().await;
+        if clients.get(project).is_some_and(|known| Arc::ptr_eq(known, client)) {
+            clients.remove(project);
+        }
+    }
+
+    /// Some container of the project needs a supervisor.
+    pub fn has_active(&self, project: &str) -> bool {
+        let ids = record::container_ids(&self.home, project).unwrap_or_default();
+        ids.iter().any(|id| self.is_active(project, id))
     }
 
     /// Something for a supervisor to look after: it runs, or is between two attempts of its restart policy.

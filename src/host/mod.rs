@@ -5,6 +5,7 @@
 //! | [`remove`] | removing a stopped container, cut-safe |
 //! | [`signal`] | signals by the names that users write |
 //! | `engine` | [`HostEngine`] |
+//! | `watching` | [`Watching`]: what happens, over the ends of supervisors |
 //! | `create`, [`observe`] | making a container; what exists |
 //! | [`names`] | names of containers, unique in a project |
 //! | [`process`] | is a process that was written down still the same one |
@@ -20,5 +21,7 @@ pub mod remove;
 pub mod signal;
 #[cfg(test)]
 mod tests;
+mod watching;
 
 pub use engine::{HostEngine, PullReport};
+pub use watching::Watching;

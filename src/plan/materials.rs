@@ -37,7 +37,11 @@ pub(super) fn converge(
 ) -> Result<Materials, Vec<Diagnostic>> {
     let mut materials = Materials::new();
     let mut findings = Vec::new();
+    let mut in_order: Vec<&Service> = Vec::new();
     for service in services {
+        add_with_contexts(project, service, &mut Vec::new(), &mut in_order);
+    }
+    for service in in_order {
         if let Err(finding) = one(plan, project, observed, service, up, &mut materials) {
             findings.push(finding);
         }
@@ -138,15 +142,17 @@ fn contexts<'a>(
     service: &'a Service,
     materials: &'a Materials,
 ) -> impl Iterator<Item = StepId> + 'a {
-    context_services(service).filter_map(|key| {
-        let other = project.services.get(key)?;
-        materials.get(&image_of(project, other)).copied()
-    })
+    context_services(project, service).filter_map(|other| materials.get(&image_of(project, other)).copied())
 }
 
-fn context_services(service: &Service) -> impl Iterator<Item = &str> {
+/// Also those that are not selected: they are not started, but their images are needed.
+fn context_services<'a>(
+    project: &'a Project,
+    service: &'a Service,
+) -> impl Iterator<Item = &'a Service> + use<'a> {
     let contexts = service.build.iter().flat_map(|b| b.additional_contexts.values());
-    contexts.filter_map(|context| context.strip_prefix("service:"))
+    let keys = contexts.filter_map(|context| context.strip_prefix("service:"));
+    keys.filter_map(|key| project.services.get(key).or_else(|| project.disabled.get(key)))
 }
 
 /// `stack pull`.
@@ -201,7 +207,7 @@ fn add_with_contexts<'a>(
         return;
     }
     path.push(&service.key);
-    for other in context_services(service).filter_map(|key| project.services.get(key)) {
+    for other in context_services(project, service).filter(|other| other.build.is_some()) {
         add_with_contexts(project, other, path, into);
     }
     path.pop();

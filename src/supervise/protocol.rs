@@ -172,6 +172,8 @@ pub enum What {
     Removed,
     /// A sentence for the user; of the whole stack when the notice has no id.
     Warning(String),
+    /// Another supervisor carries on: what happened in between is to be looked up. Never sent; a watcher sees it.
+    Adopted,
 }
 
 /// A container in the supervisor's eye.

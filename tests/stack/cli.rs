@@ -115,6 +115,80 @@ fn config_lists_parts() {
 }
 
 #[test]
+fn config_lists_what_the_files_name() {
+    let place = Place::with(
+        "services: {a: {image: 'x:${TAG:-1}', environment: {P: '${P:?set P}'}, models: [m]}}\nmodels: {m: {model: ai/m}}\n",
+    );
+    let ran = place.stack(&["config", "--variables"]);
+    assert_eq!(
+        ran.out().split_whitespace().collect::<Vec<_>>().join(" "),
+        "NAME REQUIRED DEFAULT VALUE ALTERNATE VALUE P true TAG false 1"
+    );
+    let json = place.stack(&["config", "--variables", "--format", "json"]).out();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let tag =
+        serde_json::json!({ "Name": "TAG", "DefaultValue": "1", "PresenceValue": "", "Required": false });
+    assert_eq!(json["TAG"], tag);
+    place.stack(&["config"]).fails_with("the variable `P` must have a value: set P");
+    let with = |args: &[&str]| place.stack_with(&[("P", "1")], args).out();
+    assert_eq!(with(&["config", "--models"]), "ai/m\n");
+    let environment = with(&["config", "--environment"]);
+    assert!(environment.contains("\nCOMPOSE_PROJECT_NAME="), "{environment}");
+    assert!(environment.contains("\nP=1\n") && environment.contains("\nPWD="), "{environment}");
+}
+
+#[test]
+fn config_keeps_only_pinned_images() {
+    let digest = "a".repeat(64);
+    let place = Place::with(&format!("services: {{a: {{image: 'x:1@sha256:{digest}', tty: true}}}}\n"));
+    let ran = place.stack(&["config", "--lock-image-digests"]);
+    assert_eq!(ran.out(), format!("services:\n  a:\n    image: docker.io/library/x@sha256:{digest}\n"));
+}
+
+#[test]
+fn findings_are_data_where_data_is_asked_for() {
+    let place = Place::with("services:\n  web:\n    imgae: nginx\n    image: ${I}\n");
+    let ran = place.stack_with(&[("I", "")], &["config", "--format", "json"]);
+    assert_eq!((ran.code(), ran.out().as_str()), (1, ""));
+    let finding: serde_json::Value = serde_json::from_str(ran.err().lines().next().unwrap()).unwrap();
+    assert_eq!(finding["severity"], "error");
+    assert_eq!(finding["file"], "compose.yaml");
+    assert_eq!(
+        (&finding["line"], &finding["column"], &finding["end_column"]),
+        (&3.into(), &5.into(), &10.into())
+    );
+    assert_eq!(finding["key_path"], "services.web.imgae");
+    assert_eq!(finding["excerpt"], "    imgae: nginx");
+    assert_eq!(finding["hint"], "Did you mean `image`?");
+}
+
+#[test]
+fn explain_shows_the_whole_way() {
+    let place = Place::with("services:\n  web:\n    image: x\n    environment: {URL: 'http://${HOST}'}\n");
+    let write = |name: &str, text: &str| std::fs::write(place.path().join(name), text).unwrap();
+    write("compose.override.yaml", "services: {web: {environment: {URL: 'https://${HOST}'}}}\n");
+    write(".env", "NAME=db\nHOST=${NAME}-${ZONE}\n");
+    let explain = |path: &str| place.stack_with(&[("ZONE", "eu")], &["explain", path]);
+    let expected = "services.web.environment.URL: https://db-eu\n  \
+        compose.override.yaml:1:37  'https://${HOST}'\n  \
+        ← .env:2:1  `HOST` is set to `db-eu` here\n  \
+        ← .env:1:1  `NAME` is set to `db` here\n  \
+        ← `ZONE` is `eu` in the environment\n  \
+        ← compose.yaml:4:25  goes over this: 'http://${HOST}'\n";
+    assert_eq!(explain("services.web.environment.URL").out(), expected);
+    explain("services.web.ports").fails_with("There is: image, environment, networks.");
+}
+
+#[test]
+fn the_schema_is_printed() {
+    let place = Place::with(SHOP);
+    let schema: serde_json::Value = serde_json::from_str(&place.stack(&["schema"]).out()).unwrap();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    let image = &schema["properties"]["services"]["additionalProperties"]["properties"]["image"];
+    assert_eq!(image["type"], "string");
+}
+
+#[test]
 fn files_come_from_flags_the_environment_and_standard_input() {
     let place = Place::with(SHOP);
     std::fs::write(place.path().join("other.yaml"), "services: {other: {image: x}}").unwrap();
@@ -226,6 +300,31 @@ fn the_hash_is_about_what_env_files_say_and_not_their_names() {
     assert_eq!(hash(), first);
     write("two.env", "A=2\n");
     assert_ne!(hash(), first);
+}
+
+#[test]
+fn the_hash_leaves_out_what_does_not_make_a_container() {
+    let place = Place::with("");
+    let hash = |service: &str| {
+        let text = format!("services: {{other: {{image: y}}, web: {{image: x, {service}}}}}");
+        std::fs::write(place.path().join("compose.yaml"), text).unwrap();
+        place.stack(&["--profile", "*", "config", "--hash", "web"]).out()
+    };
+    let plain = hash("");
+    assert_eq!(plain.trim().len(), 4 + 64, "{plain}");
+    for same in [
+        "build: .",
+        "pull_policy: always",
+        "scale: 3",
+        "deploy: {replicas: 3}",
+        "depends_on: [other]",
+        "profiles: [p]",
+    ] {
+        assert_eq!(hash(same), plain, "{same}");
+    }
+    for other in ["command: a", "labels: {a: b}", "ports: ['80']", "environment: {A: b}"] {
+        assert_ne!(hash(other), plain, "{other}");
+    }
 }
 
 #[test]

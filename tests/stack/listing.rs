@@ -337,6 +337,42 @@ fn progress_has_four_views_on_standard_error() {
 }
 
 #[test]
+fn an_image_that_another_is_built_upon_is_built_first() {
+    let compose = r#"
+services:
+  top:
+    build: { dockerfile_inline: "FROM lower\nRUN cat /lower >/top", additional_contexts: { lower: "service:bottom" } }
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+  bottom: { build: { dockerfile_inline: "FROM busybox:1\nRUN echo from below >/lower" } }
+  other: { build: { dockerfile_inline: "FROM busybox:1" } }
+"#;
+    World::with_busybox().run(move |world| {
+        let project = world.project("upon", &[("compose.yaml", compose)]);
+        for args in [&["build", "top"][..], &["build"], &["up", "-d", "top"]] {
+            let ran = project.stack(args).ok();
+            let at = |what: String| {
+                ran.stderr.find(&what).unwrap_or_else(|| panic!("`{what}` is missing from {ran}"))
+            };
+            let (bottom, top) = (
+                format!("Image {}-bottom Built", project.name),
+                format!("Image {}-top Building", project.name),
+            );
+            assert!(at(bottom) < at(top), "{ran}");
+            assert_eq!(ran.stderr.contains("-other Built"), args == ["build"], "{ran}");
+            for name in ["bottom", "top", "other"].map(|key| format!("{}-{key}", project.name)) {
+                // The last one is in use, and there need not be another one.
+                drop(world.stack(&["image", "rm", &name]));
+            }
+        }
+        assert_eq!(project.stack(&["exec", "-T", "top", "cat", "/top"]).ok().text(), "from below");
+        assert_eq!(project.ps().len(), 1, "what it is built upon does not run");
+        project.stack(&["down", "-t", "0"]).ok();
+        world.assert_no_leak();
+    });
+}
+
+#[test]
 fn builds_are_told_step_by_step() {
     with("build", |project, _| {
         let build = |args: &[&str]| project.stack(&[&["build"], args].concat()).ok();

@@ -223,6 +223,26 @@ volumes: { data: {}, kept: { external: true, name: kept-by-me } }
 }
 
 #[test]
+fn down_leaves_services_of_inactive_profiles_running() {
+    let compose = r#"
+x-stays: &stays { image: "busybox:1", command: [sleep, "1000"], stop_signal: SIGKILL }
+services:
+  usual: { <<: *stays }
+  extra: { <<: *stays, profiles: [x] }
+"#;
+    with("profiles", compose, |project| {
+        let file = ["-f", "compose.yaml"];
+        project.stack(&["--profile", "x", "up", "-d"]).ok();
+        assert_eq!(project.ps().len(), 2);
+        let told = project.stack(&[&file[..], &["down", "-t", "0"]].concat()).ok().stderr;
+        assert!(told.contains("Resource is still in use"), "{told}");
+        assert_eq!((project.ps().len(), project.ps_field("extra", "State").as_str()), (1, "running"));
+        project.stack(&[&file[..], &["--profile", "x", "down", "-t", "0"]].concat()).ok();
+        assert!(project.ps().is_empty());
+    });
+}
+
+#[test]
 fn without_a_file_everything_comes_from_labels() {
     with("labels", LIFE, |project| {
         project.stack(&["up", "-d"]).ok();
@@ -375,8 +395,10 @@ fn images_come_from_and_go_to_a_registry() {
         assert!(!project.stack(&["up", "-d"]).ok().stderr.contains("Pull"));
         assert!(project.stack(&["up", "-d", "--pull", "always"]).ok().stderr.contains("Pulled"));
         project.edit("compose.yaml", "library/tool:1", "library/none:1");
+        project.edit("compose.yaml", "team/made:2", "team/unmade:2");
         let failed = project.stack(&["pull"]).code(1);
         assert!(failed.stderr.contains("library/none:1"), "{failed}");
+        assert!(failed.stderr.contains("must be built from source by running:\n    stack build c\n"), "{failed}");
         project.stack(&["pull", "--ignore-pull-failures"]).ok();
         project.stack(&["down", "-t", "0"]).ok();
         world.assert_no_leak();

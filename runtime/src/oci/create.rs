@@ -2,7 +2,7 @@
 
 use super::console::{self, Master};
 use super::store::{Record, Status, write_pid};
-use super::{Result, Runtime, config, hooks, notify};
+use super::{Result, Runtime, config, foreground, hooks, notify};
 use crate::cgroup::{Extent, Group};
 use crate::container::{Bundle, Direct, Extras};
 use crate::init::{self, Child, Context, Maps, START_PIPE};
@@ -69,13 +69,20 @@ impl Runtime {
         let dir = self.claim(&options.id)?;
         let record = record(options, &spec);
         let bundle = bundle(options, spec, &record, dir);
-        let mut attempt =
-            Attempt { runtime: self, bundle, record, group: Group::default(), child: None, warnings: Vec::new() };
+        let mut attempt = Attempt {
+            runtime: self,
+            bundle,
+            record,
+            group: Group::default(),
+            child: None,
+            warnings: Vec::new(),
+        };
         match attempt.make(master, preserved) {
             Ok(terminal) => {
                 let Attempt { record, child, warnings: more, .. } = attempt;
                 warnings.extend(more);
-                let child = child.ok_or_else(|| LaunchError::new("create the container", "it has no init"))?;
+                let child =
+                    child.ok_or_else(|| LaunchError::new("create the container", "it has no init"))?;
                 write_pid(options.pid_file.as_deref(), record.pid)?;
                 Ok(Made { record, child, terminal, warnings })
             }
@@ -153,17 +160,22 @@ impl Attempt<'_> {
         let made = Group::create_in(&self.record.cgroup, &resources, Extent::All);
         let (group, unmet) = match made {
             // Whoever may not have one and does not ask for one runs where he is.
-            Err(e) if may_do_without(&e, linux.and_then(|linux| linux.cgroups_path().as_ref()), &resources) => {
+            Err(e)
+                if may_do_without(&e, linux.and_then(|linux| linux.cgroups_path().as_ref()), &resources) =>
+            {
                 self.record.cgroup.clear();
                 self.bundle.cgroup.clear();
                 self.runtime.save_bundle(&self.bundle)?;
                 return Ok(());
             }
             made => made.map_err(|e| {
-                LaunchError::new("make the control group", format!("unable to apply cgroup configuration: {e}"))
+                LaunchError::new(
+                    "make the control group",
+                    format!("unable to apply cgroup configuration: {e}"),
+                )
             })?,
         };
-        self.group = group;
+        self.group = group.chosen_by_others(&self.record.cgroup);
         let others = self.group.processes().map(|pids| pids.len()).unwrap_or(0);
         if others > 0 {
             self.warnings.push(format!("container's cgroup is not empty: {others} process(es) found"));
@@ -176,8 +188,14 @@ impl Attempt<'_> {
 
     fn start_pipe(&self) -> Result<OwnedFd> {
         let path = self.bundle.dir.join(START_PIPE);
-        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o622), 0)
-            .named("make the start pipe")?;
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            Mode::from_raw_mode(0o622),
+            0,
+        )
+        .named("make the start pipe")?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o622)).named("make the start pipe")?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::open(&self.bundle.dir, flags, Mode::empty()).named("open the state directory")
@@ -187,10 +205,11 @@ impl Attempt<'_> {
     fn settle_child(&mut self) -> Result<()> {
         let Some(child) = &self.child else { return Ok(()) };
         let spec = &self.bundle.spec;
-        if let Some(score) = spec.process().as_ref().and_then(oci_spec::runtime::Process::oom_score_adj) {
-            if let Err(e) = fs::write(format!("/proc/{}/oom_score_adj", child.pid), score.to_string()) {
-                self.warnings.push(format!("oom_score_adj {score} is not applied: {e}"));
-            }
+        let score = spec.process().as_ref().and_then(oci_spec::runtime::Process::oom_score_adj);
+        let written =
+            score.map(|score| fs::write(format!("/proc/{}/oom_score_adj", child.pid), score.to_string()));
+        if let Some(Err(e)) = written {
+            self.warnings.push(format!("oom_score_adj is not applied: {e}"));
         }
         if let Some((uids, gids)) = config::new_maps(spec) {
             Maps { uids, gids }.write(child.pid).named("map the ids of the user namespace")?;
@@ -223,7 +242,10 @@ impl Attempt<'_> {
             }
             match (progress.terminal.take(), master) {
                 (Some(terminal), Master::Socket(socket)) => console::send(socket, &terminal)?,
-                (Some(terminal), _) => kept = Some(terminal),
+                (Some(terminal), _) => {
+                    foreground::keep_lines(&terminal);
+                    kept = Some(terminal);
+                }
                 (None, _) => {}
             }
             if let Some(number) = progress.listener.take() {
@@ -280,12 +302,19 @@ type Trees = (Vec<(usize, OwnedFd)>, Option<OwnedFd>);
 fn prepare_trees(spec: &Spec) -> Result<Trees> {
     let has_users = init::has_user_namespace(spec);
     let mut trees = Vec::new();
-    for (index, mount) in spec.mounts().iter().flatten().enumerate().filter(|(_, mount)| init::is_bind(mount)) {
+    for (index, mount) in spec.mounts().iter().flatten().enumerate().filter(|(_, mount)| init::is_bind(mount))
+    {
         let mapped = config::is_mapped(mount);
         if !has_users && mapped.is_none() {
             continue;
         }
-        let name = || format!("mount {} at {}", mount.source().clone().unwrap_or_default().display(), mount.destination().display());
+        let name = || {
+            format!(
+                "mount {} at {}",
+                mount.source().clone().unwrap_or_default().display(),
+                mount.destination().display()
+            )
+        };
         let tree = init::prepare_bind(mount).named(name())?;
         if let Some(recursive) = mapped {
             let namespace = namespace_for(mount, spec).named(name())?;

@@ -22,7 +22,6 @@ pub(super) fn attend(child: &Child, terminal: Option<OwnedFd>) -> io::Result<i32
     let _raw = terminal.as_ref().map(|_| Raw::new());
     if let Some(terminal) = &terminal {
         resize(terminal);
-        keep_lines(terminal);
     }
     let mut proxy = Proxy { terminal, has_input: true };
     while !proxy.turn(child, &signals)? {}
@@ -56,7 +55,7 @@ impl Drop for Raw {
 }
 
 /// Lines for a file or a pipe end as the program ended them; a terminal of ours wants what one of its own gets.
-fn keep_lines(terminal: &OwnedFd) {
+pub(super) fn keep_lines(terminal: &OwnedFd) {
     if rustix::termios::isatty(io::stdout()) {
         return;
     }

@@ -33,11 +33,9 @@ pub fn template(rootless: bool) -> Value {
         },
     });
     // As runc has it: in version 1 a container sees where its groups are.
-    if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        if let Some(namespaces) = spec["linux"]["namespaces"].as_array_mut() {
-            namespaces.push(json!({ "type": "cgroup" }));
-        }
-    }
+    let is_unified = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let namespaces = spec["linux"]["namespaces"].as_array_mut().filter(|_| is_unified);
+    namespaces.into_iter().for_each(|namespaces| namespaces.push(json!({ "type": "cgroup" })));
     if rootless {
         make_rootless(&mut spec);
     }

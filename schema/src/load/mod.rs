@@ -236,7 +236,10 @@ impl<'a> Session<'a> {
 
     /// Says of each new finding how its text came where it is.
     fn trace(&mut self, tree: Option<&Node>) {
-        for diagnostic in &mut self.diagnostics[self.traced..] {
+        // Nobody reads more; and each look goes through everything that is known.
+        const MOST: usize = 200;
+        let limit = self.diagnostics.len().min(MOST.max(self.traced));
+        for diagnostic in &mut self.diagnostics[self.traced..limit] {
             self.provenance.lengthen(diagnostic, tree);
         }
         self.traced = self.diagnostics.len();
@@ -271,11 +274,7 @@ impl<'a> Session<'a> {
         let selection = select::select(&mut tree, self.request, &mut self.diagnostics);
         if !self.request.no_consistency && !self.request.no_interpolate {
             self.refusals = consistent::check(&tree, &selection, broken, &mut self.diagnostics);
-            self.diagnostics.extend(
-                self.refusals
-                    .iter()
-                    .map(|refusal| Diagnostic { severity: Severity::Warning, ..refusal.clone() }),
-            );
+            self.refusals.iter_mut().for_each(|refusal| self.provenance.lengthen(refusal, Some(&tree)));
         }
         self.trace(Some(&tree));
         if self.failed() {

@@ -13,7 +13,7 @@ pub(super) fn resolve(node: &mut Node, shape: &Shape, base: &Path, environment: 
             PathKind::None => {}
             PathKind::Local => *text = absolute(text, base, environment),
             PathKind::Foreign => *text = mount_source(text, base, environment),
-            PathKind::Context if text.is_empty() || is_remote(text) => {}
+            PathKind::Context if is_remote(text) => {}
             PathKind::Context => *text = absolute(text, base, environment),
         }
     }

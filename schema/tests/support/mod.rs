@@ -8,7 +8,7 @@
 //! @@ expected.json      (what docker compose 2.40 prints, or what we print where `differs:` says why)
 //! ```
 //!
-//! Files `compose.*.yaml` are given in order, as with several `-f`. The project directory is `/case/<name>`.
+//! A `!` after a path: the file ends without a newline. Files `compose.*.yaml` are given in order, as with several `-f`. The project directory is `/case/<name>`.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use stack_schema::env::{Env, parse_dotenv};
@@ -37,12 +37,15 @@ pub(crate) fn read_bundle(name: &str) -> Vec<Case> {
     let text = std::fs::read_to_string(bundle_path(name)).expect("a bundle");
     let mut cases: Vec<Case> = Vec::new();
     let mut section = String::new();
+    let mut is_open = false;
     for line in text.split_inclusive('\n') {
         if let Some(header) = line.strip_prefix("=== ") {
             cases.push(header_of(header.trim_end()));
             section = "compose.yaml".into();
         } else if let Some(path) = line.strip_prefix("@@ ") {
-            section = path.trim_end().into();
+            end_open(&mut cases, &section, is_open);
+            let path = path.trim_end();
+            (section, is_open) = (path.trim_end_matches('!').into(), path.ends_with('!'));
             if let Some(case) = cases.last_mut().filter(|_| !section.starts_with("expected")) {
                 case.files.entry(section.clone()).or_default();
             }
@@ -56,6 +59,13 @@ pub(crate) fn read_bundle(name: &str) -> Vec<Case> {
         }
     }
     cases
+}
+
+/// Takes the last newline of a section that is to have none.
+fn end_open(cases: &mut [Case], section: &str, is_open: bool) {
+    if let Some(text) = cases.last_mut().and_then(|case| case.files.get_mut(section)).filter(|_| is_open) {
+        text.truncate(text.trim_end_matches('\n').len());
+    }
 }
 
 fn header_of(header: &str) -> Case {

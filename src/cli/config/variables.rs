@@ -57,7 +57,7 @@ fn json(variables: &Variables) -> String {
         (name.clone(), value)
     };
     let object: serde_json::Map<String, serde_json::Value> = variables.iter().map(object).collect();
-    serde_json::Value::Object(object).to_string() + "\n"
+    format!("{:#}\n", serde_json::Value::Object(object))
 }
 
 fn yaml(variables: &Variables) -> String {

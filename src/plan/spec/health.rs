@@ -36,12 +36,22 @@ fn merged(probe: Probe, own: &Healthcheck, base: &HealthcheckConfig) -> HealthSp
     }
 }
 
-/// `None` for `NONE` and for no test at all.
+/// `None` for `NONE` and for no test at all. The built-in ones (HTTP, TCP, GRPC, LOG) are ours, not Docker's.
 fn probe(test: &[String], image: &ImageConfig) -> Option<Probe> {
     let (kind, rest) = test.split_first()?;
     match (kind.as_str(), rest) {
         ("CMD", rest) if !rest.is_empty() => Some(Probe::Exec(rest.to_vec())),
         ("CMD-SHELL", rest) if !rest.is_empty() => Some(Probe::Exec(in_shell(&rest.join(" "), image))),
+        ("HTTP", [url]) => Some(Probe::Http(url.clone())),
+        ("TCP", [address]) => Some(Probe::Tcp(address.clone())),
+        ("GRPC", [address, rest @ ..]) => {
+            let service = rest.first().cloned().unwrap_or_default();
+            Some(Probe::Grpc { address: address.clone(), service })
+        }
+        ("LOG", [text, rest @ ..]) => {
+            let count = rest.first().and_then(|count| count.parse().ok()).unwrap_or(1);
+            Some(Probe::Log { text: text.clone(), count })
+        }
         _ => None,
     }
 }

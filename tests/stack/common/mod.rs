@@ -28,7 +28,7 @@ mod user;
 
 pub use command::{Background, Ran};
 pub use http::{Response, free_port, get, http};
-pub use image::Images;
+pub use image::{Images, busybox};
 pub use project::Project;
 pub use terminal::Terminal;
 

@@ -35,7 +35,10 @@ pub(super) fn bed(test: impl FnOnce(&Bed) + Send + 'static) {
     let name = std::thread::current().name().unwrap_or_default().to_owned();
     let busybox = crate::common::busybox();
     if !nix::unistd::geteuid().is_root() || busybox.is_none() {
-        assert!(std::env::var_os("STACK_TEST_PRIVILEGED").is_none(), "{name} needs root and a static busybox");
+        assert!(
+            std::env::var_os("STACK_TEST_PRIVILEGED").is_none(),
+            "{name} needs root and a static busybox"
+        );
         eprintln!("SKIPPED {name}: needs root and a static busybox");
         return;
     }
@@ -123,7 +126,9 @@ impl Bed {
         assert_eq!((left, table.lines().count()), (vec![], mounts), "mounts are left");
         let groups = format!("t{}-", std::process::id());
         let suffix = own.trim_start_matches('.');
-        let found = groups_named(Path::new("/sys/fs/cgroup"), &|name| name.starts_with(&groups) && name.contains(suffix));
+        let found = groups_named(Path::new("/sys/fs/cgroup"), &|name| {
+            name.starts_with(&groups) && name.contains(suffix)
+        });
         assert_eq!(found, Vec::<PathBuf>::new(), "control groups are left");
     }
 }
@@ -131,7 +136,9 @@ impl Bed {
 /// Names of the groups below that fit.
 fn groups_named(dir: &Path, fits: &dyn Fn(&str) -> bool) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
+    for entry in
+        fs::read_dir(dir).into_iter().flatten().flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
+    {
         if fits(&entry.file_name().to_string_lossy()) {
             found.push(entry.path());
         }
@@ -162,12 +169,21 @@ fn fill_root(root: &Path, busybox: &Path) {
     for applet in String::from_utf8(list.stdout).unwrap().lines().filter(|applet| *applet != "busybox") {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
     }
-    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000::/srv/web:/bin/sh\n").unwrap();
+    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000::/srv/web:/bin/sh\n")
+        .unwrap();
 }
 
 fn config(root: &Path, script: &str) -> Value {
     let plain = ["nosuid", "noexec", "nodev"];
-    let capabilities = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_SETGID", "CAP_SETUID", "CAP_KILL", "CAP_MKNOD", "CAP_SYS_CHROOT"];
+    let capabilities = [
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_SETGID",
+        "CAP_SETUID",
+        "CAP_KILL",
+        "CAP_MKNOD",
+        "CAP_SYS_CHROOT",
+    ];
     json!({
         "ociVersion": "1.2.0",
         "process": {
@@ -209,7 +225,8 @@ impl Bundle<'_> {
     }
 
     pub(super) fn mount(&mut self, target: &str, kind: &str, source: impl AsRef<Path>, options: &[&str]) {
-        let mount = json!({ "destination": target, "type": kind, "source": source.as_ref(), "options": options });
+        let mount =
+            json!({ "destination": target, "type": kind, "source": source.as_ref(), "options": options });
         self.config["mounts"].as_array_mut().unwrap().push(mount);
     }
 

@@ -24,7 +24,14 @@ fn binds_keep_their_options_to_themselves_unless_recursive() {
     bed(|bed| {
         let outer = bed.dir.join("outer");
         fs::create_dir_all(outer.join("inner")).unwrap();
-        nix::mount::mount(Some("t"), &outer.join("inner"), Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>).unwrap();
+        nix::mount::mount(
+            Some("t"),
+            &outer.join("inner"),
+            Some("tmpfs"),
+            nix::mount::MsFlags::empty(),
+            None::<&str>,
+        )
+        .unwrap();
         let script = "touch /mnt/x || echo outer; touch /mnt/inner/x || echo inner; rm -f /mnt/inner/x";
         let mut bundle = bed.bundle(script);
         bundle.mount("/mnt", "bind", &outer, &["rbind", "ro"]);
@@ -44,10 +51,18 @@ fn binds_keep_their_options_to_themselves_unless_recursive() {
 fn options_of_a_mount_reach_the_kernel() {
     bed(|bed| {
         let mut bundle = bed.bundle("grep -E ' /mnt | /tmp ' /proc/mounts | cut -d' ' -f2-4");
-        bundle.mount("/mnt", "tmpfs", "tmpfs", &["ro", "nosuid", "nodev", "noexec", "noatime", "nosymfollow", "size=64k", "mode=0700"]);
+        bundle.mount(
+            "/mnt",
+            "tmpfs",
+            "tmpfs",
+            &["ro", "nosuid", "nodev", "noexec", "noatime", "nosymfollow", "size=64k", "mode=0700"],
+        );
         bundle.mount("/tmp", "tmpfs", "tmpfs", &["strictatime", "nodiratime", "sync"]);
         let said = bundle.says();
-        assert!(said.contains("/mnt tmpfs ro,nosuid,nodev,noexec,noatime,nosymfollow,size=64k,mode=700"), "{said}");
+        assert!(
+            said.contains("/mnt tmpfs ro,nosuid,nodev,noexec,noatime,nosymfollow,size=64k,mode=700"),
+            "{said}"
+        );
         assert!(said.contains("/tmp tmpfs rw,sync,nodiratime"), "{said}");
     });
 }
@@ -97,13 +112,21 @@ fn propagation_from_and_to_the_host() {
         let dir = bed.dir.join("spread");
         fs::create_dir_all(dir.join("late")).unwrap();
         let slave = {
-            let mut bundle = bed.bundle("while ! grep -q ' /mnt/late ' /proc/mounts; do sleep 0.05; done; echo seen");
+            let mut bundle =
+                bed.bundle("while ! grep -q ' /mnt/late ' /proc/mounts; do sleep 0.05; done; echo seen");
             bundle.mount("/mnt", "bind", &dir, &["rbind", "rslave"]);
             bundle
         };
         slave.create();
         bed.ok(&["start", &slave.id]);
-        nix::mount::mount(Some("t"), &dir.join("late"), Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>).unwrap();
+        nix::mount::mount(
+            Some("t"),
+            &dir.join("late"),
+            Some("tmpfs"),
+            nix::mount::MsFlags::empty(),
+            None::<&str>,
+        )
+        .unwrap();
         bed.wait(&slave.id, "stopped");
         assert_eq!(slave.output(), "seen\n");
         nix::mount::umount(&dir.join("late")).unwrap();
@@ -120,13 +143,21 @@ fn propagation_from_and_to_the_host() {
 #[test]
 fn devices_of_every_container_and_those_of_the_config() {
     bed(|bed| {
-        let mut bundle = bed.bundle("for d in null zero full random urandom tty fuse0; do stat -c '%n %t:%T %a %u:%g' /dev/$d; done; readlink /dev/fd /dev/ptmx; echo > /dev/null && head -c 1 /dev/zero | wc -c; test -p /dev/pipe && echo pipe");
+        let mut bundle = bed.bundle("for d in null zero full random urandom tty fuse0; do stat -c '%n %t:%T %a %u:%g' /dev/$d; done; readlink /dev/fd; readlink /dev/ptmx; echo > /dev/null && head -c 1 /dev/zero | wc -c; test -p /dev/pipe && echo pipe");
         bundle.config["linux"]["devices"] = json!([
             { "path": "/dev/fuse0", "type": "c", "major": 10, "minor": 229, "fileMode": 0o640, "uid": 3, "gid": 4 },
             { "path": "/dev/pipe", "type": "p" },
         ]);
         let said = bundle.says();
-        for line in ["null 1:3 666 0:0", "zero 1:5 666", "full 1:7 666", "random 1:8", "urandom 1:9", "tty 5:0", "fuse0 a:e5 640 3:4"] {
+        for line in [
+            "null 1:3 666 0:0",
+            "zero 1:5 666",
+            "full 1:7 666",
+            "random 1:8",
+            "urandom 1:9",
+            "tty 5:0",
+            "fuse0 a:e5 640 3:4",
+        ] {
             assert!(said.contains(&format!("/dev/{line}")), "{line} in {said}");
         }
         assert!(said.ends_with("/proc/self/fd\npts/ptmx\n1\npipe\n"), "{said}");
@@ -139,7 +170,12 @@ fn a_read_only_dev_has_its_devices() {
         let mut bundle = bed.bundle("ls /dev/null && touch /dev/x");
         bundle.config["mounts"][1]["options"] = json!(["nosuid", "mode=755", "ro"]);
         let said = bundle.run();
-        assert!(said.out == "/dev/null\n" && said.err.contains("Read-only file system"), "{}{}", said.out, said.err);
+        assert!(
+            said.out == "/dev/null\n" && said.err.contains("Read-only file system"),
+            "{}{}",
+            said.out,
+            said.err
+        );
     });
 }
 

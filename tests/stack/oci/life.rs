@@ -38,7 +38,10 @@ fn an_id_is_taken_once_and_must_be_plain() {
         assert!(bundle.refused().contains("already exists"));
         let dir = bundle.dir.to_str().unwrap();
         for id in ["", "..", "a/b", "a b"] {
-            assert!(bed.refused(&["create", "--bundle", dir, id]).contains("invalid container ID format"), "{id:?}");
+            assert!(
+                bed.refused(&["create", "--bundle", dir, id]).contains("invalid container ID format"),
+                "{id:?}"
+            );
         }
     });
 }
@@ -73,8 +76,14 @@ fn the_exit_code_of_run_is_the_programs() {
         assert_eq!(bed.bundle("kill -9 $$; sleep 5").run().code, 0, "a pid 1 is not killed by itself");
         let outer = bed.bundle("sleep 1000");
         outer.write();
-        let mut run = bed.command(&["run", "--bundle", outer.dir.to_str().unwrap(), &outer.id]).stdout(Stdio::null()).spawn().unwrap();
-        while !bed.ok(&["list", "-q"]).contains(&outer.id) || bed.oci(&["state", &outer.id]).out.contains("\"creating\"") {}
+        let mut run = bed
+            .command(&["run", "--bundle", outer.dir.to_str().unwrap(), &outer.id])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        while !bed.ok(&["list", "-q"]).contains(&outer.id)
+            || bed.oci(&["state", &outer.id]).out.contains("\"creating\"")
+        {}
         bed.wait(&outer.id, "running");
         bed.ok(&["kill", &outer.id, "9"]);
         assert_eq!(run.wait().unwrap().code(), Some(128 + 9));
@@ -105,7 +114,8 @@ fn run_in_front_passes_signals_on() {
         while !fs::read_to_string(&log).unwrap().contains("ready") {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::SIGUSR1).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::SIGUSR1)
+            .unwrap();
         assert_eq!(said(child.wait_with_output().unwrap()).code, 7);
         assert_eq!(fs::read_to_string(&log).unwrap(), "ready\ngot\n");
     });

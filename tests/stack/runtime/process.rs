@@ -29,7 +29,7 @@ privileged!(exit_code_and_both_streams_arrive, fixture, {
 
 privileged!(a_missing_program_is_127_and_a_plain_file_126, fixture, {
     let missing = failure(fixture, spec(&["nope"])).await;
-    assert_eq!(missing.to_string(), "failed to execute \"nope\": executable file not found in PATH");
+    assert_eq!(missing.to_string(), "failed to execute \"nope\": executable file not found in $PATH");
     assert_eq!(missing.code, 127);
     assert_eq!(failure(fixture, spec(&["/bin/nope"])).await.code, 127);
     assert_eq!(failure(fixture, spec(&["/data/seed"])).await.code, 126);

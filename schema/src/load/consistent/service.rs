@@ -57,11 +57,44 @@ pub(super) fn limits(service: &Service<'_>, found: &mut Found) {
 
 pub(super) fn healthcheck(service: &Service<'_>, found: &mut Found) {
     let Some(check) = service.node.get("healthcheck") else { return };
-    if let Some(first) = check.get("test").and_then(Node::as_seq).and_then(<[Node]>::first)
-        && !matches!(first.as_str(), Some("CMD" | "CMD-SHELL" | "NONE"))
-    {
-        let message = "a health check's test begins with `CMD`, `CMD-SHELL` or `NONE`";
-        found.push(service.error("healthcheck.test", message));
+    let words = check.get("test").and_then(Node::as_seq).unwrap_or_default();
+    let words: Vec<&str> = words.iter().filter_map(Node::as_str).collect();
+    let Some((first, rest)) = words.split_first() else { return };
+    let form = match *first {
+        "CMD" | "CMD-SHELL" | "NONE" => return,
+        "HTTP" => "`[HTTP, \"http://host:port/path\"]`",
+        "TCP" => "`[TCP, \"[host:]port\"]`",
+        "GRPC" => "`[GRPC, \"[host:]port\"]`, with a service name behind it if one is meant",
+        "LOG" => "`[LOG, \"text\"]`, with a number of lines behind it if more than one is meant",
+        _ => {
+            let message = "a health check's test begins with `CMD`, `CMD-SHELL` or `NONE`";
+            let hint = "Or it is one of the built-in ones: `HTTP`, `TCP`, `GRPC`, `LOG`.";
+            return found.push(service.error("healthcheck.test", message).hint(hint));
+        }
+    };
+    if !is_built_in(first, rest) {
+        found.push(service.error("healthcheck.test", format!("a built-in probe has the form {form}")));
+    }
+}
+
+fn is_built_in(kind: &str, rest: &[&str]) -> bool {
+    // `80`, `localhost:80`, `127.0.0.1:80`, `[::1]:80`: names of others are nothing to probe oneself by.
+    let is_address = |text: &str| {
+        let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let is_own = matches!(host, "" | "localhost") || host.parse::<std::net::IpAddr>().is_ok();
+        is_own && port.parse::<u16>().is_ok()
+    };
+    let is_url = |url: &str| {
+        let authority = url.strip_prefix("http://").and_then(|rest| rest.split('/').next());
+        authority.is_some_and(|a| is_address(a) || is_address(&format!("{a}:80")))
+    };
+    match (kind, rest) {
+        ("HTTP", [url]) => is_url(url),
+        ("TCP", [address]) | ("GRPC", [address] | [address, _]) => is_address(address),
+        ("LOG", [text]) => !text.is_empty(),
+        ("LOG", [text, count]) => !text.is_empty() && count.parse::<u32>().is_ok_and(|count| count > 0),
+        _ => false,
     }
 }
 

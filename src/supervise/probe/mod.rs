@@ -1,5 +1,8 @@
 //! One run of a health check inside the container, with its output and its time limit.
 
+mod grpc;
+mod inside;
+
 use super::stack::Stack;
 use stack_runtime::launch::{ExecRequest, ExecStdio, LaunchError};
 use stack_runtime::observed::ProbeResult;
@@ -9,7 +12,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
@@ -39,7 +42,11 @@ impl Probed {
 pub(super) async fn run(stack: Arc<Stack>, pid: i32, dir: PathBuf, spec: HealthSpec) -> Probed {
     let begun = Instant::now();
     let start = jiff::Timestamp::now().to_string();
-    match execute(&stack, pid, dir, &spec).await {
+    let found = match &spec.probe {
+        Probe::Exec(args) => execute(&stack, pid, dir, args, spec.timeout).await,
+        probe => Ok(asked(probe, pid, dir, spec.timeout).await),
+    };
+    match found {
         Err(e) => Probed::failed(begun, &e),
         Ok((exit_code, output)) => {
             let end = jiff::Timestamp::now().to_string();
@@ -52,10 +59,10 @@ async fn execute(
     stack: &Stack,
     pid: i32,
     dir: PathBuf,
-    spec: &HealthSpec,
+    args: &[String],
+    limit: Duration,
 ) -> Result<(i32, String), LaunchError> {
-    let Probe::Exec(args) = &spec.probe;
-    let exec = ExecSpec { args: args.clone(), ..Default::default() };
+    let exec = ExecSpec { args: args.to_vec(), ..Default::default() };
     let (streams, mut output) = streams().map_err(|e| LaunchError::new("make the probe's pipe", e))?;
     let request = ExecRequest { pid, dir, exec, stdio: ExecStdio::Fds(streams) };
     let mut process = stack.launcher().exec(request).await?;
@@ -64,12 +71,34 @@ async fn execute(
         let (code, ()) = tokio::join!(process.wait(), collect(&mut output, &mut text));
         code
     };
-    match tokio::time::timeout(spec.timeout, finished).await {
+    match tokio::time::timeout(limit, finished).await {
         Ok(code) => Ok((code?, shown(&text))),
         Err(_) => {
             process.kill()?;
-            Ok((NO_CODE, format!("Health check exceeded timeout ({:?}){}", spec.timeout, after(&text))))
+            Ok((NO_CODE, format!("{}{}", exceeded(limit), after(&text))))
         }
+    }
+}
+
+fn exceeded(limit: Duration) -> String {
+    format!("Health check exceeded timeout ({limit:?})")
+}
+
+/// A built-in probe: 0 is well, 1 is not.
+async fn asked(probe: &Probe, pid: i32, dir: PathBuf, limit: Duration) -> (i32, String) {
+    let asking = async {
+        match probe {
+            Probe::Exec(_) => Err(io::ErrorKind::Unsupported.into()),
+            Probe::Http(url) => inside::http(pid, url).await,
+            Probe::Tcp(address) => inside::tcp(pid, address).await,
+            Probe::Grpc { address, service } => inside::grpc(pid, address, service).await,
+            Probe::Log { text, count } => inside::log(&dir, text, *count).await,
+        }
+    };
+    match tokio::time::timeout(limit, asking).await {
+        Ok(Ok((is_well, text))) => (i32::from(!is_well), text),
+        Ok(Err(e)) => (1, e.to_string()),
+        Err(_) => (NO_CODE, exceeded(limit)),
     }
 }
 
