@@ -273,6 +273,24 @@ mod tests {
     }
 
     #[test]
+    fn a_locked_cache_has_one_user_at_a_time() {
+        let (_directory, cache) = cache();
+        let first = open_cache(&cache, "id", "/c", Sharing::Locked, &own(), false).expect("opened");
+        let (tell, told) = std::sync::mpsc::channel();
+        let other = cache.clone();
+        let waiting = std::thread::spawn(move || {
+            let second = open_cache(&other, "id", "/c", Sharing::Locked, &own(), false).expect("opened");
+            tell.send(()).expect("somebody listens");
+            second.data.join("x").exists()
+        });
+        // A user who does not wait would have told by now, or sees nothing.
+        assert!(told.recv_timeout(std::time::Duration::from_millis(200)).is_err());
+        fs::write(first.data.join("x"), "x").expect("written");
+        drop(first);
+        assert!(waiting.join().expect("ended"));
+    }
+
+    #[test]
     fn an_emptied_cache_is_fresh() {
         let (_directory, cache) = cache();
         let open = |empty| open_cache(&cache, "id", "/c", Sharing::Locked, &own(), empty).expect("opened");
