@@ -255,7 +255,9 @@ fn passwords_of_the_configuration_file() {
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     };
     let with_helper = r#"{"credHelpers":{"127.0.0.1:5000":"kept"},"credsStore":"other"}"#;
-    helper(r#"read url; test "$1 $url" = "get 127.0.0.1:5000" && echo '{"Username":"user","Secret":"s3cret"}'"#);
+    helper(
+        r#"read url; test "$1 $url" = "get 127.0.0.1:5000" && echo '{"Username":"user","Secret":"s3cret"}'"#,
+    );
     run(with_helper, "ok");
     helper("echo credentials not found in native keychain; exit 1");
     run(with_helper, "denied");

@@ -1,8 +1,8 @@
 //! What can be typed: the global flags and the verbs.
 
 use super::{
-    build, builder, config, down, exec, explain, image, images, life, login, logs, ls, port, ps, pull, run, schema,
-    system, top, up, version, volume, watch,
+    build, builder, config, down, exec, explain, image, images, life, login, logs, ls, port, ps, pull, run,
+    schema, system, top, up, version, volume, watch,
 };
 use crate::find::Asked;
 use crate::ui::Wishes;

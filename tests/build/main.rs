@@ -29,7 +29,8 @@ fn main() -> ExitCode {
     }
     bed::prepare_namespaces();
     let arguments = Arguments::from_args();
-    let cases = [cases::ALL, copying::ALL, running::ALL, rules::ALL, bases::ALL, remote::ALL, killed::ALL].concat();
+    let cases =
+        [cases::ALL, copying::ALL, running::ALL, rules::ALL, bases::ALL, remote::ALL, killed::ALL].concat();
     let trials = cases.into_iter().map(|(name, case)| Trial::test(name, move || bed::run(case))).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -48,7 +48,8 @@ impl Hierarchies {
             match (right.next(), right.nth(1)) {
                 (Some("cgroup2"), _) if found.unified.is_none() => found.unified = Some(point),
                 (Some("cgroup"), Some(options)) => {
-                    let named = options.split(',').map(|option| option.strip_prefix("name=").unwrap_or(option));
+                    let named =
+                        options.split(',').map(|option| option.strip_prefix("name=").unwrap_or(option));
                     for controller in named.filter(|name| CONTROLLERS.contains(name)) {
                         if !found.legacy.iter().any(|(name, _)| name == controller) {
                             found.legacy.push((controller.to_owned(), point.clone()));
@@ -103,8 +104,21 @@ pub(super) fn unified_mount() -> io::Result<Option<PathBuf>> {
 
 /// And systemd's hierarchy, which limits nothing.
 const CONTROLLERS: [&str; 15] = [
-    "memory", "cpu", "cpuacct", "cpuset", "pids", "devices", "freezer", "blkio", "hugetlb", "net_cls", "net_prio",
-    "perf_event", "rdma", "misc", "systemd",
+    "memory",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "pids",
+    "devices",
+    "freezer",
+    "blkio",
+    "hugetlb",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "rdma",
+    "misc",
+    "systemd",
 ];
 
 fn make(dir: &Path) -> io::Result<()> {

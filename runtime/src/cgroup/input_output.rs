@@ -28,7 +28,11 @@ fn at(device: (i64, i64), value: impl std::fmt::Display) -> String {
 
 fn legacy(writer: &mut Writer<'_>, wanted: &LinuxBlockIo, dir: &Path) {
     if let Some(weight) = wanted.weight().filter(|weight| *weight != 0) {
-        writer.write("block I/O weight", &existing(dir, ["blkio.weight", "blkio.bfq.weight"]), &weight.to_string());
+        writer.write(
+            "block I/O weight",
+            &existing(dir, ["blkio.weight", "blkio.bfq.weight"]),
+            &weight.to_string(),
+        );
     }
     if let Some(weight) = wanted.leaf_weight().filter(|weight| *weight != 0) {
         writer.write("block I/O leaf weight", &dir.join("blkio.leaf_weight"), &weight.to_string());

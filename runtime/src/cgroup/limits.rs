@@ -98,7 +98,9 @@ impl Writer<'_> {
     /// The sum of memory and swap may never be below memory alone, so the order depends on where it goes.
     fn memory_legacy(&mut self, memory: &LinuxMemory) {
         let Some(dir) = self.legacy("memory").map(Path::to_owned) else { return };
-        let total = memory.swap().filter(|total| *total != 0 && self.has_swap(&dir.join("memory.memsw.limit_in_bytes")));
+        let total = memory
+            .swap()
+            .filter(|total| *total != 0 && self.has_swap(&dir.join("memory.memsw.limit_in_bytes")));
         let limit = memory.limit().filter(|limit| *limit != 0);
         let now = fs::read_to_string(dir.join("memory.memsw.limit_in_bytes")).ok();
         let now = now.and_then(|text| text.trim().parse::<i64>().ok()).unwrap_or(i64::MAX);
@@ -115,21 +117,31 @@ impl Writer<'_> {
         #[allow(deprecated)]
         let kernel = memory.kernel_tcp().filter(|bytes| *bytes != 0);
         if let Some(bytes) = kernel {
-            self.write("kernel TCP memory limit", &dir.join("memory.kmem.tcp.limit_in_bytes"), &bytes.to_string());
+            self.write(
+                "kernel TCP memory limit",
+                &dir.join("memory.kmem.tcp.limit_in_bytes"),
+                &bytes.to_string(),
+            );
         }
         if let Some(swappiness) = memory.swappiness() {
             self.write("swappiness", &dir.join("memory.swappiness"), &swappiness.to_string());
         }
         if let Some(hierarchical) = memory.use_hierarchy() {
-            self.write("memory hierarchy", &dir.join("memory.use_hierarchy"), if hierarchical { "1" } else { "0" });
+            self.write(
+                "memory hierarchy",
+                &dir.join("memory.use_hierarchy"),
+                if hierarchical { "1" } else { "0" },
+            );
         }
     }
 
     fn memory_unified(&mut self, memory: &LinuxMemory) {
-        let set = |writer: &mut Self, what, file, bytes| writer.set(what, "memory", file, file, &or_max(bytes));
+        let set =
+            |writer: &mut Self, what, file, bytes| writer.set(what, "memory", file, file, &or_max(bytes));
         if let Some(total) = memory.swap().filter(|total| *total != 0) {
             let limit = memory.limit().unwrap_or(0);
-            let has_file = self.group.unified.as_ref().is_none_or(|dir| self.has_swap(&dir.join("memory.swap.max")));
+            let has_file =
+                self.group.unified.as_ref().is_none_or(|dir| self.has_swap(&dir.join("memory.swap.max")));
             // Version 2 limits swap alone.
             match total {
                 _ if !has_file => {}
@@ -137,7 +149,9 @@ impl Writer<'_> {
                 total if limit > 0 && total >= limit => {
                     set(self, "memory and swap limit", "memory.swap.max", total - limit);
                 }
-                _ => self.warnings.push("memory and swap limit is not applied: it needs a lower memory limit".into()),
+                _ => self
+                    .warnings
+                    .push("memory and swap limit is not applied: it needs a lower memory limit".into()),
             }
         }
         if let Some(limit) = memory.limit().filter(|limit| *limit != 0) {
@@ -162,7 +176,9 @@ impl Writer<'_> {
         if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
             match self.legacy("cpu").map(|dir| dir.join("cpu.shares")) {
                 Some(file) => self.write("cpu shares", &file, &shares.to_string()),
-                None => self.set("cpu shares", "cpu", "cpu.weight", "cpu.weight", &weight(shares).to_string()),
+                None => {
+                    self.set("cpu shares", "cpu", "cpu.weight", "cpu.weight", &weight(shares).to_string())
+                }
             }
         }
         if let Some(idle) = cpu.idle() {
@@ -176,8 +192,10 @@ impl Writer<'_> {
     }
 
     fn cpu_time_legacy(&mut self, cpu: &LinuxCpu, dir: &Path) {
-        let text = |number: Option<i64>| number.filter(|number| *number != 0).map(|number| number.to_string());
-        let unsigned = |number: Option<u64>| number.filter(|number| *number != 0).map(|number| number.to_string());
+        let text =
+            |number: Option<i64>| number.filter(|number| *number != 0).map(|number| number.to_string());
+        let unsigned =
+            |number: Option<u64>| number.filter(|number| *number != 0).map(|number| number.to_string());
         let real_time = (unsigned(cpu.realtime_period()), text(cpu.realtime_runtime()));
         self.share("real-time limit", dir, ["cpu.rt_period_us", "cpu.rt_runtime_us"], real_time);
         let usual = (unsigned(cpu.period()), text(cpu.quota()));
@@ -189,7 +207,13 @@ impl Writer<'_> {
 
     /// A period and a part of it, which together may not exceed the parent's: if the new period is refused beside the
     /// old part, it may be right beside the new one.
-    fn share(&mut self, what: &str, dir: &Path, files: [&str; 2], (period, part): (Option<String>, Option<String>)) {
+    fn share(
+        &mut self,
+        what: &str,
+        dir: &Path,
+        files: [&str; 2],
+        (period, part): (Option<String>, Option<String>),
+    ) {
         let [of_period, of_part] = files.map(|file| dir.join(file));
         let again = match &period {
             Some(period) if part.is_some() => fs::write(&of_period, period).is_err(),
@@ -213,7 +237,9 @@ impl Writer<'_> {
         let quota = cpu.quota().filter(|quota| *quota != 0);
         let period = cpu.period().filter(|period| *period != 0);
         if quota.is_none() && period.is_none() {
-            return burst.into_iter().for_each(|burst| self.set("cpu burst", "cpu", "", "cpu.max.burst", &burst));
+            return burst
+                .into_iter()
+                .for_each(|burst| self.set("cpu burst", "cpu", "", "cpu.max.burst", &burst));
         }
         let now = self.group.unified.as_ref().and_then(|dir| fs::read_to_string(dir.join("cpu.max")).ok());
         let now = now.unwrap_or_else(|| "max 100000".to_owned());

@@ -106,7 +106,8 @@ impl Group {
             let (Some(names), Some(path)) = (parts.next(), parts.next()) else { continue };
             let path = path.trim_start_matches('/');
             if names.is_empty() {
-                group.unified = hierarchies.unified.as_ref().map(|mount| mount.join(path)).filter(|dir| dir.is_dir());
+                group.unified =
+                    hierarchies.unified.as_ref().map(|mount| mount.join(path)).filter(|dir| dir.is_dir());
             }
             for name in names.split(',').map(|name| name.strip_prefix("name=").unwrap_or(name)) {
                 let mount = hierarchies.legacy.iter().find(|(found, _)| found == name);
@@ -132,7 +133,12 @@ impl Group {
 
     /// Processes in it and below, lowest number first.
     pub(crate) fn processes(&self) -> io::Result<Vec<i32>> {
-        let dir = self.legacy.iter().find(|(name, _)| name == "devices").or(self.legacy.first()).map(|(_, dir)| dir);
+        let dir = self
+            .legacy
+            .iter()
+            .find(|(name, _)| name == "devices")
+            .or(self.legacy.first())
+            .map(|(_, dir)| dir);
         let Some(dir) = self.unified.as_ref().or(dir) else { return Ok(Vec::new()) };
         let mut pids = Vec::new();
         gather(dir, &mut pids)?;
@@ -167,7 +173,8 @@ impl Group {
         let read = |file: PathBuf| fs::read_to_string(file).unwrap_or_default();
         let legacy = self.directory("freezer").map(|dir| read(dir.join("freezer.state")));
         let unified = self.unified.as_ref().map(|dir| read(dir.join("cgroup.freeze")));
-        legacy.is_some_and(|state| state.trim() != "THAWED") || unified.is_some_and(|state| state.trim() == "1")
+        legacy.is_some_and(|state| state.trim() != "THAWED")
+            || unified.is_some_and(|state| state.trim() == "1")
     }
 
     /// The directory of a version 1 controller.
@@ -271,7 +278,9 @@ fn gather(dir: &Path, pids: &mut Vec<i32>) -> io::Result<()> {
     let listed = fs::read_to_string(dir.join("cgroup.procs"));
     // A group of threads has none of its own.
     pids.extend(listed.unwrap_or_default().lines().filter_map(|line| line.parse::<i32>().ok()));
-    for entry in fs::read_dir(dir)?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+    for entry in
+        fs::read_dir(dir)?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+    {
         gather(&entry.path(), pids)?;
     }
     Ok(())

@@ -7,7 +7,9 @@ use std::path::Path;
 pub(super) fn apply(writer: &mut Writer<'_>, resources: &LinuxResources) {
     for page in resources.hugepage_limits().iter().flatten() {
         let (size, limit) = (page.page_size(), page.limit().to_string());
-        let names = |part: &str| (format!("hugetlb.{size}{part}.limit_in_bytes"), format!("hugetlb.{size}{part}.max"));
+        let names = |part: &str| {
+            (format!("hugetlb.{size}{part}.limit_in_bytes"), format!("hugetlb.{size}{part}.max"))
+        };
         let (legacy, unified) = names("");
         writer.set("huge page limit", "hugetlb", &legacy, &unified, &limit);
         let (legacy, unified) = names(".rsvd");
@@ -25,7 +27,8 @@ pub(super) fn apply(writer: &mut Writer<'_>, resources: &LinuxResources) {
         }
     }
     for (device, limit) in resources.rdma().iter().flatten() {
-        let part = |key: &str, value: Option<u32>| value.map(|value| format!(" {key}={value}")).unwrap_or_default();
+        let part =
+            |key: &str, value: Option<u32>| value.map(|value| format!(" {key}={value}")).unwrap_or_default();
         let parts = part("hca_handle", limit.hca_handles()) + &part("hca_object", limit.hca_objects());
         writer.set("RDMA limit", "rdma", "rdma.max", "rdma.max", &format!("{device}{parts}"));
     }

@@ -13,10 +13,10 @@ pub(crate) mod seccomp;
 mod signal;
 
 pub(crate) use device::{default_nodes as default_devices, granted_rules as default_device_rules};
-pub(crate) use seccomp::names as seccomp_names;
 pub use mount::{ContentFile, CopyUp, ImageMount};
 pub(crate) use oci::DEFAULT_PATH;
 pub use rest::{ids_of, root_at_rest};
+pub(crate) use seccomp::names as seccomp_names;
 pub use signal::{catches_signal, signal_number};
 
 use crate::launch::{BindFiles, LaunchError, LaunchRequest, LaunchStdio};

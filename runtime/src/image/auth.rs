@@ -94,7 +94,8 @@ pub(super) fn ask_helper(helper: &str, registry: &str) -> Result<Credentials, St
         Err(why) if why.contains("credentials not found") => return Ok(Credentials::None),
         Err(why) => return Err(why),
     };
-    let known: Known = serde_json::from_slice(&answer).map_err(|e| format!("its answer is malformed: {e}"))?;
+    let known: Known =
+        serde_json::from_slice(&answer).map_err(|e| format!("its answer is malformed: {e}"))?;
     Ok(match known.username.as_str() {
         "<token>" => Credentials::Identity(known.secret),
         user => Credentials::Password { user: user.to_owned(), password: known.secret },

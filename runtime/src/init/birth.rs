@@ -6,8 +6,8 @@
 use super::Link;
 use crate::cgroup::Group;
 use crate::launch::{LaunchError, Named};
-use crate::sys::process::{self, Clone, Fork};
 use crate::sys::packet;
+use crate::sys::process::{self, Clone, Fork};
 use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespace, LinuxNamespaceType as Kind, Spec};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
@@ -101,7 +101,9 @@ fn stage(spec: &Spec, flags: u64, init: impl FnOnce()) -> io::Result<(i32, Owned
             let made = join_all(spec).and_then(|()| process::clone(sibling, None));
             let _ = match made {
                 Ok(Clone::Child) => never_back(init),
-                Ok(Clone::Parent { pid, pidfd }) => packet::send(&theirs, &pid.to_ne_bytes(), &[pidfd.as_fd()]),
+                Ok(Clone::Parent { pid, pidfd }) => {
+                    packet::send(&theirs, &pid.to_ne_bytes(), &[pidfd.as_fd()])
+                }
                 Err(e) => packet::send(&theirs, e.to_string().as_bytes(), &[]),
             };
             process::exit(0)
@@ -188,7 +190,8 @@ impl Maps<'_> {
     }
 
     fn ask(&self, pid: i32) -> io::Result<()> {
-        for (helper, maps, file) in [("newuidmap", self.uids, "uid_map"), ("newgidmap", self.gids, "gid_map")] {
+        for (helper, maps, file) in [("newuidmap", self.uids, "uid_map"), ("newgidmap", self.gids, "gid_map")]
+        {
             if fs::read_to_string(format!("/proc/{pid}/{file}")).is_ok_and(|map| !map.is_empty()) {
                 continue;
             }

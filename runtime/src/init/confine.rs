@@ -7,9 +7,9 @@ use oci_spec::runtime::{LinuxSeccomp, PosixRlimit};
 use rustix::fs::{Gid, Uid};
 use rustix::process::Signal;
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set,
-    clear_ambient_capability_set, configure_capability_in_ambient_set, remove_capability_from_bounding_set,
-    set_capabilities, set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, clear_ambient_capability_set,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+    set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 use std::cell::OnceCell;
 use std::ffi::CString;
@@ -24,7 +24,10 @@ pub(super) fn die_with_parent() -> io::Result<()> {
 
 pub(super) fn affinity(processors: &[usize]) -> io::Result<()> {
     let mut set = rustix::thread::CpuSet::new();
-    processors.iter().filter(|number| **number < rustix::thread::CpuSet::MAX_CPU).for_each(|number| set.set(*number));
+    processors
+        .iter()
+        .filter(|number| **number < rustix::thread::CpuSet::MAX_CPU)
+        .for_each(|number| set.set(*number));
     Ok(rustix::thread::sched_setaffinity(None, &set)?)
 }
 

@@ -65,7 +65,8 @@ pub(super) fn execute(context: &mut Context<'_>, args: &[String], with_reaper: b
     context.link.send(&Note::Executing, &[])?;
     process::default_signals();
     // As a shell would have it: the last of several wins.
-    let names: Vec<String> = context.environment.iter().map(|own| own.split('=').next().unwrap_or_default().to_owned()).collect();
+    let names: Vec<String> =
+        context.environment.iter().map(|own| own.split('=').next().unwrap_or_default().to_owned()).collect();
     let mut index = 0;
     context.environment.retain(|_| {
         index += 1;
@@ -89,7 +90,11 @@ pub(super) fn execute(context: &mut Context<'_>, args: &[String], with_reaper: b
 
 /// What the user may not reach, root may; what root may not, the user perhaps. The place must be one of the
 /// container's: a descriptor left open could lead out of it.
-pub(super) fn change_directory(context: &mut Context<'_>, path: &std::path::Path, is_last: bool) -> io::Result<()> {
+pub(super) fn change_directory(
+    context: &mut Context<'_>,
+    path: &std::path::Path,
+    is_last: bool,
+) -> io::Result<()> {
     if context.has_directory {
         return Ok(());
     }
@@ -99,7 +104,9 @@ pub(super) fn change_directory(context: &mut Context<'_>, path: &std::path::Path
     }
     context.has_directory = true;
     match rustix::process::getcwd(Vec::new()) {
-        Ok(real) if !real.as_bytes().starts_with(b"/") => Err(io::Error::other("it is outside of the container")),
+        Ok(real) if !real.as_bytes().starts_with(b"/") => {
+            Err(io::Error::other("it is outside of the container"))
+        }
         Err(rustix::io::Errno::NOENT) => Err(io::Error::other("it is outside of the container")),
         // A filter may forbid to ask.
         _ => Ok(()),

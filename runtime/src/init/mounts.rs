@@ -4,9 +4,9 @@ use super::options::{self, Attributes, Options};
 use super::path::{self, Kind};
 use super::{Context, Note, root};
 use crate::container::{ContentFile, ImageMount};
-use crate::volume::copy_tree;
 use crate::sys::mount::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY, set_attributes, set_propagation};
 use crate::sys::user_namespace::{is_initial, is_single_id};
+use crate::volume::copy_tree;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount};
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, makedev, mknodat, openat, symlinkat,
@@ -27,7 +27,8 @@ pub(super) fn mount(context: &mut Context<'_>, index: usize, mount: &Mount) -> i
     let options = options::parse(mount.options().as_deref().unwrap_or_default());
     let source = mount.source().as_deref().unwrap_or(Path::new("none"));
     let target = mount.destination();
-    let tree = context.trees.iter().position(|(at, _)| *at == index).map(|at| context.trees.swap_remove(at).1);
+    let tree =
+        context.trees.iter().position(|(at, _)| *at == index).map(|at| context.trees.swap_remove(at).1);
     match (tree, mount.typ().as_deref()) {
         (Some(tree), _) => attach_bind(context, &tree, target, &options),
         (None, _) if options.remount => change(&path::open(context.root()?, target, OFlags::PATH)?, &options),
@@ -154,7 +155,8 @@ pub(crate) fn prepare_bind(mount: &Mount) -> io::Result<OwnedFd> {
 
 /// Whether the options make it one, whatever its type.
 pub(crate) fn is_bind(mount: &Mount) -> bool {
-    mount.typ().as_deref() == Some("bind") || options::parse(mount.options().as_deref().unwrap_or_default()).bind
+    mount.typ().as_deref() == Some("bind")
+        || options::parse(mount.options().as_deref().unwrap_or_default()).bind
 }
 
 fn attach_bind(context: &Context<'_>, tree: &OwnedFd, target: &Path, options: &Options) -> io::Result<()> {
@@ -188,7 +190,12 @@ fn control_groups(context: &Context<'_>, target: &Path, options: &Options) -> io
     }
     let outer = Attributes { set: NO_SUID | NO_DEV | NO_EXEC, clear: 0 };
     let outer = Options { own: outer, ..Options::default() };
-    attach(context, &file_system("tmpfs", Path::new("tmpfs"), &outer, Some(0o755))?, target, Kind::Directory)?;
+    attach(
+        context,
+        &file_system("tmpfs", Path::new("tmpfs"), &outer, Some(0o755))?,
+        target,
+        Kind::Directory,
+    )?;
     let unified = context.group.unified_dir().map(|dir| ("unified", dir));
     for (name, dir) in groups.iter().map(|(name, dir)| (name.as_str(), dir.as_path())).chain(unified) {
         let plain = Options { own: options.own, ..Options::default() };

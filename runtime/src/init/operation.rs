@@ -205,7 +205,8 @@ impl Operation {
             }
             Self::Ids { uid, gid, groups } => {
                 let root = std::fs::File::open("/")?;
-                let own = || rustix::process::getgroups().map(|all| all.iter().map(|gid| gid.as_raw()).collect());
+                let own =
+                    || rustix::process::getgroups().map(|all| all.iter().map(|gid| gid.as_raw()).collect());
                 let groups = groups.clone().map_or_else(own, Ok)?;
                 context.identity = user::numbered(root, *uid, *gid, &groups);
                 Ok(())
@@ -302,8 +303,12 @@ impl Operation {
             Self::NoNewPrivileges => "set no_new_privs".into(),
             Self::Seccomp(_) => "install the system call filter".into(),
             Self::Identity(_) => "become the user".into(),
-            Self::ChangeDirectory { path, .. } => format!("change to the working directory {}", path.display()),
-            Self::Find(args) | Self::Execute { args, .. } => format!("execute {:?}", args.first().map_or("", String::as_str)),
+            Self::ChangeDirectory { path, .. } => {
+                format!("change to the working directory {}", path.display())
+            }
+            Self::Find(args) | Self::Execute { args, .. } => {
+                format!("execute {:?}", args.first().map_or("", String::as_str))
+            }
         }
     }
 }

@@ -40,7 +40,19 @@ pub(super) struct Options {
 
 /// Words that the kernel has no use for any more, or that are for others.
 const IDLE: [&str; 13] = [
-    "bind", "defaults", "z", "Z", "", "loud", "silent", "iversion", "noiversion", "mand", "nomand", "idmap", "ridmap",
+    "bind",
+    "defaults",
+    "z",
+    "Z",
+    "",
+    "loud",
+    "silent",
+    "iversion",
+    "noiversion",
+    "mand",
+    "nomand",
+    "idmap",
+    "ridmap",
 ];
 
 pub(super) fn parse(options: &[String]) -> Options {
@@ -127,13 +139,47 @@ pub(crate) fn propagation(option: &str) -> Option<Propagation> {
 /// Every word, for `features`.
 pub(crate) fn words() -> Vec<String> {
     const ATTRIBUTES: [&str; 17] = [
-        "atime", "dev", "diratime", "exec", "noatime", "nodev", "nodiratime", "noexec", "norelatime",
-        "nostrictatime", "nosuid", "nosymfollow", "relatime", "ro", "rw", "strictatime", "suid",
+        "atime",
+        "dev",
+        "diratime",
+        "exec",
+        "noatime",
+        "nodev",
+        "nodiratime",
+        "noexec",
+        "norelatime",
+        "nostrictatime",
+        "nosuid",
+        "nosymfollow",
+        "relatime",
+        "ro",
+        "rw",
+        "strictatime",
+        "suid",
     ];
     const OTHERS: [&str; 22] = [
-        "symfollow", "rsymfollow", "async", "bind", "defaults", "dirsync", "idmap", "iversion", "lazytime", "loud",
-        "mand", "noiversion", "nolazytime", "nomand", "private", "rbind", "remount", "ridmap", "shared", "silent",
-        "sync", "tmpcopyup",
+        "symfollow",
+        "rsymfollow",
+        "async",
+        "bind",
+        "defaults",
+        "dirsync",
+        "idmap",
+        "iversion",
+        "lazytime",
+        "loud",
+        "mand",
+        "noiversion",
+        "nolazytime",
+        "nomand",
+        "private",
+        "rbind",
+        "remount",
+        "ridmap",
+        "shared",
+        "silent",
+        "sync",
+        "tmpcopyup",
     ];
     let mut words: Vec<String> = OTHERS.map(str::to_owned).to_vec();
     words.extend(ATTRIBUTES.iter().flat_map(|word| [(*word).to_owned(), format!("r{word}")]));
@@ -169,7 +215,11 @@ mod tests {
     #[test]
     fn every_word_of_the_features_is_one_of_an_option() {
         for word in words() {
-            assert!(parsed(&[&word]).data.is_empty() || ["sync", "async", "dirsync", "lazytime", "nolazytime"].contains(&word.as_str()), "{word}");
+            assert!(
+                parsed(&[&word]).data.is_empty()
+                    || ["sync", "async", "dirsync", "lazytime", "nolazytime"].contains(&word.as_str()),
+                "{word}"
+            );
         }
     }
 }

@@ -155,7 +155,8 @@ fn file_system(bundle: &Bundle) -> Vec<Operation> {
     let (spec, extras) = (&bundle.spec, &bundle.extras);
     let mut operations = Vec::new();
     if has_mounts_of_its_own(spec) {
-        let asked = spec.linux().as_ref().and_then(|linux| propagation(linux.rootfs_propagation().as_deref()?));
+        let asked =
+            spec.linux().as_ref().and_then(|linux| propagation(linux.rootfs_propagation().as_deref()?));
         // What cannot be bound cannot be the root either, before it is.
         let asked = asked.filter(|asked| asked.flag != libc::MS_UNBINDABLE);
         operations.push(Operation::PrivateMounts(asked.unwrap_or(SLAVE)));
@@ -191,7 +192,9 @@ fn file_system(bundle: &Bundle) -> Vec<Operation> {
         operations.push(Operation::Terminal { console: !brings_devices, size });
     }
     let read_only = |mount: &&oci_spec::runtime::Mount| traits::is_read_only_memory(mount);
-    operations.extend(mounts.iter().filter(read_only).map(|mount| Operation::ReadOnlyMount(mount.destination().clone())));
+    operations.extend(
+        mounts.iter().filter(read_only).map(|mount| Operation::ReadOnlyMount(mount.destination().clone())),
+    );
     if let Some(linux) = spec.linux() {
         let paths = |list: &Option<Vec<String>>| list.iter().flatten().map(PathBuf::from).collect::<Vec<_>>();
         operations.extend(paths(linux.masked_paths()).into_iter().map(Operation::Mask));
@@ -248,7 +251,8 @@ fn hooks(
     of: impl Fn(&Hooks) -> &Option<Vec<Hook>>,
     in_root: bool,
 ) -> Option<Operation> {
-    let hooks = bundle.spec.hooks().as_ref().and_then(|hooks| of(hooks).clone()).filter(|hooks| !hooks.is_empty())?;
+    let hooks =
+        bundle.spec.hooks().as_ref().and_then(|hooks| of(hooks).clone()).filter(|hooks| !hooks.is_empty())?;
     let status = if in_root { "creating" } else { "created" };
     let mut state = StateBuilder::default()
         .version(bundle.spec.version().as_str())
@@ -265,7 +269,8 @@ fn hooks(
 #[allow(deprecated)]
 fn hooks_before_entry(bundle: &Bundle, direct: &Direct) -> Vec<Operation> {
     let of = |list: &Option<Vec<Hook>>| list.as_ref().is_some_and(|hooks| !hooks.is_empty());
-    let outside = bundle.spec.hooks().as_ref().is_some_and(|hooks| of(hooks.prestart()) || of(hooks.create_runtime()));
+    let outside =
+        bundle.spec.hooks().as_ref().is_some_and(|hooks| of(hooks.prestart()) || of(hooks.create_runtime()));
     let mut operations = Vec::new();
     if outside {
         operations.extend([Operation::Prepared, Operation::AwaitGo]);
@@ -328,12 +333,25 @@ fn program(bundle: &Bundle, process: &Process) -> Vec<Operation> {
         process.rlimits().iter().flatten().map(|limit| Operation::Rlimit(*limit)).collect();
     operations.push(user(bundle, process));
     operations.push(Operation::Streams { terminal: process.terminal() == Some(true) });
-    operations.extend(process.apparmor_profile().clone().filter(|p| !p.is_empty()).map(|p| Operation::Label(Label::AppArmor(p))));
-    operations.extend(process.selinux_label().clone().filter(|l| !l.is_empty()).map(|l| Operation::Label(Label::SeLinux(l))));
+    operations.extend(
+        process
+            .apparmor_profile()
+            .clone()
+            .filter(|p| !p.is_empty())
+            .map(|p| Operation::Label(Label::AppArmor(p))),
+    );
+    operations.extend(
+        process
+            .selinux_label()
+            .clone()
+            .filter(|l| !l.is_empty())
+            .map(|l| Operation::Label(Label::SeLinux(l))),
+    );
     operations.extend(traits::operations(spec, process));
     operations.push(Operation::Umask(process.user().umask().unwrap_or(0o022)));
     let sets = process.capabilities().as_ref();
-    let bounding = sets.and_then(|sets| sets.bounding().as_ref()).map(capability::from_oci).unwrap_or_default();
+    let bounding =
+        sets.and_then(|sets| sets.bounding().as_ref()).map(capability::from_oci).unwrap_or_default();
     operations.push(Operation::Bounding(bounding.into_iter().collect()));
     let cannot_gain = process.no_new_privileges() == Some(true);
     operations.extend(cannot_gain.then_some(Operation::NoNewPrivileges));

@@ -44,11 +44,13 @@ pub(super) fn directory(context: &mut Context<'_>, path: &Path) -> io::Result<()
     }
     let place = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     // Where only others can name it, any place will do until it is the root.
-    let place = place.or_else(|_| open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()))?;
+    let place =
+        place.or_else(|_| open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()))?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(&tree, "", place, "", flags)?;
     context.scratch = path.to_owned();
-    context.root = Some(openat(&tree, ".", OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?);
+    context.root =
+        Some(openat(&tree, ".", OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?);
     Ok(())
 }
 
@@ -78,7 +80,10 @@ pub(super) fn move_root(context: &mut Context<'_>) -> io::Result<()> {
 fn mount_point(path: &Path) -> io::Result<PathBuf> {
     let table = std::fs::read_to_string("/proc/self/mountinfo")?;
     let points = table.lines().filter_map(|line| line.split(' ').nth(4).map(PathBuf::from));
-    Ok(points.filter(|point| path.starts_with(point)).max_by_key(|point| point.as_os_str().len()).unwrap_or("/".into()))
+    Ok(points
+        .filter(|point| path.starts_with(point))
+        .max_by_key(|point| point.as_os_str().len())
+        .unwrap_or("/".into()))
 }
 
 /// Where procfs and sysfs are mounted, innermost first.

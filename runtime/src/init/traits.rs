@@ -6,8 +6,8 @@ use crate::sys::mount::READ_ONLY;
 use crate::sys::task::Scheduling;
 use oci_spec::runtime::{
     IOPriorityClass, LinuxMemoryPolicy, LinuxNamespaceType as Kind, LinuxPersonality, LinuxPersonalityDomain,
-    LinuxSchedulerFlag as Flag, LinuxSchedulerPolicy as Policy, MemoryPolicyFlagType, MemoryPolicyModeType as Mode,
-    Mount, Process, Scheduler, Spec,
+    LinuxSchedulerFlag as Flag, LinuxSchedulerPolicy as Policy, MemoryPolicyFlagType,
+    MemoryPolicyModeType as Mode, Mount, Process, Scheduler, Spec,
 };
 
 /// What the spec asks for and most do not.
@@ -86,7 +86,10 @@ fn memory_policy(policy: &LinuxMemoryPolicy) -> Operation {
         nodes.resize(nodes.len().max(node / 64 + 1), 0);
         nodes[node / 64] |= 1 << (node % 64);
     }
-    Operation::MemoryPolicy { mode: policy.flags().iter().flatten().fold(mode, |mode, flag| mode | bit(flag)), nodes }
+    Operation::MemoryPolicy {
+        mode: policy.flags().iter().flatten().fold(mode, |mode, flag| mode | bit(flag)),
+        nodes,
+    }
 }
 
 /// `0-2,5`; what is no number is left out (it was checked before).
@@ -111,7 +114,10 @@ pub(crate) fn root_ids(spec: &Spec) -> (u32, u32) {
         maps.into_iter().flatten().map(oci_spec::runtime::LinuxIdMapping::container_id).min().unwrap_or(0)
     };
     let linux = spec.linux().as_ref();
-    (first(linux.and_then(|l| l.uid_mappings().as_ref())), first(linux.and_then(|l| l.gid_mappings().as_ref())))
+    (
+        first(linux.and_then(|l| l.uid_mappings().as_ref())),
+        first(linux.and_then(|l| l.gid_mappings().as_ref())),
+    )
 }
 
 /// A read-only tmpfs, which is made so last.

@@ -2,10 +2,11 @@
 
 use super::Result;
 use super::create::{CreateOptions, inherited};
-use crate::container::{default_devices, default_device_rules};
+use crate::container::{default_device_rules, default_devices};
 use crate::launch::{LaunchError, Named};
 use oci_spec::runtime::{
-    Linux, LinuxIdMapping, LinuxNamespaceType as Kind, LinuxSeccomp, LinuxSeccompAction as Action, Mount, Process, Spec,
+    Linux, LinuxIdMapping, LinuxNamespaceType as Kind, LinuxSeccomp, LinuxSeccompAction as Action, Mount,
+    Process, Spec,
 };
 use serde_json::Value;
 use std::fs;
@@ -16,9 +17,14 @@ const MAX_BYTES: u64 = 32 << 20;
 
 /// The spec with absolute paths, and warnings.
 pub(super) fn load(options: &CreateOptions) -> Result<(Spec, Vec<String>)> {
-    let path = options.config.as_ref().map_or_else(|| options.bundle.join("config.json"), |path| options.bundle.join(path));
+    let path = options
+        .config
+        .as_ref()
+        .map_or_else(|| options.bundle.join("config.json"), |path| options.bundle.join(path));
     let (spec, warnings) = read(&path)?;
-    check(&spec).map_err(|reason| LaunchError::new(format!("use {}", path.display()), format!("invalid configuration: {reason}")))?;
+    check(&spec).map_err(|reason| {
+        LaunchError::new(format!("use {}", path.display()), format!("invalid configuration: {reason}"))
+    })?;
     complete(spec, &options.bundle, warnings)
 }
 
@@ -60,7 +66,12 @@ pub(super) fn tidy(value: &mut Value) -> Vec<String> {
 pub(super) fn tidy_process(value: &mut Value) -> Vec<String> {
     drop_nulls(value);
     let mut unknown = Vec::new();
-    for set in value.pointer_mut("/capabilities").and_then(Value::as_object_mut).into_iter().flat_map(|sets| sets.values_mut()) {
+    for set in value
+        .pointer_mut("/capabilities")
+        .and_then(Value::as_object_mut)
+        .into_iter()
+        .flat_map(|sets| sets.values_mut())
+    {
         let Some(names) = set.as_array_mut() else { continue };
         names.retain(|name| {
             let name = name.as_str().unwrap_or_default();
@@ -117,7 +128,9 @@ fn check(spec: &Spec) -> Check {
     }
     let propagation = linux.rootfs_propagation().as_deref().unwrap_or("rslave");
     if crate::init::propagation(propagation).is_none() {
-        return Err(format!("linux.rootfsPropagation {propagation:?} is none of shared, slave, private, unbindable or their recursive forms"));
+        return Err(format!(
+            "linux.rootfsPropagation {propagation:?} is none of shared, slave, private, unbindable or their recursive forms"
+        ));
     }
     check_resources(linux)?;
     check_hooks(spec)
@@ -126,10 +139,12 @@ fn check(spec: &Spec) -> Check {
 fn check_version(version: &str) -> Check {
     let numbers: Vec<&str> = version.split(['-', '+']).next().unwrap_or_default().split('.').collect();
     match numbers.as_slice() {
-        [major, minor, patch] if [major, minor, patch].iter().all(|part| part.parse::<u32>().is_ok()) => match *major {
-            "1" => Ok(()),
-            _ => Err(format!("ociVersion {version} is not supported, only 1.x is")),
-        },
+        [major, minor, patch] if [major, minor, patch].iter().all(|part| part.parse::<u32>().is_ok()) => {
+            match *major {
+                "1" => Ok(()),
+                _ => Err(format!("ociVersion {version} is not supported, only 1.x is")),
+            }
+        }
         _ => Err(format!("ociVersion {version:?} is no version of the form 1.2.3")),
     }
 }
@@ -147,7 +162,12 @@ fn check_process(process: &Process) -> Check {
     let mut seen = Vec::new();
     for limit in process.rlimits().iter().flatten() {
         if limit.soft() > limit.hard() {
-            return Err(format!("{}: soft limit {} is above the hard limit {}", limit.typ(), limit.soft(), limit.hard()));
+            return Err(format!(
+                "{}: soft limit {} is above the hard limit {}",
+                limit.typ(),
+                limit.soft(),
+                limit.hard()
+            ));
         }
         if seen.contains(&limit.typ()) {
             return Err(format!("process.rlimits has {} twice", limit.typ()));
@@ -155,7 +175,9 @@ fn check_process(process: &Process) -> Check {
         seen.push(limit.typ());
     }
     match process.oom_score_adj() {
-        Some(score) if !(-1000..=1000).contains(&score) => Err(format!("process.oomScoreAdj {score} is not within -1000 and 1000")),
+        Some(score) if !(-1000..=1000).contains(&score) => {
+            Err(format!("process.oomScoreAdj {score} is not within -1000 and 1000"))
+        }
         _ => Ok(()),
     }
 }
@@ -169,7 +191,11 @@ fn check_mount(mount: &Mount) -> Check {
         return Err(format!("the bind mount at {} has no source", target.display()));
     }
     let both = mount.uid_mappings().is_some() == mount.gid_mappings().is_some();
-    if both { Ok(()) } else { Err(format!("the mount at {}: uidMappings and gidMappings belong together", target.display())) }
+    if both {
+        Ok(())
+    } else {
+        Err(format!("the mount at {}: uidMappings and gidMappings belong together", target.display()))
+    }
 }
 
 fn check_namespaces(spec: &Spec, linux: &Linux) -> Check {
@@ -181,7 +207,9 @@ fn check_namespaces(spec: &Spec, linux: &Linux) -> Check {
         }
         seen.push(kind);
         match namespace.path() {
-            Some(path) if !path.is_absolute() => return Err(format!("the path {path:?} of the {kind} namespace is not absolute")),
+            Some(path) if !path.is_absolute() => {
+                return Err(format!("the path {path:?} of the {kind} namespace is not absolute"));
+            }
             Some(path) if fs::symlink_metadata(path).is_err() => {
                 return Err(format!("the path {} of the {kind} namespace does not exist", path.display()));
             }
@@ -195,7 +223,8 @@ fn check_namespaces(spec: &Spec, linux: &Linux) -> Check {
         return Err("unable to set domainname without a private UTS namespace".into());
     }
     let has_paths = |paths: &Option<Vec<String>>| paths.as_ref().is_some_and(|paths| !paths.is_empty());
-    if (has_paths(linux.masked_paths()) || has_paths(linux.readonly_paths())) && !seen.contains(&Kind::Mount) {
+    if (has_paths(linux.masked_paths()) || has_paths(linux.readonly_paths())) && !seen.contains(&Kind::Mount)
+    {
         return Err("unable to restrict sys entries without a private MNT namespace".into());
     }
     check_users(linux, &seen)
@@ -206,12 +235,17 @@ fn check_users(linux: &Linux, seen: &[Kind]) -> Check {
     let (uids, gids) = (count(linux.uid_mappings()), count(linux.gid_mappings()));
     let joins = linux.namespaces().iter().flatten().any(|n| n.typ() == Kind::User && n.path().is_some());
     if !seen.contains(&Kind::User) {
-        return if uids + gids == 0 { Ok(()) } else { Err("user namespace mappings specified, but user namespace isn't enabled in the config".into()) };
+        return if uids + gids == 0 {
+            Ok(())
+        } else {
+            Err("user namespace mappings specified, but user namespace isn't enabled in the config".into())
+        };
     }
     if !joins && (uids == 0 || gids == 0) {
         return Err("a new user namespace needs uidMappings and gidMappings".into());
     }
-    if linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()) && !seen.contains(&Kind::Time) {
+    if linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()) && !seen.contains(&Kind::Time)
+    {
         return Err("time offsets need a time namespace".into());
     }
     Ok(())
@@ -220,12 +254,22 @@ fn check_users(linux: &Linux, seen: &[Kind]) -> Check {
 /// Those that belong to a namespace of the container.
 fn check_sysctls(linux: &Linux) -> Check {
     const IPC: [&str; 8] = [
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
-        "kernel.shmmni", "kernel.shm_rmid_forced",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
     ];
     let has = |kind| linux.namespaces().iter().flatten().any(|namespace| namespace.typ() == kind);
     for key in linux.sysctl().iter().flatten().map(|(key, _)| key) {
-        let name = if key.find('/') < key.find('.') && key.contains('/') { key.replace('/', ".") } else { key.clone() };
+        let name = if key.find('/') < key.find('.') && key.contains('/') {
+            key.replace('/', ".")
+        } else {
+            key.clone()
+        };
         if name.split(['.', '/']).any(|part| part.is_empty()) {
             return Err(format!("sysctl {key:?} is no name"));
         }
@@ -263,7 +307,13 @@ fn check_filter(filter: &LinuxSeccomp) -> Check {
     if asking().next().is_some() && !has_path {
         return Err("SCMP_ACT_NOTIFY needs a seccomp listenerPath".into());
     }
-    match filter.syscalls().iter().flatten().flat_map(|call| call.args().iter().flatten()).find(|arg| arg.index() > 5) {
+    match filter
+        .syscalls()
+        .iter()
+        .flatten()
+        .flat_map(|call| call.args().iter().flatten())
+        .find(|arg| arg.index() > 5)
+    {
         Some(arg) => Err(format!("seccomp compares argument {}, a call has six", arg.index())),
         None => Ok(()),
     }
@@ -271,7 +321,9 @@ fn check_filter(filter: &LinuxSeccomp) -> Check {
 
 fn check_resources(linux: &Linux) -> Check {
     let Some(resources) = linux.resources() else { return Ok(()) };
-    if resources.unified().as_ref().is_some_and(|files| !files.is_empty()) && !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+    if resources.unified().as_ref().is_some_and(|files| !files.is_empty())
+        && !Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+    {
         return Err("linux.resources.unified needs cgroup v2".into());
     }
     match resources.unified().iter().flatten().find(|(file, _)| file.contains('/') || !file.contains('.')) {
@@ -284,8 +336,12 @@ fn check_resources(linux: &Linux) -> Check {
 fn check_hooks(spec: &Spec) -> Check {
     let Some(hooks) = spec.hooks() else { return Ok(()) };
     let lists = [
-        hooks.prestart(), hooks.create_runtime(), hooks.create_container(), hooks.start_container(),
-        hooks.poststart(), hooks.poststop(),
+        hooks.prestart(),
+        hooks.create_runtime(),
+        hooks.create_container(),
+        hooks.start_container(),
+        hooks.poststart(),
+        hooks.poststop(),
     ];
     for hook in lists.into_iter().flatten().flatten() {
         if !hook.path().is_absolute() {
@@ -302,7 +358,9 @@ fn check_hooks(spec: &Spec) -> Check {
 fn complete(mut spec: Spec, bundle: &Path, mut warnings: Vec<String>) -> Result<(Spec, Vec<String>)> {
     if let Some(root) = spec.root_mut() {
         let path = bundle.join(root.path());
-        root.set_path(fs::canonicalize(&path).named(format!("find the root file system {}", path.display()))?);
+        root.set_path(
+            fs::canonicalize(&path).named(format!("find the root file system {}", path.display()))?,
+        );
     }
     for mount in spec.mounts_mut().iter_mut().flatten() {
         if !mount.destination().is_absolute() {
@@ -319,7 +377,11 @@ fn complete(mut spec: Spec, bundle: &Path, mut warnings: Vec<String>) -> Result<
 }
 
 fn complete_linux(spec: &mut Spec) {
-    let label = spec.linux().as_ref().and_then(|linux| linux.mount_label().clone()).filter(|_| Path::new("/sys/fs/selinux/enforce").exists());
+    let label = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.mount_label().clone())
+        .filter(|_| Path::new("/sys/fs/selinux/enforce").exists());
     for mount in spec.mounts_mut().iter_mut().flatten() {
         if let (Some(label), Some("tmpfs" | "mqueue" | "devpts")) = (&label, mount.typ().as_deref()) {
             let mut options = mount.options().clone().unwrap_or_default();
@@ -344,7 +406,8 @@ fn complete_linux(spec: &mut Spec) {
 
 /// Descriptors of socket activation come before those that are preserved by wish.
 pub(super) fn listening(mut spec: Spec, preserved: u32) -> Result<(Spec, Vec<i32>)> {
-    let count = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<u32>().ok()).unwrap_or(0).min(1024);
+    let count =
+        std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<u32>().ok()).unwrap_or(0).min(1024);
     if count > 0 {
         if let Some(process) = spec.process_mut() {
             let mut environment = process.env().clone().unwrap_or_default();
@@ -358,7 +421,11 @@ pub(super) fn listening(mut spec: Spec, preserved: u32) -> Result<(Spec, Vec<i32
 /// The path of the groups: the spec's below the root of each hierarchy, or one of ours.
 pub(super) fn cgroup(spec: &Spec, id: &str) -> String {
     let asked = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
-    let clean: PathBuf = asked.iter().flat_map(|path| path.components()).filter(|part| matches!(part, std::path::Component::Normal(_))).collect();
+    let clean: PathBuf = asked
+        .iter()
+        .flat_map(|path| path.components())
+        .filter(|part| matches!(part, std::path::Component::Normal(_)))
+        .collect();
     match clean.to_str() {
         Some(path) if !path.is_empty() => path.to_owned(),
         _ => format!("stack/oci/{id}"),
@@ -376,7 +443,8 @@ pub(super) fn new_maps(spec: &Spec) -> Option<(&[LinuxIdMapping], &[LinuxIdMappi
 pub(super) fn is_mapped(mount: &Mount) -> Option<bool> {
     let options = mount.options().as_deref().unwrap_or_default();
     let has = |word: &str| options.iter().any(|option| option == word);
-    let asked = has("idmap") || has("ridmap") || mount.uid_mappings().as_ref().is_some_and(|maps| !maps.is_empty());
+    let asked =
+        has("idmap") || has("ridmap") || mount.uid_mappings().as_ref().is_some_and(|maps| !maps.is_empty());
     asked.then(|| has("ridmap"))
 }
 
@@ -424,16 +492,25 @@ mod tests {
         refused(|v| v["linux"]["namespaces"] = json!([{ "type": "pid" }, { "type": "pid" }]), "pid twice");
         refused(|v| v["linux"]["namespaces"] = json!([{ "type": "planet" }]), "unknown variant `planet`");
         refused(|v| v["linux"]["namespaces"] = json!([{ "type": "pid", "path": "x" }]), "not absolute");
-        refused(|v| v["linux"]["namespaces"] = json!([{ "type": "user" }]), "needs uidMappings and gidMappings");
+        refused(
+            |v| v["linux"]["namespaces"] = json!([{ "type": "user" }]),
+            "needs uidMappings and gidMappings",
+        );
         refused(|v| v["linux"]["sysctl"] = json!({ "net.ipv4.ip_forward": "1" }), "host network namespace");
         refused(|v| v["linux"]["sysctl"] = json!({ "kernel/shmmax": "1" }), "host ipc namespace");
-        refused(|v| v["linux"]["sysctl"] = json!({ "vm.swappiness": "1" }), "not in a separate kernel namespace");
+        refused(
+            |v| v["linux"]["sysctl"] = json!({ "vm.swappiness": "1" }),
+            "not in a separate kernel namespace",
+        );
         refused(|v| v["linux"]["intelRdt"] = json!({ "closID": "x" }), "intelRdt is not supported");
         refused(|v| v["linux"]["rootfsPropagation"] = "sideways".into(), "rootfsPropagation");
         refused(|v| v["hooks"] = json!({ "poststop": [{ "path": "true" }] }), "hook path");
         let limit = json!({ "type": "RLIMIT_NOFILE", "soft": 1, "hard": 2 });
         refused(|v| v["process"]["rlimits"] = json!([limit, limit]), "RLIMIT_NOFILE twice");
         let asks = json!([{ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" }]);
-        refused(|v| v["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": asks }), "listenerPath");
+        refused(
+            |v| v["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": asks }),
+            "listenerPath",
+        );
     }
 }

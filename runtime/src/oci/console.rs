@@ -30,6 +30,7 @@ pub(super) fn choose(terminal: bool, socket: Option<&PathBuf>, stays: bool) -> R
 
 /// The name is for people; the descriptor is what counts.
 pub(super) fn send(socket: &Path, master: &OwnedFd) -> Result<()> {
-    let connection = super::notify::connect_to(socket).named(format!("connect to the console socket {}", socket.display()))?;
+    let connection = super::notify::connect_to(socket)
+        .named(format!("connect to the console socket {}", socket.display()))?;
     packet::send(&connection, b"/dev/ptmx", &[master.as_fd()]).named("send the terminal")
 }

@@ -69,13 +69,20 @@ impl Runtime {
         let dir = self.claim(&options.id)?;
         let record = record(options, &spec);
         let bundle = bundle(options, spec, &record, dir);
-        let mut attempt =
-            Attempt { runtime: self, bundle, record, group: Group::default(), child: None, warnings: Vec::new() };
+        let mut attempt = Attempt {
+            runtime: self,
+            bundle,
+            record,
+            group: Group::default(),
+            child: None,
+            warnings: Vec::new(),
+        };
         match attempt.make(master, preserved) {
             Ok(terminal) => {
                 let Attempt { record, child, warnings: more, .. } = attempt;
                 warnings.extend(more);
-                let child = child.ok_or_else(|| LaunchError::new("create the container", "it has no init"))?;
+                let child =
+                    child.ok_or_else(|| LaunchError::new("create the container", "it has no init"))?;
                 write_pid(options.pid_file.as_deref(), record.pid)?;
                 Ok(Made { record, child, terminal, warnings })
             }
@@ -153,14 +160,19 @@ impl Attempt<'_> {
         let made = Group::create_in(&self.record.cgroup, &resources, Extent::All);
         let (group, unmet) = match made {
             // Whoever may not have one and does not ask for one runs where he is.
-            Err(e) if may_do_without(&e, linux.and_then(|linux| linux.cgroups_path().as_ref()), &resources) => {
+            Err(e)
+                if may_do_without(&e, linux.and_then(|linux| linux.cgroups_path().as_ref()), &resources) =>
+            {
                 self.record.cgroup.clear();
                 self.bundle.cgroup.clear();
                 self.runtime.save_bundle(&self.bundle)?;
                 return Ok(());
             }
             made => made.map_err(|e| {
-                LaunchError::new("make the control group", format!("unable to apply cgroup configuration: {e}"))
+                LaunchError::new(
+                    "make the control group",
+                    format!("unable to apply cgroup configuration: {e}"),
+                )
             })?,
         };
         self.group = group;
@@ -176,8 +188,14 @@ impl Attempt<'_> {
 
     fn start_pipe(&self) -> Result<OwnedFd> {
         let path = self.bundle.dir.join(START_PIPE);
-        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o622), 0)
-            .named("make the start pipe")?;
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            Mode::from_raw_mode(0o622),
+            0,
+        )
+        .named("make the start pipe")?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o622)).named("make the start pipe")?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::open(&self.bundle.dir, flags, Mode::empty()).named("open the state directory")
@@ -280,12 +298,19 @@ type Trees = (Vec<(usize, OwnedFd)>, Option<OwnedFd>);
 fn prepare_trees(spec: &Spec) -> Result<Trees> {
     let has_users = init::has_user_namespace(spec);
     let mut trees = Vec::new();
-    for (index, mount) in spec.mounts().iter().flatten().enumerate().filter(|(_, mount)| init::is_bind(mount)) {
+    for (index, mount) in spec.mounts().iter().flatten().enumerate().filter(|(_, mount)| init::is_bind(mount))
+    {
         let mapped = config::is_mapped(mount);
         if !has_users && mapped.is_none() {
             continue;
         }
-        let name = || format!("mount {} at {}", mount.source().clone().unwrap_or_default().display(), mount.destination().display());
+        let name = || {
+            format!(
+                "mount {} at {}",
+                mount.source().clone().unwrap_or_default().display(),
+                mount.destination().display()
+            )
+        };
         let tree = init::prepare_bind(mount).named(name())?;
         if let Some(recursive) = mapped {
             let namespace = namespace_for(mount, spec).named(name())?;

@@ -55,7 +55,9 @@ impl Runtime {
         match self.status(&record) {
             Status::Created | Status::Running => {}
             Status::Paused if options.ignore_paused => {}
-            Status::Paused => return refuse("cannot exec in a paused container (use --ignore-paused to override)"),
+            Status::Paused => {
+                return refuse("cannot exec in a paused container (use --ignore-paused to override)");
+            }
             Status::Creating => return refuse("cannot exec in a container that is being created"),
             Status::Stopped => return refuse("cannot exec in a stopped container"),
         }
@@ -115,13 +117,18 @@ impl Entry<'_> {
         match self.options.cgroup.as_deref().map(|path| path.trim_matches('/')) {
             None => match own.unified_dir().filter(|dir| has_controlled_children(dir)) {
                 None => Ok(own),
-                Some(_) => crate::cgroup::Group::of_process(self.record.pid).named("find the control group of init"),
+                Some(_) => {
+                    crate::cgroup::Group::of_process(self.record.pid).named("find the control group of init")
+                }
             },
             Some("") => Ok(own),
             Some(path) => {
                 let inner = own.below(path);
                 match inner.is_empty() {
-                    true => Err(LaunchError::new("find the control group", format!("{path:?} does not exist in the container's"))),
+                    true => Err(LaunchError::new(
+                        "find the control group",
+                        format!("{path:?} does not exist in the container's"),
+                    )),
                     false => Ok(inner),
                 }
             }
@@ -215,7 +222,11 @@ impl Entry<'_> {
 }
 
 fn adding(error: &io::Error) -> LaunchError {
-    let reason = if error.raw_os_error() == Some(libc::EBUSY) { "device or resource busy".to_owned() } else { error.to_string() };
+    let reason = if error.raw_os_error() == Some(libc::EBUSY) {
+        "device or resource busy".to_owned()
+    } else {
+        error.to_string()
+    };
     LaunchError::new("enter the control group", format!("adding pid to cgroups: cgroup.procs: {reason}"))
 }
 
@@ -232,7 +243,8 @@ fn is_other_user_namespace(pid: i32) -> io::Result<bool> {
 fn wanted(bundle: &Bundle, options: &ExecOptions) -> Result<(Process, Vec<String>)> {
     if let Some(path) = &options.process {
         let reading = || format!("read {}", path.display());
-        let mut value: serde_json::Value = serde_json::from_slice(&fs::read(path).named(reading())?).named(reading())?;
+        let mut value: serde_json::Value =
+            serde_json::from_slice(&fs::read(path).named(reading())?).named(reading())?;
         let warnings = config::tidy_process(&mut value);
         let mut process: Process = serde_json::from_value(value).named(reading())?;
         process.set_terminal(Some(process.terminal() == Some(true) || options.terminal));
@@ -255,7 +267,9 @@ fn set_user(process: &mut Process, options: &ExecOptions) -> Result<()> {
     if let Some(user) = &options.user {
         let (uid, gid) = user.split_once(':').map_or((user.as_str(), None), |(uid, gid)| (uid, Some(gid)));
         let number = |text: &str| {
-            text.parse::<u32>().map_err(|_| LaunchError::new(format!("use the user {user:?}"), "it is not UID[:GID] in numbers"))
+            text.parse::<u32>().map_err(|_| {
+                LaunchError::new(format!("use the user {user:?}"), "it is not UID[:GID] in numbers")
+            })
         };
         process.user_mut().set_uid(number(uid)?);
         if let Some(gid) = gid {
@@ -291,8 +305,11 @@ fn set_privileges(process: &mut Process, options: &ExecOptions) -> Result<Vec<St
         .map_err(|reason| LaunchError::new("add capabilities", reason))?;
     let more = capability::to_oci(&more);
     let mut sets = process.capabilities().clone().unwrap_or_default();
-    let with = |set: &Option<oci_spec::runtime::Capabilities>| Some(set.iter().flatten().chain(&more).copied().collect());
-    let (bounding, effective, permitted) = (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
+    let with = |set: &Option<oci_spec::runtime::Capabilities>| {
+        Some(set.iter().flatten().chain(&more).copied().collect())
+    };
+    let (bounding, effective, permitted) =
+        (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
     sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
     // Inheritable and ambient only where an ordinary user would lose them.
     if process.user().uid() != 0 {

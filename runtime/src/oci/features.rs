@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 /// In the form of the runtime spec's `features.md`.
 pub fn features(version: &str) -> Value {
-    let capabilities: Vec<String> = capability::all().iter().map(|number| capability::name(*number)).collect();
+    let capabilities: Vec<String> =
+        capability::all().iter().map(|number| capability::name(*number)).collect();
     let namespaces = ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
     let names = seccomp_names();
     json!({

@@ -50,7 +50,8 @@ fn one(hook: &Hook, state: &[u8], dir: Option<&Path>) -> io::Result<()> {
         // A hook need not read it.
         let _ = input.write_all(state);
     }
-    let timeout = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
+    let timeout =
+        hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
     let (status, words) = attend(&mut child, timeout.map(Duration::from_secs))?;
     if status.success() { Ok(()) } else { Err(io::Error::other(ended(status) + &words)) }
 }
@@ -64,7 +65,8 @@ fn attend(child: &mut Child, timeout: Option<Duration>) -> io::Result<(ExitStatu
     let mut words = Vec::new();
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let wait = left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
+        let wait =
+            left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
         let mut fds = vec![PollFd::new(&end, PollFlags::IN)];
         fds.extend(output.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         fds.extend(error.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));

@@ -49,12 +49,16 @@ impl Runtime {
         let output = Command::new("ps").args(args).output().named("run ps")?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         if !output.status.success() {
-            return Err(LaunchError::new("run ps", String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+            return Err(LaunchError::new(
+                "run ps",
+                String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            ));
         }
         let mut lines = text.lines();
         let head = lines.next().unwrap_or_default();
         let column = head.split_whitespace().position(|name| name == "PID");
-        let column = column.ok_or_else(|| LaunchError::new("run ps", "couldn't find PID field in ps output"))?;
+        let column =
+            column.ok_or_else(|| LaunchError::new("run ps", "couldn't find PID field in ps output"))?;
         let ours = |line: &&str| {
             let pid = line.split_whitespace().nth(column).and_then(|pid| pid.parse().ok());
             pid.is_some_and(|pid: i32| pids.contains(&pid))
@@ -80,7 +84,12 @@ impl Runtime {
     ///
     /// # Errors
     /// The container does not run; those of `tell`.
-    pub fn watch(&self, id: &str, interval: Duration, mut tell: impl FnMut(&Value) -> std::io::Result<()>) -> Result<()> {
+    pub fn watch(
+        &self,
+        id: &str,
+        interval: Duration,
+        mut tell: impl FnMut(&Value) -> std::io::Result<()>,
+    ) -> Result<()> {
         const STEP: Duration = Duration::from_millis(100);
         let record = self.load(id)?;
         let group = record.group()?;
@@ -95,7 +104,8 @@ impl Runtime {
             kills = now;
             if Instant::now() >= next {
                 next += interval;
-                tell(&json!({ "type": "stats", "id": id, "data": cgroup::stats(&group) })).named("tell an event")?;
+                tell(&json!({ "type": "stats", "id": id, "data": cgroup::stats(&group) }))
+                    .named("tell an event")?;
             }
             std::thread::sleep(next.saturating_duration_since(Instant::now()).min(STEP));
         }

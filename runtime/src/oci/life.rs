@@ -46,7 +46,8 @@ impl Runtime {
             return Err(Errno::SRCH.into());
         }
         crate::sys::signal::send(&target, signal)?;
-        let shares_pids = signal == libc::SIGKILL && self.load_bundle(&record.id).is_ok_and(|bundle| !has_pids(&bundle.spec));
+        let shares_pids = signal == libc::SIGKILL
+            && self.load_bundle(&record.id).is_ok_and(|bundle| !has_pids(&bundle.spec));
         if shares_pids { record.group().map_err(std::io::Error::other)?.kill() } else { Ok(()) }
     }
 
@@ -77,7 +78,9 @@ impl Runtime {
     /// It still runs; the operating system's.
     pub fn delete(&self, id: &str, force: bool) -> Result<Vec<String>> {
         let record = match self.load(id) {
-            Err(_) if force && !self.dir(id).join("state.json").exists() => return self.delete_rest(id).map(|()| Vec::new()),
+            Err(_) if force && !self.dir(id).join("state.json").exists() => {
+                return self.delete_rest(id).map(|()| Vec::new());
+            }
             record => record?,
         };
         match self.status(&record) {

@@ -35,8 +35,12 @@ pub(super) fn hand_over(
     state.set_metadata(filter.listener_metadata().clone());
     let bytes = serde_json::to_vec(&state).named("encode the state")?;
     let path = filter.listener_path().clone().unwrap_or_default();
-    let agent = connect_to(&path)
-        .map_err(|e| LaunchError::new("talk to the seccomp agent", format!("failed to connect with seccomp agent: {}: {e}", path.display())))?;
+    let agent = connect_to(&path).map_err(|e| {
+        LaunchError::new(
+            "talk to the seccomp agent",
+            format!("failed to connect with seccomp agent: {}: {e}", path.display()),
+        )
+    })?;
     packet::send(&agent, &bytes, &[listener.as_fd()]).named("talk to the seccomp agent")
 }
 

@@ -23,10 +23,16 @@ impl Runtime {
         match self.status(&record) {
             Status::Created => {}
             Status::Running | Status::Paused => {
-                return Err(LaunchError::new(format!("start {id:?}"), "cannot start an already running container"));
+                return Err(LaunchError::new(
+                    format!("start {id:?}"),
+                    "cannot start an already running container",
+                ));
             }
             Status::Stopped => {
-                return Err(LaunchError::new(format!("start {id:?}"), "cannot start a container that has stopped"));
+                return Err(LaunchError::new(
+                    format!("start {id:?}"),
+                    "cannot start a container that has stopped",
+                ));
             }
             Status::Creating => {
                 return Err(LaunchError::new(format!("start {id:?}"), "it is still being created"));

@@ -178,8 +178,14 @@ fn check_id(id: &str) -> Result<()> {
         return Ok(());
     }
     let odd = id.chars().find(|c| !c.is_ascii_alphanumeric() && !"_+-.".contains(*c));
-    let reason = odd.map_or_else(|| "it names no container".to_owned(), |odd| format!("invalid character `{odd}` in the ID"));
-    Err(LaunchError::new(format!("use the container id {id:?}"), format!("invalid container ID format: {reason}")))
+    let reason = odd.map_or_else(
+        || "it names no container".to_owned(),
+        |odd| format!("invalid character `{odd}` in the ID"),
+    );
+    Err(LaunchError::new(
+        format!("use the container id {id:?}"),
+        format!("invalid container ID format: {reason}"),
+    ))
 }
 
 /// The path's file, if it is one.

@@ -50,7 +50,11 @@ impl Runtime {
         fields.shift_remove("devices");
         fields.shift_remove("intelRdt");
         let mut bundle = self.load_bundle(id)?;
-        let linux = bundle.spec.linux_mut().as_mut().ok_or_else(|| LaunchError::new("update", "the config has no linux"))?;
+        let linux = bundle
+            .spec
+            .linux_mut()
+            .as_mut()
+            .ok_or_else(|| LaunchError::new("update", "the config has no linux"))?;
         let known = linux.resources().clone().unwrap_or_default();
         let wanted = complete(fields, &known)?;
         let unmet = record.group()?.limit(&wanted);
@@ -102,7 +106,8 @@ mod tests {
 
     #[test]
     fn what_is_not_named_stays() {
-        let known: LinuxResources = serde_json::from_str(r#"{"memory":{"limit":10,"swap":20},"pids":{"limit":5}}"#).unwrap();
+        let known: LinuxResources =
+            serde_json::from_str(r#"{"memory":{"limit":10,"swap":20},"pids":{"limit":5}}"#).unwrap();
         let mut update = Update::default();
         update.set("memory", "limit", Some(15.into()));
         update.set("cpu", "shares", None);

@@ -195,7 +195,7 @@ fn errors_have_file_line_and_excerpt() {
     let shown = failure("FROM a\n\n  RUUN x\n");
     assert_eq!(
         shown,
-        "error: unknown instruction `RUUN`\n  --> Dockerfile:3:3\n    3 |   RUUN x\nhint: Did you mean `RUN`?\n"
+        "error: unknown instruction `RUUN`\n  --> Dockerfile:3:3\n    3 |   RUUN x\n      |   ^^^^^^\nhint: Did you mean `RUN`?\n"
     );
     assert!(failure("RUN x\nFROM a").contains("before the first FROM"));
     assert!(failure("# nothing\n").contains("no build stage"));

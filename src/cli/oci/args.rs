@@ -343,9 +343,16 @@ impl Events {
     pub(super) fn interval(&self) -> Result<Duration> {
         let text = self.interval.as_str();
         let units = [("ms", 1.0), ("s", 1000.0), ("m", 60_000.0), ("h", 3_600_000.0)];
-        let parse = |(unit, milliseconds): &(&str, f64)| Some(text.strip_suffix(unit)?.parse::<f64>().ok()? * milliseconds);
+        let parse = |(unit, milliseconds): &(&str, f64)| {
+            Some(text.strip_suffix(unit)?.parse::<f64>().ok()? * milliseconds)
+        };
         let milliseconds = units.iter().find_map(parse).filter(|value| *value >= 1.0 && *value < 1e12);
-        let refuse = || LaunchError::new(format!("use the interval {text:?}"), "it is no duration above zero such as 5s or 100ms");
+        let refuse = || {
+            LaunchError::new(
+                format!("use the interval {text:?}"),
+                "it is no duration above zero such as 5s or 100ms",
+            )
+        };
         milliseconds.map(|value| Duration::from_millis(value as u64)).ok_or_else(refuse)
     }
 }
@@ -464,7 +471,9 @@ fn bytes(text: Option<&String>) -> Result<Option<Value>> {
     };
     let number: Option<i64> = digits.trim().parse().ok();
     let value = number.and_then(|number| number.checked_mul(1 << shift));
-    value.map(|value| Some(value.into())).ok_or_else(|| LaunchError::new(format!("use the size {text:?}"), "it is no number of bytes"))
+    value
+        .map(|value| Some(value.into()))
+        .ok_or_else(|| LaunchError::new(format!("use the size {text:?}"), "it is no number of bytes"))
 }
 
 #[cfg(test)]
@@ -473,15 +482,21 @@ mod tests {
 
     #[test]
     fn sizes_have_binary_units() {
-        let value = |text: &str| bytes(Some(&text.to_owned())).ok().flatten().and_then(|value| value.as_i64());
-        assert_eq!([value("64m"), value("-1"), value("1GB"), value("7"), value("1KiB")], [Some(64 << 20), Some(-1), Some(1 << 30), Some(7), Some(1024)]);
+        let value =
+            |text: &str| bytes(Some(&text.to_owned())).ok().flatten().and_then(|value| value.as_i64());
+        assert_eq!(
+            [value("64m"), value("-1"), value("1GB"), value("7"), value("1KiB")],
+            [Some(64 << 20), Some(-1), Some(1 << 30), Some(7), Some(1024)]
+        );
         assert_eq!([value("m"), value("x"), value("9999999999g")], [None; 3]);
     }
 
     #[test]
     fn options_stand_before_and_after_the_id_but_not_among_the_commands() {
         let parse = |line: &str| Cli::try_parse_from(line.split(' ')).unwrap().verb;
-        let Verb::Create(create) = parse("oci create web --bundle /b --pid-file p") else { panic!("not create") };
+        let Verb::Create(create) = parse("oci create web --bundle /b --pid-file p") else {
+            panic!("not create")
+        };
         assert_eq!((create.bundle, create.pid_file), ("/b".into(), Some("p".into())));
         let Verb::Exec(exec) = parse("oci exec -t web ls -t --all") else { panic!("not exec") };
         assert_eq!((exec.tty, exec.args), (true, vec!["ls".into(), "-t".into(), "--all".into()]));
@@ -491,8 +506,12 @@ mod tests {
 
     #[test]
     fn intervals() {
-        let of = |text: &str| Events { id: String::new(), stats: false, interval: text.into() }.interval().ok();
-        assert_eq!([of("5s"), of("100ms"), of("1m")], [5000, 100, 60_000].map(|ms| Some(Duration::from_millis(ms))));
+        let of =
+            |text: &str| Events { id: String::new(), stats: false, interval: text.into() }.interval().ok();
+        assert_eq!(
+            [of("5s"), of("100ms"), of("1m")],
+            [5000, 100, 60_000].map(|ms| Some(Duration::from_millis(ms)))
+        );
         assert_eq!([of("0s"), of("5"), of("-1s")], [None; 3]);
     }
 }

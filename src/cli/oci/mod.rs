@@ -80,7 +80,9 @@ fn dispatch(cli: Cli, log: &Log) -> Result<i32> {
 fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(LaunchError::new("write to standard output", e)),
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(LaunchError::new("write to standard output", e))
+        }
         _ => Ok(()),
     }
 }

@@ -166,11 +166,7 @@ impl Drop for Fixture {
                 monitor::RunRecord::read(&entry.path()).ok().flatten().filter(monitor::RunRecord::is_alive);
             if let Some(pid) = run.and_then(|run| rustix::process::Pid::from_raw(run.monitor_pid)) {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-                let _ = cgroup::remove(&format!(
-                    "{}/{}",
-                    self.group,
-                    entry.file_name().to_string_lossy()
-                ));
+                let _ = cgroup::remove(&format!("{}/{}", self.group, entry.file_name().to_string_lossy()));
             }
         }
     }
