@@ -277,7 +277,8 @@ impl Reader<'_> {
 fn taken(usage: &Usage) -> Option<Diagnostic> {
     let before = &usage.value.source.text[usage.value.start..usage.reference.start];
     let is_bare = usage.reference.is_text(&format!("${}", usage.name));
-    let is_attached = before.ends_with(|c: char| c.is_alphanumeric());
+    let head = before.trim_end_matches(|c: char| c.is_alphanumeric() || c == '_');
+    let is_attached = head.len() < before.len() && !head.ends_with('$');
     let message = format!("`${0}` is taken as the variable `{0}`", usage.name);
     (is_bare && is_attached).then(|| Diagnostic::warning(message).at(usage.reference.clone()))
 }

@@ -133,7 +133,7 @@ fn config_lists_what_the_files_name() {
     let with = |args: &[&str]| place.stack_with(&[("P", "1")], args).out();
     assert_eq!(with(&["config", "--models"]), "ai/m\n");
     let environment = with(&["config", "--environment"]);
-    assert!(environment.contains("\nCOMPOSE_PROJECT_NAME="), "{environment}");
+    assert!(environment.starts_with("COMPOSE_PROJECT_NAME="), "{environment}");
     assert!(environment.contains("\nP=1\n") && environment.contains("\nPWD="), "{environment}");
 }
 
@@ -174,7 +174,7 @@ fn explain_shows_the_whole_way() {
         ← .env:2:1  `HOST` is set to `db-eu` here\n  \
         ← .env:1:1  `NAME` is set to `db` here\n  \
         ← `ZONE` is `eu` in the environment\n  \
-        ← compose.yaml:4:25  goes over this: 'http://${HOST}'\n";
+        ← compose.yaml:4:24  goes over this: 'http://${HOST}'\n";
     assert_eq!(explain("services.web.environment.URL").out(), expected);
     explain("services.web.ports").fails_with("There is: image, environment, networks.");
 }
