@@ -127,8 +127,7 @@ mod tests {
         let place = Place { source: Arc::new(source), start: 7, end: 16 };
         let mut failure = BuildFailure::new("exit code 1").hint("Try again.").at(&place);
         failure.output = vec!["last line".into()];
-        let expected =
-            "error: exit code 1\n  --> Dockerfile:2:1\n    2 | RUN false\n      | ^^^^^^^^^\n  last line\nhint: Try again.\n";
+        let expected = "error: exit code 1\n  --> Dockerfile:2:1\n    2 | RUN false\n      | ^^^^^^^^^\n  last line\nhint: Try again.\n";
         assert_eq!(failure.render(), expected);
     }
 }
