@@ -73,8 +73,8 @@ fn a_probe_runs_as_its_container_does_and_restarts_nothing() {
         assert_eq!(log[0]["output"], "65534 /var/spool seen\n");
         assert_eq!(log[0]["exit_code"], 1);
         let pid = || file(&project, "run.json")["pid"].clone();
-        let (before, probes) = (pid(), log.to_string());
-        eventually("more probes", || (file(&project, "health.json")["log"].to_string() != probes).then_some(()));
+        let (before, probes) = (pid(), log.clone());
+        eventually("more probes", || (file(&project, "health.json")["log"] != probes).then_some(()));
         assert_eq!(pid(), before);
         assert_eq!(project.ps_field("web", "State"), "running");
     });

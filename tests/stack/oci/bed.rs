@@ -39,7 +39,7 @@ pub(super) fn bed(test: impl FnOnce(&Bed) + Send + 'static) {
             std::env::var_os("STACK_TEST_PRIVILEGED").is_none(),
             "{name} needs root and a static busybox"
         );
-        eprintln!("SKIPPED {name}: needs root and a static busybox");
+        crate::common::skip("needs root and a static busybox");
         return;
     }
     let thread = std::thread::spawn(move || {

@@ -99,7 +99,7 @@ fn list_and_state_tell_the_same() {
         let id = bundle.detach().to_owned();
         let all: Vec<Value> = serde_json::from_str(&bed.ok(&["list", "--format", "json"])).unwrap();
         let state: Value = serde_json::from_str(&bed.ok(&["state", &id])).unwrap();
-        assert_eq!(all, [state.clone()]);
+        assert_eq!(all, std::slice::from_ref(&state));
         assert_eq!(
             (state["annotations"]["a"].as_str(), state["ociVersion"].as_str()),
             (Some("b"), Some("1.2.0"))
