@@ -41,7 +41,7 @@ fn one(hook: &Hook, state: &[u8], dir: Option<&Path>) -> io::Result<()> {
         command.env_clear();
     }
     command.envs(hook.env().iter().flatten().map(|pair| pair.split_once('=').unwrap_or((pair, ""))));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     if let Some(dir) = dir {
         command.current_dir(dir);
     }
@@ -75,7 +75,8 @@ fn attend(child: &mut Child, timeout: Option<Duration>) -> io::Result<(ExitStatu
             count => count?,
         };
         if count == 0 {
-            let _ = child.kill();
+            // With what it started: nobody else would end that.
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
             let _ = child.wait();
             return Err(io::Error::other("it did not end in time"));
         }
@@ -145,7 +146,11 @@ mod tests {
     #[test]
     fn a_child_that_a_hook_leaves_behind_holds_nobody_up() {
         let begun = Instant::now();
-        run(&shell("sleep 1000 &", None), &State::default(), None).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        run(&shell("sleep 1000 & echo $! >child", None), &State::default(), Some(directory.path())).unwrap();
+        let child = std::fs::read_to_string(directory.path().join("child")).unwrap();
+        let child = Pid::from_raw(child.trim().parse().unwrap()).unwrap();
+        rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
         assert!(begun.elapsed() < Duration::from_secs(900));
     }
 }
