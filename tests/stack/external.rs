@@ -53,18 +53,6 @@ fn record(world: &World, network: &str) -> PathBuf {
     world.home.join("networks").join(format!("{network}.json"))
 }
 
-fn supervisor(project: &Project<'_>) -> Option<i32> {
-    let file = project.world.home.join("run").join(&project.name).join("supervisor.json");
-    let mark: serde_json::Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
-    i32::try_from(mark["pid"].as_i64()?).ok()
-}
-
-fn kill_supervisor(project: &Project<'_>) {
-    let pid = supervisor(project).expect("it runs");
-    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
-    eventually("the next supervisor", || supervisor(project).filter(|now| *now != pid));
-}
-
 #[test]
 fn two_stacks_meet_on_a_network_and_part_in_either_order() {
     World::with_busybox().run(|world| {
@@ -140,18 +128,18 @@ fn killed_supervisors_leave_the_network_as_it_is() {
         let (owner, guest) = (owner(world, "owner", &network), guest(world, "guest", &network, ""));
         owner.stack(&["up", "-d"]).ok();
         guest.stack(&["up", "-d"]).ok();
-        kill_supervisor(&owner);
+        owner.kill_supervisor();
         meet(&owner, &guest);
-        kill_supervisor(&guest);
+        guest.kill_supervisor();
         meet(&owner, &guest);
         // Nothing of the owner's runs: its supervisor is all that holds the namespace.
         owner.stack(&["stop"]).ok();
-        kill_supervisor(&owner);
-        kill_supervisor(&guest);
+        owner.kill_supervisor();
+        guest.kill_supervisor();
         owner.stack(&["start"]).ok();
         meet(&owner, &guest);
         owner.stack(&["stop"]).ok();
-        kill_supervisor(&guest);
+        guest.kill_supervisor();
         guest.stack(&["down"]).ok();
         world.assert_no_leak();
         owner.stack(&["down"]).ok();
@@ -179,7 +167,7 @@ fn the_network_survives_everybody_of_its_owner() {
 }
 
 fn kill_with_launcher(project: &Project<'_>) {
-    let pid = supervisor(project).expect("it runs");
+    let pid = project.supervisor().expect("it runs");
     let is_launcher = |(child, line): &(i32, String)| {
         let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
         line.contains("__launch") && status.contains(&format!("PPid:\t{pid}\n"))

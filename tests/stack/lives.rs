@@ -23,18 +23,6 @@ fn file(project: &Project<'_>, name: &str) -> serde_json::Value {
     serde_json::from_slice(&bytes).unwrap()
 }
 
-fn supervisor(project: &Project<'_>) -> Option<i32> {
-    let path = project.world.home.join("run").join(&project.name).join("supervisor.json");
-    let mark: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-    i32::try_from(mark["pid"].as_i64()?).ok()
-}
-
-fn kill_supervisor(project: &Project<'_>) {
-    let pid = supervisor(project).expect("it runs");
-    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
-    eventually("the next supervisor", || supervisor(project).filter(|now| *now != pid));
-}
-
 #[test]
 fn the_writable_layer_lives_as_long_as_its_container() {
     World::with_busybox().run(|world| {
@@ -155,7 +143,7 @@ fn what_was_stopped_by_hand_stays_so_under_the_next_supervisor() {
         let project = world.project("stopped", &[("compose.yaml", &text)]);
         project.stack(&["up", "-d"]).ok();
         project.stack(&["stop", "web", "other"]).ok();
-        kill_supervisor(&project);
+        project.kill_supervisor();
         project.stack(&["exec", "-T", "third", "true"]).ok();
         for service in ["web", "other"] {
             assert_eq!(project.ps_field(service, "State"), "exited");

@@ -1,6 +1,7 @@
 //! One project of a world.
 
-use super::{Background, PATIENCE, Ran, World, command};
+use super::{Background, PATIENCE, Ran, World, command, eventually};
+use rustix::process::{Pid, Signal, kill_process};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -63,6 +64,20 @@ impl Project<'_> {
     /// A file may carry a `name:`; two tests must still not meet.
     pub(super) fn named<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
         [&["-p", self.name.as_str()], args].concat()
+    }
+
+    /// The process of its supervisor, if one is recorded.
+    pub fn supervisor(&self) -> Option<i32> {
+        let file = self.world.home.join("run").join(&self.name).join("supervisor.json");
+        let mark: serde_json::Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+        i32::try_from(mark["pid"].as_i64()?).ok()
+    }
+
+    /// SIGKILL, and waits for the one that follows.
+    pub fn kill_supervisor(&self) {
+        let pid = self.supervisor().expect("it runs");
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        eventually("the next supervisor", || self.supervisor().filter(|now| *now != pid));
     }
 
     /// The rows of `ps --format json`, which are one JSON object per line.
