@@ -71,13 +71,26 @@ pub fn observe(dir: &Path) -> io::Result<State> {
 
 /// When a process started, in clock ticks since boot; fails for one that is gone, and for a zombie too.
 pub fn start_time(pid: i32) -> io::Result<u64> {
+    match stat(pid)? {
+        (b'Z' | b'X', _) => Err(io::Error::new(io::ErrorKind::NotFound, "the process has ended")),
+        (_, start_time) => Ok(start_time),
+    }
+}
+
+/// The same of a process that nobody has reaped: it may have ended already, and why is told elsewhere.
+pub(crate) fn start_time_of_child(pid: i32) -> io::Result<u64> {
+    Ok(stat(pid)?.1)
+}
+
+/// State and start time, fields 3 and 22 of `/proc/PID/stat` (`proc_pid_stat(5)`).
+fn stat(pid: i32) -> io::Result<(u8, u64)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The command may contain anything, also ") "; the last one ends it.
     let fields: Vec<&str> =
         stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
-    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/stat is damaged");
-    if matches!(fields.first(), Some(&"Z" | &"X")) {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "the process has ended"));
-    }
-    fields.get(19).and_then(|field| field.parse().ok()).ok_or_else(damaged)
+    let state = fields.first().and_then(|field| field.bytes().next());
+    let start_time = fields.get(19).and_then(|field| field.parse().ok());
+    state
+        .zip(start_time)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/stat is damaged"))
 }

@@ -1,7 +1,7 @@
 //! A monitor's life: make the init, wait for the go, watch, witness the end. Single-threaded, no runtime.
 
 use super::streams::Streams;
-use super::{RunRecord, start_time};
+use super::{RunRecord, start_time, start_time_of_child};
 use crate::cgroup::Group;
 use crate::container::Bundle;
 use crate::home;
@@ -195,7 +195,7 @@ impl Monitor {
         let own = rustix::process::getpid().as_raw_nonzero().get();
         let record = RunRecord {
             pid: self.child.pid,
-            start_time: start_time(self.child.pid)?,
+            start_time: start_time_of_child(self.child.pid)?,
             monitor_pid: own,
             monitor_start_time: start_time(own)?,
             started_at: self.started_at.clone(),

@@ -10,6 +10,7 @@
 
 use super::UPLINK;
 use crate::home;
+use crate::monitor::{self, start_time_of_child};
 use crate::sys::aside::{self, Life};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
@@ -76,7 +77,7 @@ impl Pasta {
     fn watch(pid: i32, served: &OwnedFd) -> io::Result<Self> {
         let number = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
         let pidfd = aside::watched(pidfd_open(number, PidfdFlags::NONBLOCK)?)?;
-        let start_time = start_time(pid)?;
+        let start_time = start_time_of_child(pid)?;
         let routes = Routes::open(served)?;
         Ok(Self { record: Record { pid, start_time }, pidfd, routes })
     }
@@ -146,15 +147,6 @@ fn last_words(log: &Path) -> String {
     lines.next().map_or_else(|| "it gave no reason".to_owned(), |l| l.chars().take(300).collect())
 }
 
-/// Clock ticks since boot at which a process started.
-fn start_time(pid: i32) -> io::Result<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name in parentheses may hold anything; fields are counted behind it.
-    let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let field = fields.split_ascii_whitespace().nth(19).and_then(|f| f.parse().ok());
-    field.ok_or_else(|| io::ErrorKind::InvalidData.into())
-}
-
 /// Processes that were started with this log, also those that nobody came to record. One that was just forked shows
 /// itself a moment later, so it is worth to look again.
 pub(super) fn unrecorded(log: &Path) -> Vec<Pid> {
@@ -187,7 +179,7 @@ pub(super) fn stop_recorded(path: &Path) -> io::Result<()> {
     let Some(record) = home::read_json::<Record>(path)? else { return Ok(()) };
     if let Some(pid) = Pid::from_raw(record.pid)
         && let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
-        && start_time(record.pid).is_ok_and(|t| t == record.start_time)
+        && monitor::start_time(record.pid).is_ok_and(|t| t == record.start_time)
     {
         pidfd_send_signal(&pidfd, Signal::KILL)?;
     }

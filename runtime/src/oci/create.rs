@@ -7,7 +7,7 @@ use crate::cgroup::{Extent, Group};
 use crate::container::{Bundle, Direct, Extras};
 use crate::init::{self, Child, Context, Maps, START_PIPE};
 use crate::launch::{LaunchError, Named};
-use crate::monitor::{Progress, killed, start_time};
+use crate::monitor::{Progress, killed, start_time_of_child};
 use crate::sys::{mount, packet, process, task};
 use jiff::Timestamp;
 use oci_spec::runtime::{Hook, LinuxIdMapping, LinuxResources, Mount, Spec};
@@ -147,7 +147,7 @@ impl Attempt<'_> {
         })?;
         let child = self.child.insert(child);
         self.record.pid = child.pid;
-        self.record.start_time = start_time(child.pid).named("look at init")?;
+        self.record.start_time = start_time_of_child(child.pid).named("look at init")?;
         self.runtime.save(&self.record)?;
         self.settle_child()?;
         self.follow(master)
