@@ -6,7 +6,9 @@ mod common;
 mod fake;
 
 mod attached;
+mod builds;
 mod cli;
+mod converge;
 mod crash;
 mod database;
 mod example;
