@@ -152,10 +152,13 @@ impl World {
     fn take_down(&self) -> Vec<String> {
         const PATIENCE: Duration = Duration::from_secs(60);
         let mut failures = Vec::new();
+        let stacks = self.home.join("stacks");
         for (name, directory) in self.projects.borrow().iter() {
             let args = ["-p", name, "down", "-v", "-t", "0", "--remove-orphans"];
             match command::try_run(self, directory, &[], &args, PATIENCE) {
-                Some(ran) if ran.status.success() => {}
+                Some(ran) if ran.status.success() => {
+                    assert!(!stacks.join(name).exists(), "down leaves the directory of {name}");
+                }
                 Some(ran) => failures.push(ran.to_string()),
                 None => failures.push(format!("down of {name} did not end in {PATIENCE:?}")),
             }
