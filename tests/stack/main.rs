@@ -11,6 +11,7 @@ mod cli;
 mod converge;
 mod crash;
 mod database;
+mod drill;
 mod example;
 mod external;
 mod face;
