@@ -105,6 +105,13 @@ pub enum Short {
     Texts,
 }
 
+impl Short {
+    /// Forms that merge as a list of texts when none was made long.
+    pub fn merges_as_list(self) -> bool {
+        matches!(self, Self::KeyValue | Self::Labels | Self::OneOrMore | Self::Hosts)
+    }
+}
+
 /// Whether a value is a path, and against what it is resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathKind {
@@ -286,6 +293,18 @@ impl Attribute {
 
     pub fn accepts(&self, bits: u8) -> bool {
         self.forms & bits != 0
+    }
+
+    /// docker compose makes its short form long only where values get their types: it is kept as written when nothing is
+    /// interpolated.
+    pub fn is_late(&self) -> bool {
+        match self.short {
+            Short::KeyValue => self.path != "services.*.build.additional_contexts",
+            Short::OneOrMore => matches!(self.path, "services.*.dns_search" | "services.*.tmpfs"),
+            Short::Labels | Short::Strings | Short::Texts => true,
+            Short::Words | Short::HealthTest | Short::Hosts => true,
+            _ => false,
+        }
     }
 }
 

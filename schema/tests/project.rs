@@ -124,6 +124,33 @@ fn places_survive_into_the_project() {
 }
 
 #[test]
+fn the_fingerprint_is_docker_composes_hash() {
+    // Each of these is what `docker compose 2.40 config --hash '*'` prints.
+    for (service, hash) in [
+        (
+            "{image: x, environment: {A: '1'}}",
+            "95ca1b32488beb02300555e1890cc05773b0da0b75fbcce43b3179cd20bf17bb",
+        ),
+        (
+            "{image: x, deploy: {resources: {limits: {cpus: 0.5, memory: 64m}}}}",
+            "659f47e6417f7b5252da58890877c9bad234605fd7f534d1a024d0197ae2ab1f",
+        ),
+        ("{image: x, x-foo: 1}", "d5457d0b2799957b606d2ac4ed52d85a1e75799490e56229948300b9a59e8953"),
+        (
+            "{image: x, command: 'a <b> & c', networks: {default: {aliases: [x], priority: 5}}}",
+            "67b721bfcb39ed5be534f257f66cfad71d56e5a35cdd6a0a484e04aec3ef517a",
+        ),
+        (
+            "{image: x, extra_hosts: [a=1.2.3.4], cpus: 1.5, mem_limit: 1g, ulimits: {nofile: 3}, stop_grace_period: 1m}",
+            "973c1e4acf751c761bf51c1a50eb3e6b931de19b28f3e20b19a479c0a36e93ba",
+        ),
+    ] {
+        let project = project(load(&format!("services: {{a: {service}}}")));
+        assert_eq!(project.services["a"].fingerprint, hash, "{service}");
+    }
+}
+
+#[test]
 fn the_fingerprint_is_about_the_container() {
     let print = |text: &str| project(load(text)).services["a"].fingerprint.clone();
     let plain = print("services: {a: {image: x, environment: [A=1, B=2]}}");

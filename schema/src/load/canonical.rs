@@ -22,7 +22,7 @@ impl Canonical<'_> {
         if node.tag == Tag::Reset || node.is_null() {
             return;
         }
-        if let Some(attribute) = shape.attribute {
+        if let Some(attribute) = shape.attribute.filter(|attribute| !(self.lenient && attribute.is_late())) {
             self.lengthen(node, attribute.short, path);
         }
         match &mut node.value {
@@ -74,15 +74,21 @@ impl Canonical<'_> {
             Short::Words => self.words(node, path),
             Short::HealthTest => health_test(node),
             Short::EnvFile => env_files(node),
+            // All of them or none.
+            Short::Port if self.lenient && has_unread(node) => {}
             Short::Port => self.list(node, path, ports),
             Short::Volume => self.list(node, path, |item| volume(item).map(|volume| vec![volume])),
             Short::Device => self.list(node, path, |item| device(item).map(|device| vec![device])),
             Short::Grant => grants(node),
-            Short::Gpus => gpus(node),
+            Short::Gpus => gpus(node, self.lenient),
             Short::Hosts => self.hosts(node, path),
             Short::Ssh => {
                 self.with_values(node, path, &["default"]);
-                ssh(node);
+                if self.lenient {
+                    key_values(node, false);
+                } else {
+                    ssh(node);
+                }
             }
         }
     }
@@ -337,11 +343,18 @@ fn grants(node: &mut Node) {
     }
 }
 
-fn gpus(node: &mut Node) {
+fn gpus(node: &mut Node, as_written: bool) {
     if node.as_str() == Some("all") {
-        let count = Node::new(Value::Int(-1), node.place.clone());
+        let count = if as_written { node.value.clone() } else { Value::Int(-1) };
+        let count = Node::new(count, node.place.clone());
         node.value = Value::Seq(vec![Node::new(Value::Map(one("count", count)), node.place.clone())]);
     }
+}
+
+/// Whether a port cannot be read because nothing was interpolated.
+fn has_unread(node: &Node) -> bool {
+    let short = node.as_seq().unwrap_or_default().iter().filter(|item| item.as_map().is_none());
+    short.into_iter().any(|item| ports(item).is_err())
 }
 
 fn ports(item: &Node) -> Result<Vec<Node>, ShortError> {

@@ -8,7 +8,7 @@ use crate::short;
 use crate::yaml::{Entry, Map, Node, Tag, Value, scalar};
 
 pub(super) struct Fit<'d> {
-    /// Strings with `$` were not interpolated and are not judged.
+    /// Strings with `$` were not interpolated and are not judged; what is judged stays as written.
     pub(super) lenient: bool,
     pub(super) diagnostics: &'d mut Vec<Diagnostic>,
 }
@@ -151,7 +151,9 @@ impl Fit<'_> {
                         Diagnostic::warning(message).at(node.place.clone()).key(path.to_string());
                     self.diagnostics.push(diagnostic.hint(format!("Write `{is}`.")));
                 }
-                node.value = value;
+                if !self.lenient {
+                    node.value = value;
+                }
             }
             Err(reason) => {
                 let message = format!("`{}` is not valid: {reason}", shown(path));
