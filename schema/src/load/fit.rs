@@ -289,8 +289,7 @@ pub(super) fn cast(value: &Value, attribute: &Attribute) -> Result<Value, String
         (Cast::Bytes, Value::Int(number)) => Ok(Value::Str(number.to_string())),
         (Cast::Bytes, Value::Float(number)) => Ok(Value::Str((*number as i64).to_string())),
         (Cast::Duration, Value::Str(text)) => {
-            let written = |duration| Value::Str(short::format_duration(duration));
-            short::parse_duration(text).map(written).map_err(|error| error.to_string())
+            short::canonical_duration(text).map(Value::Str).map_err(|error| error.to_string())
         }
         (Cast::Octal, Value::Str(text)) => {
             short::parse_mode(text).map(octal).map_err(|error| error.to_string())

@@ -55,6 +55,26 @@ pub(super) fn limits(service: &Service<'_>, found: &mut Found) {
     }
 }
 
+/// What cannot last less than nothing.
+const DURATIONS: [&str; 7] = [
+    "stop_grace_period",
+    "healthcheck.interval",
+    "healthcheck.timeout",
+    "healthcheck.start_period",
+    "healthcheck.start_interval",
+    "deploy.restart_policy.delay",
+    "deploy.restart_policy.window",
+];
+
+pub(super) fn durations(service: &Service<'_>, refused: &mut Found) {
+    for path in DURATIONS {
+        if let Some(text) = service.text(path).filter(|text| text.starts_with('-')) {
+            let name = path.rsplit('.').next().unwrap_or(path);
+            refused.push(service.error(path, format!("`{name}` cannot be {text}: it is negative")));
+        }
+    }
+}
+
 pub(super) fn healthcheck(service: &Service<'_>, found: &mut Found) {
     let Some(check) = service.node.get("healthcheck") else { return };
     let words = check.get("test").and_then(Node::as_seq).unwrap_or_default();
