@@ -49,14 +49,20 @@ impl Canonical<'_> {
         match short {
             Short::None | Short::External => {}
             Short::Build => wrap(node, "context"),
-            Short::DependsOn => names(node, |item| {
-                let mut condition = Node::map(item.place.clone());
-                if let Some(map) = condition.as_map_mut() {
-                    map.set("condition", Node::str("service_started", item.place.clone()));
-                }
-                condition
-            }),
-            Short::Names => names(node, |item| Node::new(Value::Null, item.place.clone())),
+            Short::DependsOn => {
+                self.once(node, path);
+                names(node, |item| {
+                    let mut condition = Node::map(item.place.clone());
+                    if let Some(map) = condition.as_map_mut() {
+                        map.set("condition", Node::str("service_started", item.place.clone()));
+                    }
+                    condition
+                });
+            }
+            Short::Names => {
+                self.once(node, path);
+                names(node, |item| Node::new(Value::Null, item.place.clone()));
+            }
             Short::KeyValue => {
                 if path.key_at(3) == Some("additional_contexts") {
                     self.with_values(node, path, &[]);
@@ -113,6 +119,19 @@ impl Canonical<'_> {
             }
         }
         bad.iter().for_each(|(error, place, index)| self.report(error, place, &path.index(*index)));
+    }
+
+    /// Items of a list that is to become a mapping stand in it once.
+    fn once(&mut self, node: &Node, path: &KeyPath) {
+        let items = node.as_seq().unwrap_or_default();
+        for (index, item) in items.iter().enumerate() {
+            if let Some(first) = items[..index].iter().find(|first| first == &item) {
+                let message = format!("`{}` is listed twice", item.as_str().unwrap_or_default());
+                let path = path.index(index).to_string();
+                let diagnostic = Diagnostic::error(message).at(item.place.clone()).key(path);
+                self.diagnostics.push(diagnostic.related(first.place.clone(), "first listed here"));
+            }
+        }
     }
 
     /// `A = x` in a list is a variable called `A `: surely not what is meant.
@@ -214,6 +233,10 @@ impl Canonical<'_> {
                             &path.key(host),
                         );
                     }
+                    if entry.node.is_null() {
+                        let error = ShortError(format!("`{host}` has no address"));
+                        self.report(&error, &entry.key, &path.key(host));
+                    }
                     let addresses = entry.node.as_seq().unwrap_or(std::slice::from_ref(&entry.node));
                     for address in
                         addresses.iter().filter_map(|node| node.as_str().map(|text| (text, &node.place)))
@@ -223,12 +246,13 @@ impl Canonical<'_> {
                 }
             }
             Value::Seq(items) => {
+                self.once(node, path);
                 for (index, item) in items.iter().enumerate() {
                     let Some(text) = item.as_str() else { continue };
                     match text.split_once('=').or_else(|| text.split_once(':')) {
                         Some((host, addresses)) if !host.is_empty() => {
                             let one = |address: &str| {
-                                Node::str(format!("{host}={}", bare(address.trim())), item.place.clone())
+                                Node::str(format!("{host}={}", bare(address)), item.place.clone())
                             };
                             hosts.extend(addresses.split(',').map(one));
                         }

@@ -98,6 +98,7 @@ impl Checker<'_> {
     fn refusals(&self, service: &Service<'_>, refused: &mut Found) {
         service::restart(service, refused);
         service::durations(service, refused);
+        service::published(service, refused);
         if let Some(name) =
             service.text("container_name").filter(|name| has_container_name(name) && !is_container_name(name))
         {

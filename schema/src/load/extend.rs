@@ -77,7 +77,7 @@ impl Session<'_> {
         }
         let named = extends.node.get("service").unwrap_or(&extends.node);
         let Some(name) = named.as_str() else {
-            if named.as_map().is_some() {
+            if named.as_map().is_some() || named.is_null() {
                 let path = KeyPath::root().key("services").key(key).key("extends");
                 let diagnostic = Diagnostic::error(format!("`{path}` names no service"));
                 self.report(

@@ -186,8 +186,11 @@ impl Fit<'_> {
         if let (Some(number), Some((low, high))) = (number, attribute.range)
             && !(low as f64..=high as f64).contains(&number)
         {
-            self.diagnostics
-                .push(at(Diagnostic::error(format!("`{}` must be from {low} to {high}", shown(path)))));
+            let bounds = match (low, high) {
+                (0, i64::MAX) => "must not be negative".to_owned(),
+                _ => format!("must be from {low} to {high}"),
+            };
+            self.diagnostics.push(at(Diagnostic::error(format!("`{}` {bounds}", shown(path)))));
         }
     }
 }
@@ -279,6 +282,9 @@ pub(super) fn cast(value: &Value, attribute: &Attribute) -> Result<Value, String
         (Cast::Int, Value::Float(number)) => Err(format!("{number} is no whole number")),
         (Cast::Float, Value::Str(text)) => {
             let number: f32 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+            if number.fract() != 0.0 && !attribute.accepts(form::FLOAT & !form::INT) {
+                return Err(format!("{number} is no whole number"));
+            }
             Ok(single(f64::from(number)))
         }
         (Cast::Float, Value::Int(number)) => Ok(single(*number as f64)),
@@ -419,11 +425,5 @@ fn needed_below(map: &Map, shape: &Shape, path: &KeyPath, diagnostics: &mut Vec<
         if let Some(below) = shape.member(key).filter(|_| !is_extension) {
             needed(&entry.node, below, &path.key(key), diagnostics);
         }
-    }
-}
-
-impl super::Session<'_> {
-    pub(super) fn needed(&mut self, tree: &Node) {
-        needed(tree, attributes::root(), &KeyPath::root(), &mut self.diagnostics);
     }
 }

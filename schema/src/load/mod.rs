@@ -263,7 +263,6 @@ impl<'a> Session<'a> {
         if !(verbatim && self.request.no_normalize) {
             model::set_name(&mut tree, &name);
         }
-        self.needed(&tree);
         let broken = self.failed();
         normalise::defaults(&mut tree, verbatim);
         if !self.request.no_normalize {

@@ -59,6 +59,7 @@ impl Session<'_> {
                 let notes = self.notes();
                 merge::merge(&mut whole, document, attributes::root(), &KeyPath::root(), notes);
                 fit::nulls(&whole, attributes::root(), &KeyPath::root(), &mut self.diagnostics);
+                fit::needed(&whole, attributes::root(), &KeyPath::root(), &mut self.diagnostics);
                 merged = Some(whole);
             }
         }

@@ -177,7 +177,9 @@ fn implied_dependencies(service: &mut Map) {
     let mut implied: Vec<(String, Place, bool)> = Vec::new();
     for item in service.get("links").and_then(Node::as_seq).unwrap_or_default() {
         if let Some(text) = item.as_str() {
-            implied.push((text.split(':').next().unwrap_or(text).to_owned(), item.place.clone(), true));
+            let name =
+                text.split_once(':').filter(|(_, alias)| !alias.contains(':')).map_or(text, |(name, _)| name);
+            implied.push((name.to_owned(), item.place.clone(), true));
         }
     }
     for mode in ["network_mode", "ipc", "pid", "uts", "cgroup"] {

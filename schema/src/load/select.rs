@@ -31,7 +31,9 @@ pub(super) fn select(tree: &mut Node, request: &LoadRequest, diagnostics: &mut V
         request.no_interpolate
             || own.peek().is_none()
             || active.contains("*")
-            || own.any(|profile| active.contains(profile))
+            || own.any(|profile| {
+                active.contains(profile) || (profile.is_empty() && request.profiles.is_empty())
+            })
     };
     let enabled: Vec<String> =
         services.iter().filter(|(_, entry)| is_enabled(&entry.node)).map(|(key, _)| key.to_owned()).collect();

@@ -75,9 +75,8 @@ fn identity(item: &Node, rule: Unique) -> Option<String> {
         Unique::Member(name) => member(name),
         Unique::Port if item.as_map().is_none() => item.scalar_text(),
         Unique::Port => {
-            let parts =
-                ["host_ip", "published", "target", "protocol"].map(|name| member(name).unwrap_or_default());
-            Some(parts.join("|"))
+            let parts = [("host_ip", "0.0.0.0"), ("published", ""), ("target", ""), ("protocol", "tcp")];
+            Some(parts.map(|(name, default)| member(name).unwrap_or_else(|| default.to_owned())).join("|"))
         }
         Unique::Target(prefix) => {
             member("target").or_else(|| member("source").map(|source| format!("{prefix}{source}")))

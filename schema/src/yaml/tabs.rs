@@ -62,7 +62,8 @@ fn tolerated(text: &str) -> Option<Vec<Range<usize>>> {
 
 /// White space below a plain scalar still belongs to it where it is deeper than its line.
 fn with_blank_lines(text: &str, range: Range<usize>, style: ScalarStyle) -> Range<usize> {
-    let Some(below) = text.get(range.end..).filter(|_| style == ScalarStyle::Plain && !range.is_empty()) else {
+    let Some(below) = text.get(range.end..).filter(|_| style == ScalarStyle::Plain && !range.is_empty())
+    else {
         return range;
     };
     let line = text[..range.start].rfind('\n').map_or(0, |at| at + 1);
