@@ -175,7 +175,7 @@ pub struct Attribute {
     pub keep_zero: bool,
     /// The keys of a user-keyed mapping are `[a-zA-Z0-9._-]+`.
     pub names: bool,
-    /// Another row whose members these are.
+    /// Another row whose members these are; its own come behind them.
     pub like: Option<&'static str>,
     pub support: Support,
     pub doc: &'static str,
@@ -350,7 +350,8 @@ impl Shape {
             let Some(like) = attribute.like else { continue };
             let model = root.find(like).cloned().unwrap_or_default();
             let shape = root.place(attribute.path);
-            shape.members = model.members;
+            let own = std::mem::replace(&mut shape.members, model.members);
+            shape.members.extend(own);
             shape.any = model.any;
             shape.item = model.item;
         }

@@ -217,3 +217,26 @@ fn contents_come_from_the_environment() {
     assert_eq!(project.secrets["u"].content, FileContent::Unset("NOPE".into()));
     assert_eq!(project.configs["c"].content, FileContent::Inline("v=hush".into()));
 }
+
+/// Accepted, carried, and said to be without effect, by name and at its key.
+#[test]
+fn what_is_not_honoured_is_named() {
+    for (attribute, text) in [
+        ("services.a.provider", "services: {a: {provider: {type: x, options: {k: [1, 2]}}}}"),
+        ("services.a.models", "services: {a: {image: i, models: [m]}}\nmodels: {m: {model: x}}"),
+        ("models", "services: {a: {image: i, models: [m]}}\nmodels: {m: {model: x}}"),
+        ("services.a.use_api_socket", "services: {a: {image: i, use_api_socket: true}}"),
+        ("services.a.pre_start", "services: {a: {image: i, pre_start: [{image: m, per_replica: false}]}}"),
+        ("secrets.s.driver", "services: {a: {image: i, secrets: [s]}}\nsecrets: {s: {file: f, driver: d}}"),
+        ("configs.c.template_driver", "services: {a: {image: i, configs: [c]}}\nconfigs: {c: {file: f, template_driver: d}}"),
+    ] {
+        let loaded = load(text);
+        let named = loaded.diagnostics.iter().find(|found| found.key_path == attribute);
+        let found = named.unwrap_or_else(|| panic!("{attribute}: {:?}", loaded.diagnostics));
+        assert_eq!(found.message, format!("`{attribute}` is accepted but not honoured yet"));
+        assert_eq!(found.severity, stack_schema::diagnostic::Severity::Warning);
+        let place = found.place.as_ref().expect("a place");
+        assert!(place.is_text(attribute.rsplit('.').next().expect("a key")), "{attribute}");
+        assert!(loaded.project.is_some(), "{attribute}");
+    }
+}

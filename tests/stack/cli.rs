@@ -163,6 +163,33 @@ fn findings_are_data_where_data_is_asked_for() {
 }
 
 #[test]
+fn files_from_elsewhere_are_refused_by_name() {
+    let place = Place::with(SHOP);
+    for file in ["oci://registry.example/shop:1", "https://example.com/shop.git#main:sub", "git@example.com:shop.git"] {
+        place.stack(&["-f", file, "config"]).fails_with(&format!("reading `{file}` from elsewhere is not supported"));
+    }
+}
+
+/// There is no engine to choose, and one builder.
+#[test]
+fn variables_about_an_engine_have_no_effect() {
+    let place = Place::with(SHOP);
+    let plain = place.stack(&["config"]).out();
+    for (name, value) in [
+        ("DOCKER_HOST", "tcp://nowhere.invalid:1"),
+        ("DOCKER_BUILDKIT", "perhaps"),
+        ("BUILDX_BUILDER", "nobody"),
+        ("BUILDKIT_PROGRESS", "none"),
+        ("COMPOSE_EXPERIMENTAL", "perhaps"),
+        ("COMPOSE_CONVERT_WINDOWS_PATHS", "1"),
+    ] {
+        let ran = place.stack_with(&[(name, value)], &["config"]);
+        assert_eq!((ran.code(), ran.out()), (0, plain.clone()), "{name}: {}", ran.err());
+        assert_eq!(place.stack_with(&[(name, value)], &["ps", "-q"]).code(), 0, "{name}");
+    }
+}
+
+#[test]
 fn explain_shows_the_whole_way() {
     let place = Place::with("services:\n  web:\n    image: x\n    environment: {URL: 'http://${HOST}'}\n");
     let write = |name: &str, text: &str| std::fs::write(place.path().join(name), text).unwrap();
@@ -177,6 +204,14 @@ fn explain_shows_the_whole_way() {
         ← compose.yaml:4:24  goes over this: 'http://${HOST}'\n";
     assert_eq!(explain("services.web.environment.URL").out(), expected);
     explain("services.web.ports").fails_with("There is: image, environment, networks.");
+}
+
+#[test]
+fn images_of_hooks_are_listed_behind_the_services_own() {
+    let place = Place::with(
+        "name: shop\nservices:\n  web: {image: w, pre_start: [{image: m}, {command: x}]}\n  db: {build: .}\n",
+    );
+    assert_eq!(place.stack(&["config", "--images"]).out(), "w\nm\nshop-db\n");
 }
 
 /// With every kind of edge.

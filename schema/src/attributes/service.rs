@@ -329,6 +329,8 @@ pub(super) const AFTER_DEPLOY: &[Attribute] = &[
     row("services.*.working_dir", STR, "Where the process starts."),
     row("services.*.pre_start", LIST, "Containers that run before the first replica.").not_yet(),
     row("services.*.pre_start[]", MAP, "A hook.").like(HOOK),
+    row("services.*.pre_start[].image", STR, "Its image; the service's unless written."),
+    boolean("services.*.pre_start[].per_replica", "Once for each container."),
     row("services.*.post_start", LIST, "Commands after each start.").not_yet(),
     row("services.*.post_start[]", MAP, "A hook.").needs(&["command"]),
     row("services.*.post_start[].command", NULL | STR | LIST, "What runs.").short(Short::Words).keep_zero(),
