@@ -73,6 +73,10 @@ pub fn settings(asked: &Asked, place: &Place, disk: &dyn Files) -> Result<Env> {
 /// # Errors
 /// No file is there, an env file is missing or wrong.
 pub fn find(asked: &Asked, place: &Place, disk: &dyn Files) -> Result<Found> {
+    if let Some(remote) = asked.files.iter().find(|file| file.contains("://") || file.starts_with("git@")) {
+        let message = format!("reading `{remote}` from elsewhere is not supported yet");
+        return Err(Failure::usage(message).hint("Copy the files here, and name them with `-f`."));
+    }
     let mut finder = Finder::new(asked, place, disk);
     finder.read_env_files()?;
     finder.choose_files()?;

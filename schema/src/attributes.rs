@@ -105,6 +105,13 @@ pub enum Short {
     Texts,
 }
 
+impl Short {
+    /// Forms that merge as a list of texts when none was made long.
+    pub fn merges_as_list(self) -> bool {
+        matches!(self, Self::KeyValue | Self::Labels | Self::OneOrMore | Self::Hosts)
+    }
+}
+
 /// Whether a value is a path, and against what it is resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathKind {
@@ -168,7 +175,7 @@ pub struct Attribute {
     pub keep_zero: bool,
     /// The keys of a user-keyed mapping are `[a-zA-Z0-9._-]+`.
     pub names: bool,
-    /// Another row whose members these are.
+    /// Another row whose members these are; its own come behind them.
     pub like: Option<&'static str>,
     pub support: Support,
     pub doc: &'static str,
@@ -287,6 +294,18 @@ impl Attribute {
     pub fn accepts(&self, bits: u8) -> bool {
         self.forms & bits != 0
     }
+
+    /// docker compose makes its short form long only where values get their types: it is kept as written when nothing is
+    /// interpolated.
+    pub fn is_late(&self) -> bool {
+        match self.short {
+            Short::KeyValue => self.path != "services.*.build.additional_contexts",
+            Short::OneOrMore => matches!(self.path, "services.*.dns_search" | "services.*.tmpfs"),
+            Short::Labels | Short::Strings | Short::Texts => true,
+            Short::Words | Short::HealthTest | Short::Hosts => true,
+            _ => false,
+        }
+    }
 }
 
 /// Every row, in the order of the rendered file.
@@ -331,7 +350,8 @@ impl Shape {
             let Some(like) = attribute.like else { continue };
             let model = root.find(like).cloned().unwrap_or_default();
             let shape = root.place(attribute.path);
-            shape.members = model.members;
+            let own = std::mem::replace(&mut shape.members, model.members);
+            shape.members.extend(own);
             shape.any = model.any;
             shape.item = model.item;
         }

@@ -15,6 +15,7 @@
 pub mod emit;
 mod parse;
 pub mod scalar;
+mod tabs;
 
 use crate::source::Place;
 use indexmap::IndexMap;

@@ -48,6 +48,9 @@ fn every_name_in_the_map_exists() {
     let mut tests = HashSet::new();
     test_names(&root.join("src"), &mut tests);
     test_names(&root.join("tests"), &mut tests);
+    let mut root_tests = HashSet::new();
+    test_names(&root.join("../src"), &mut root_tests);
+    test_names(&root.join("../tests"), &mut root_tests);
     let map = std::fs::read_to_string(root.join("tests/ids.txt")).expect("the map");
     let mut seen = HashSet::new();
     // Section 1 of the inventory has as many.
@@ -59,6 +62,7 @@ fn every_name_in_the_map_exists() {
             match name.split_once(':') {
                 Some(("case", case)) => assert!(cases.contains(case), "{id}: no case {case}"),
                 Some(("test", test)) => assert!(tests.contains(test), "{id}: no test {test}"),
+                Some(("root", test)) => assert!(root_tests.contains(test), "{id}: no test {test}"),
                 Some(("elsewhere", _)) => {}
                 None if name == "-" => {}
                 _ => panic!("{id}: {name}"),

@@ -124,6 +124,33 @@ fn places_survive_into_the_project() {
 }
 
 #[test]
+fn the_fingerprint_is_docker_composes_hash() {
+    // Each of these is what `docker compose 2.40 config --hash '*'` prints.
+    for (service, hash) in [
+        (
+            "{image: x, environment: {A: '1'}}",
+            "95ca1b32488beb02300555e1890cc05773b0da0b75fbcce43b3179cd20bf17bb",
+        ),
+        (
+            "{image: x, deploy: {resources: {limits: {cpus: 0.5, memory: 64m}}}}",
+            "659f47e6417f7b5252da58890877c9bad234605fd7f534d1a024d0197ae2ab1f",
+        ),
+        ("{image: x, x-foo: 1}", "d5457d0b2799957b606d2ac4ed52d85a1e75799490e56229948300b9a59e8953"),
+        (
+            "{image: x, command: 'a <b> & c', networks: {default: {aliases: [x], priority: 5}}}",
+            "67b721bfcb39ed5be534f257f66cfad71d56e5a35cdd6a0a484e04aec3ef517a",
+        ),
+        (
+            "{image: x, extra_hosts: [a=1.2.3.4], cpus: 1.5, mem_limit: 1g, ulimits: {nofile: 3}, stop_grace_period: 1m}",
+            "973c1e4acf751c761bf51c1a50eb3e6b931de19b28f3e20b19a479c0a36e93ba",
+        ),
+    ] {
+        let project = project(load(&format!("services: {{a: {service}}}")));
+        assert_eq!(project.services["a"].fingerprint, hash, "{service}");
+    }
+}
+
+#[test]
 fn the_fingerprint_is_about_the_container() {
     let print = |text: &str| project(load(text)).services["a"].fingerprint.clone();
     let plain = print("services: {a: {image: x, environment: [A=1, B=2]}}");
@@ -189,4 +216,27 @@ fn contents_come_from_the_environment() {
     assert_eq!(project.secrets["s"].content, FileContent::Inline("hush".into()));
     assert_eq!(project.secrets["u"].content, FileContent::Unset("NOPE".into()));
     assert_eq!(project.configs["c"].content, FileContent::Inline("v=hush".into()));
+}
+
+/// Accepted, carried, and said to be without effect, by name and at its key.
+#[test]
+fn what_is_not_honoured_is_named() {
+    for (attribute, text) in [
+        ("services.a.provider", "services: {a: {provider: {type: x, options: {k: [1, 2]}}}}"),
+        ("services.a.models", "services: {a: {image: i, models: [m]}}\nmodels: {m: {model: x}}"),
+        ("models", "services: {a: {image: i, models: [m]}}\nmodels: {m: {model: x}}"),
+        ("services.a.use_api_socket", "services: {a: {image: i, use_api_socket: true}}"),
+        ("services.a.pre_start", "services: {a: {image: i, pre_start: [{image: m, per_replica: false}]}}"),
+        ("secrets.s.driver", "services: {a: {image: i, secrets: [s]}}\nsecrets: {s: {file: f, driver: d}}"),
+        ("configs.c.template_driver", "services: {a: {image: i, configs: [c]}}\nconfigs: {c: {file: f, template_driver: d}}"),
+    ] {
+        let loaded = load(text);
+        let named = loaded.diagnostics.iter().find(|found| found.key_path == attribute);
+        let found = named.unwrap_or_else(|| panic!("{attribute}: {:?}", loaded.diagnostics));
+        assert_eq!(found.message, format!("`{attribute}` is accepted but not honoured yet"));
+        assert_eq!(found.severity, stack_schema::diagnostic::Severity::Warning);
+        let place = found.place.as_ref().expect("a place");
+        assert!(place.is_text(attribute.rsplit('.').next().expect("a key")), "{attribute}");
+        assert!(loaded.project.is_some(), "{attribute}");
+    }
 }

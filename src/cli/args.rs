@@ -1,8 +1,8 @@
 //! What can be typed: the global flags and the verbs.
 
 use super::{
-    build, builder, config, down, exec, explain, image, images, life, login, logs, ls, port, ps, pull, run,
-    schema, system, top, up, version, volume, watch,
+    build, builder, config, down, exec, explain, graph, image, images, life, login, logs, ls, port, ps, pull,
+    run, schema, system, top, up, version, volume, watch,
 };
 use crate::find::Asked;
 use crate::ui::Wishes;
@@ -130,6 +130,8 @@ pub(super) enum Verb {
     Config(config::Args),
     /// Show where a value of the project comes from
     Explain(explain::Args),
+    /// Show which service needs which
+    Graph(graph::Args),
     /// Print the JSON Schema of Compose files
     Schema(schema::Args),
     /// Images: list, pull, push, load, save, tag, remove
@@ -155,7 +157,10 @@ pub(super) enum Verb {
 impl Verb {
     /// Neither containers nor the store.
     pub(super) fn is_text_only(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Explain(_) | Self::Schema(_) | Self::Version(_))
+        matches!(
+            self,
+            Self::Config(_) | Self::Explain(_) | Self::Graph(_) | Self::Schema(_) | Self::Version(_)
+        )
     }
 
     /// As it heads the progress.

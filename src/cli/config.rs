@@ -130,7 +130,7 @@ impl Args {
             () if self.services => lines(&mut project.services.keys().cloned()),
             () if self.volumes => lines(&mut used_volumes(project).into_iter()),
             () if self.networks => lines(&mut project.networks.keys().cloned()),
-            () if self.images => lines(&mut project.services.values().map(|s| image_of(project, s))),
+            () if self.images => lines(&mut images(loaded, project)),
             () if self.profiles => lines(&mut profiles(project).into_iter()),
             () if self.models => models(loaded),
             () if self.hash.is_some() => self.hashes(project)?,
@@ -179,6 +179,16 @@ fn models(loaded: &Loaded) -> String {
     let models = loaded.tree.as_ref().and_then(|tree| tree.get("models")).and_then(Node::as_map);
     let references = models.into_iter().flat_map(|models| models.iter());
     sorted(references.filter_map(|(_, entry)| Some(format!("{}\n", entry.node.get("model")?.as_str()?))))
+}
+
+/// Each service's own, and behind it those of the hooks that run before it.
+fn images(loaded: &Loaded, project: &Project) -> impl Iterator<Item = String> {
+    let services = loaded.tree.as_ref().and_then(|tree| tree.get("services"));
+    project.services.values().flat_map(move |service| {
+        let hooks = services.and_then(|services| services.get(&service.key)?.get("pre_start")?.as_seq());
+        let hooks = hooks.unwrap_or_default().iter().filter_map(|hook| hook.get("image")?.as_str());
+        std::iter::once(image_of(project, service)).chain(hooks.map(str::to_owned))
+    })
 }
 
 fn used_volumes(project: &Project) -> Vec<String> {

@@ -6,6 +6,7 @@ mod args;
 mod attach;
 mod context;
 mod follow;
+mod graph;
 mod interrupts;
 mod terminal;
 
@@ -129,6 +130,7 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<()> {
         Verb::Push(args) => pull::push(args, context).await,
         Verb::Config(args) => config::run(args, context).await,
         Verb::Explain(args) => explain::run(&args, context),
+        Verb::Graph(args) => graph::run(&args, context),
         Verb::Schema(_) => {
             schema::run(context);
             Ok(())

@@ -163,6 +163,33 @@ fn findings_are_data_where_data_is_asked_for() {
 }
 
 #[test]
+fn files_from_elsewhere_are_refused_by_name() {
+    let place = Place::with(SHOP);
+    for file in ["oci://registry.example/shop:1", "https://example.com/shop.git#main:sub", "git@example.com:shop.git"] {
+        place.stack(&["-f", file, "config"]).fails_with(&format!("reading `{file}` from elsewhere is not supported"));
+    }
+}
+
+/// There is no engine to choose, and one builder.
+#[test]
+fn variables_about_an_engine_have_no_effect() {
+    let place = Place::with(SHOP);
+    let plain = place.stack(&["config"]).out();
+    for (name, value) in [
+        ("DOCKER_HOST", "tcp://nowhere.invalid:1"),
+        ("DOCKER_BUILDKIT", "perhaps"),
+        ("BUILDX_BUILDER", "nobody"),
+        ("BUILDKIT_PROGRESS", "none"),
+        ("COMPOSE_EXPERIMENTAL", "perhaps"),
+        ("COMPOSE_CONVERT_WINDOWS_PATHS", "1"),
+    ] {
+        let ran = place.stack_with(&[(name, value)], &["config"]);
+        assert_eq!((ran.code(), ran.out()), (0, plain.clone()), "{name}: {}", ran.err());
+        assert_eq!(place.stack_with(&[(name, value)], &["ps", "-q"]).code(), 0, "{name}");
+    }
+}
+
+#[test]
 fn explain_shows_the_whole_way() {
     let place = Place::with("services:\n  web:\n    image: x\n    environment: {URL: 'http://${HOST}'}\n");
     let write = |name: &str, text: &str| std::fs::write(place.path().join(name), text).unwrap();
@@ -177,6 +204,85 @@ fn explain_shows_the_whole_way() {
         ← compose.yaml:4:24  goes over this: 'http://${HOST}'\n";
     assert_eq!(explain("services.web.environment.URL").out(), expected);
     explain("services.web.ports").fails_with("There is: image, environment, networks.");
+}
+
+#[test]
+fn images_of_hooks_are_listed_behind_the_services_own() {
+    let place = Place::with(
+        "name: shop\nservices:\n  web: {image: w, pre_start: [{image: m}, {command: x}]}\n  db: {build: .}\n",
+    );
+    assert_eq!(place.stack(&["config", "--images"]).out(), "w\nm\nshop-db\n");
+}
+
+/// With every kind of edge.
+const NEEDS: &str = "name: shop
+services:
+  web: {image: x, depends_on: {api: {condition: service_healthy}, cache: {condition: service_started, required: false}}}
+  api: {image: x, depends_on: {db: {condition: service_healthy}, migrate: {condition: service_completed_successfully}}}
+  migrate: {image: x, network_mode: 'service:db'}
+  db: {image: x}
+  cache: {image: x, links: [db]}
+";
+
+#[test]
+fn the_graph_is_a_tree_or_text_for_a_program_that_draws() {
+    let place = Place::with(NEEDS);
+    let graph = |arguments: &[&str]| place.stack(&[&["graph"], arguments].concat()).out();
+    let tree = "web\n\
+        ├─ api (healthy)\n\
+        │  ├─ db (healthy)\n\
+        │  └─ migrate (completed)\n\
+        │     └─ db\n\
+        └─ cache (optional)\n\
+        \x20  └─ db\n";
+    assert_eq!(graph(&[]), tree);
+    assert_eq!(graph(&["cache"]), "cache\n└─ db\n");
+    let mermaid = graph(&["--format", "mermaid"]);
+    assert!(mermaid.starts_with("flowchart TD\n    s0[\"web\"]\n"), "{mermaid}");
+    assert!(mermaid.contains("\n    s0 -->|healthy| s1\n    s0 -.->|optional| s4\n"), "{mermaid}");
+    let dot = graph(&["--format", "dot"]);
+    assert!(dot.starts_with("digraph \"shop\" {\n") && dot.ends_with("}\n"), "{dot}");
+    assert!(dot.contains("\n    \"web\" -> \"cache\" [label=\"optional\", style=dashed];\n"), "{dot}");
+    place.stack(&["graph", "--format", "svg", "-o", "needs.svg"]).out();
+    let svg = std::fs::read_to_string(place.path().join("needs.svg")).unwrap();
+    assert_eq!(svg.matches("<path class=\"need\"").count(), 6, "{svg}");
+    assert_eq!(svg.matches("<g><title>").count(), 5, "{svg}");
+    // Who needs a service stands above it.
+    let height = |key: &str| -> u32 {
+        let at =
+            svg.split(&format!("<title>{key} </title>")).nth(1).and_then(|rest| rest.split("y=\"").nth(1));
+        at.and_then(|rest| rest.split('"').next()).unwrap().parse().unwrap()
+    };
+    assert!(
+        height("web") < height("api")
+            && height("api") < height("migrate")
+            && height("migrate") < height("db")
+    );
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+}
+
+#[test]
+fn the_graph_shows_a_circle() {
+    let place = Place::with(
+        "services:\n  top: {image: x, depends_on: [a]}\n  a: {image: x, depends_on: [b]}\n  \
+         b: {image: x, depends_on: [a, c]}\n  c: {image: x, depends_on: ['<d>']}\n",
+    );
+    let ran = place.stack(&["graph"]);
+    let tree = "top\n└─ a\n   └─ b\n      ├─ a ↻ a → b → a\n      └─ c\n         └─ <d> (undefined)\n";
+    assert_eq!(ran.out(), tree);
+    let circle = "services depend on each other in a circle: a → b → a\n  --> compose.yaml:3:30";
+    assert!(ran.code() == 1 && ran.err().contains(circle), "{}", ran.err());
+    let mermaid = place.stack(&["graph", "--format", "mermaid"]).out();
+    assert_eq!(mermaid.matches("stroke:red").count(), 2, "{mermaid}");
+    assert!(mermaid.contains("&lt;d>"), "{mermaid}");
+    let dot = place.stack(&["graph", "--format", "dot"]).out();
+    assert!(dot.contains("\"b\" -> \"a\" [color=red];") && dot.contains("\"top\" -> \"a\";"), "{dot}");
+    let svg = place.stack(&["graph", "--format", "svg"]).out();
+    assert_eq!(svg.matches("class=\"need circle\"").count(), 2, "{svg}");
+    assert!(svg.contains("&lt;d>") && !svg.contains("<d>"), "{svg}");
+    // Without anybody outside, the circle begins with the first of the file.
+    let alone = Place::with("services: {a: {image: x, depends_on: [b]}, b: {image: x, depends_on: [a]}}");
+    assert_eq!(alone.stack(&["graph"]).out(), "a\n└─ b\n   └─ a ↻ a → b → a\n");
 }
 
 #[test]

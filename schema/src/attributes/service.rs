@@ -40,9 +40,9 @@ pub(super) const BEFORE_DEPLOY: &[Attribute] = &[
         .short(Short::OneOrMore)
         .unique(Unique::Strict),
     row("services.*.develop.watch[].ignore[]", STR, "A pattern."),
-    boolean("services.*.develop.watch[].initial_sync", "Sync everything when the watch begins."),
+    row("services.*.develop.watch[].initial_sync", BOOL, "Sync everything when the watch begins."),
     row("services.*.blkio_config", MAP, "Weights and limits of block devices.").not_yet(),
-    row("services.*.blkio_config.weight", INT | STR, "The service's weight.").cast(Cast::Int),
+    row("services.*.blkio_config.weight", INT, "The service's weight.").cast(Cast::Int),
     row("services.*.blkio_config.weight_device", LIST, "Weights per device."),
     row("services.*.blkio_config.weight_device[]", MAP, "A device."),
     row("services.*.blkio_config.weight_device[].path", STR, "The device."),
@@ -65,7 +65,10 @@ pub(super) const BEFORE_DEPLOY: &[Attribute] = &[
     row("services.*.cap_drop[]", STR, "A capability, `CAP_` may be left out."),
     row("services.*.cgroup_parent", STR, "The cgroup above the container's.").not_yet(),
     row("services.*.cgroup", STR, "The cgroup namespace.").one_of(&["host", "private"]),
-    row("services.*.cpu_count", INT | STR, "For another platform.").cast(Cast::Int).inert(),
+    row("services.*.cpu_count", INT | STR, "For another platform.")
+        .cast(Cast::Int)
+        .range(0, i64::MAX)
+        .inert(),
     row("services.*.cpu_percent", INT | STR, "For another platform.").cast(Cast::Float).range(0, 100).inert(),
     row("services.*.cpu_period", FLOAT | STR, "The period of the quota in microseconds.")
         .cast(Cast::Int)
@@ -170,7 +173,7 @@ pub(super) const AFTER_DEPLOY: &[Attribute] = &[
     row("services.*.extra_hosts.*", STR | LIST, "An address, or several."),
     row("services.*.extra_hosts.*[]", STR, "An address."),
     row("services.*.group_add", LIST, "Further groups of the process.").unique(Unique::Strict),
-    row("services.*.group_add[]", FLOAT | STR, "A name or number.").cast(Cast::Text),
+    row("services.*.group_add[]", INT | STR, "A name or number.").cast(Cast::Text),
     row("services.*.gpus", STR | LIST, "GPUs the container gets.")
         .one_of(&["all"])
         .short(Short::Gpus)
@@ -186,6 +189,7 @@ pub(super) const AFTER_DEPLOY: &[Attribute] = &[
     duration("services.*.healthcheck.interval", "The time between probes.").keep_zero(),
     row("services.*.healthcheck.retries", FLOAT | STR, "Failures in a row that count as unhealthy.")
         .cast(Cast::Int)
+        .range(0, i64::MAX)
         .keep_zero(),
     duration("services.*.healthcheck.start_period", "The time in which failures do not count.").keep_zero(),
     duration("services.*.healthcheck.start_interval", "The time between probes within the start period.")
@@ -274,7 +278,7 @@ pub(super) const AFTER_DEPLOY: &[Attribute] = &[
     duration("services.*.stop_grace_period", "The time between the stop signal and SIGKILL.").keep_zero(),
     row("services.*.stop_signal", STR, "The signal that stops it."),
     row("services.*.storage_opt", MAP, "Options of the root file system.").short(Short::Strings).not_yet(),
-    row("services.*.storage_opt.*", SCALAR | NULL, "One option.").cast(Cast::Text),
+    row("services.*.storage_opt.*", FLOAT | STR | NULL, "One option.").cast(Cast::Text),
     labels("services.*.sysctls", "Kernel parameters of its namespaces."),
     row("services.*.sysctls.*", SCALAR | NULL, "One parameter."),
     row("services.*.tmpfs", STR | LIST, "Memory file systems: `path[:options]`.")
@@ -325,6 +329,8 @@ pub(super) const AFTER_DEPLOY: &[Attribute] = &[
     row("services.*.working_dir", STR, "Where the process starts."),
     row("services.*.pre_start", LIST, "Containers that run before the first replica.").not_yet(),
     row("services.*.pre_start[]", MAP, "A hook.").like(HOOK),
+    row("services.*.pre_start[].image", STR, "Its image; the service's unless written."),
+    boolean("services.*.pre_start[].per_replica", "Once for each container."),
     row("services.*.post_start", LIST, "Commands after each start.").not_yet(),
     row("services.*.post_start[]", MAP, "A hook.").needs(&["command"]),
     row("services.*.post_start[].command", NULL | STR | LIST, "What runs.").short(Short::Words).keep_zero(),

@@ -115,7 +115,7 @@ impl Session<'_> {
             dns: list(node, "dns"),
             dns_search: list(node, "dns_search"),
             dns_opt: list(node, "dns_opt"),
-            extra_hosts: list(node, "extra_hosts").iter().map(|item| split(item, '=')).collect(),
+            extra_hosts: hosts(node),
             links: list(node, "links"),
             external_links: list(node, "external_links"),
             volumes_from: list(node, "volumes_from"),
@@ -170,7 +170,7 @@ impl Session<'_> {
             ulimits: ulimits(node),
             no_cache_filter: list(node, "no_cache_filter"),
             ssh: list(node, "ssh").iter().map(|item| agent(item)).collect(),
-            extra_hosts: list(node, "extra_hosts").iter().map(|item| split(item, '=')).collect(),
+            extra_hosts: hosts(node),
             secrets: items(node, "secrets").filter_map(build_grant).collect(),
             additional_contexts: strings(node.get("additional_contexts")),
             platforms: list(node, "platforms"),
@@ -240,6 +240,13 @@ fn strings(node: Option<&Node>) -> Map {
 
 fn optional_strings(node: Option<&Node>) -> IndexMap<String, Option<String>> {
     members(node).map(|(key, node)| (key.to_owned(), node.scalar_text())).collect()
+}
+
+/// Names and addresses; white space around either says nothing.
+fn hosts(node: &Node) -> Vec<(String, String)> {
+    let split = |item: &String| split(item, '=');
+    let trim = |(name, address): (String, String)| (name.trim().to_owned(), address.trim().to_owned());
+    list(node, "extra_hosts").iter().map(split).map(trim).collect()
 }
 
 fn split(item: &str, at: char) -> (String, String) {

@@ -22,7 +22,7 @@ impl Canonical<'_> {
         if node.tag == Tag::Reset || node.is_null() {
             return;
         }
-        if let Some(attribute) = shape.attribute {
+        if let Some(attribute) = shape.attribute.filter(|attribute| !(self.lenient && attribute.is_late())) {
             self.lengthen(node, attribute.short, path);
         }
         match &mut node.value {
@@ -49,14 +49,20 @@ impl Canonical<'_> {
         match short {
             Short::None | Short::External => {}
             Short::Build => wrap(node, "context"),
-            Short::DependsOn => names(node, |item| {
-                let mut condition = Node::map(item.place.clone());
-                if let Some(map) = condition.as_map_mut() {
-                    map.set("condition", Node::str("service_started", item.place.clone()));
-                }
-                condition
-            }),
-            Short::Names => names(node, |item| Node::new(Value::Null, item.place.clone())),
+            Short::DependsOn => {
+                self.once(node, path);
+                names(node, |item| {
+                    let mut condition = Node::map(item.place.clone());
+                    if let Some(map) = condition.as_map_mut() {
+                        map.set("condition", Node::str("service_started", item.place.clone()));
+                    }
+                    condition
+                });
+            }
+            Short::Names => {
+                self.once(node, path);
+                names(node, |item| Node::new(Value::Null, item.place.clone()));
+            }
             Short::KeyValue => {
                 if path.key_at(3) == Some("additional_contexts") {
                     self.with_values(node, path, &[]);
@@ -74,15 +80,21 @@ impl Canonical<'_> {
             Short::Words => self.words(node, path),
             Short::HealthTest => health_test(node),
             Short::EnvFile => env_files(node),
+            // All of them or none.
+            Short::Port if self.lenient && has_unread(node) => {}
             Short::Port => self.list(node, path, ports),
             Short::Volume => self.list(node, path, |item| volume(item).map(|volume| vec![volume])),
             Short::Device => self.list(node, path, |item| device(item).map(|device| vec![device])),
             Short::Grant => grants(node),
-            Short::Gpus => gpus(node),
+            Short::Gpus => gpus(node, self.lenient),
             Short::Hosts => self.hosts(node, path),
             Short::Ssh => {
                 self.with_values(node, path, &["default"]);
-                ssh(node);
+                if self.lenient {
+                    key_values(node, false);
+                } else {
+                    ssh(node);
+                }
             }
         }
     }
@@ -107,6 +119,19 @@ impl Canonical<'_> {
             }
         }
         bad.iter().for_each(|(error, place, index)| self.report(error, place, &path.index(*index)));
+    }
+
+    /// Items of a list that is to become a mapping stand in it once.
+    fn once(&mut self, node: &Node, path: &KeyPath) {
+        let items = node.as_seq().unwrap_or_default();
+        for (index, item) in items.iter().enumerate() {
+            if let Some(first) = items[..index].iter().find(|first| first == &item) {
+                let message = format!("`{}` is listed twice", item.as_str().unwrap_or_default());
+                let path = path.index(index).to_string();
+                let diagnostic = Diagnostic::error(message).at(item.place.clone()).key(path);
+                self.diagnostics.push(diagnostic.related(first.place.clone(), "first listed here"));
+            }
+        }
     }
 
     /// `A = x` in a list is a variable called `A `: surely not what is meant.
@@ -208,6 +233,10 @@ impl Canonical<'_> {
                             &path.key(host),
                         );
                     }
+                    if entry.node.is_null() {
+                        let error = ShortError(format!("`{host}` has no address"));
+                        self.report(&error, &entry.key, &path.key(host));
+                    }
                     let addresses = entry.node.as_seq().unwrap_or(std::slice::from_ref(&entry.node));
                     for address in
                         addresses.iter().filter_map(|node| node.as_str().map(|text| (text, &node.place)))
@@ -217,12 +246,13 @@ impl Canonical<'_> {
                 }
             }
             Value::Seq(items) => {
+                self.once(node, path);
                 for (index, item) in items.iter().enumerate() {
                     let Some(text) = item.as_str() else { continue };
                     match text.split_once('=').or_else(|| text.split_once(':')) {
                         Some((host, addresses)) if !host.is_empty() => {
                             let one = |address: &str| {
-                                Node::str(format!("{host}={}", bare(address.trim())), item.place.clone())
+                                Node::str(format!("{host}={}", bare(address)), item.place.clone())
                             };
                             hosts.extend(addresses.split(',').map(one));
                         }
@@ -337,11 +367,18 @@ fn grants(node: &mut Node) {
     }
 }
 
-fn gpus(node: &mut Node) {
+fn gpus(node: &mut Node, as_written: bool) {
     if node.as_str() == Some("all") {
-        let count = Node::new(Value::Int(-1), node.place.clone());
+        let count = if as_written { node.value.clone() } else { Value::Int(-1) };
+        let count = Node::new(count, node.place.clone());
         node.value = Value::Seq(vec![Node::new(Value::Map(one("count", count)), node.place.clone())]);
     }
+}
+
+/// Whether a port cannot be read because nothing was interpolated.
+fn has_unread(node: &Node) -> bool {
+    let short = node.as_seq().unwrap_or_default().iter().filter(|item| item.as_map().is_none());
+    short.into_iter().any(|item| ports(item).is_err())
 }
 
 fn ports(item: &Node) -> Result<Vec<Node>, ShortError> {

@@ -97,6 +97,8 @@ impl Checker<'_> {
     /// Valid for `docker compose config`, and an error of the engine as soon as a container is created.
     fn refusals(&self, service: &Service<'_>, refused: &mut Found) {
         service::restart(service, refused);
+        service::durations(service, refused);
+        service::published(service, refused);
         if let Some(name) =
             service.text("container_name").filter(|name| has_container_name(name) && !is_container_name(name))
         {

@@ -8,7 +8,6 @@ use crate::env::{self, Env, Origin};
 use crate::keypath::KeyPath;
 use crate::source::Place;
 use crate::yaml::{Entry, Map, Node, Value};
-use std::path::Path;
 
 impl Session<'_> {
     /// Gives variables written without a value the one from outside, and notes what `environment:` secrets hold.
@@ -85,16 +84,17 @@ impl Session<'_> {
     fn env_file(&mut self, item: &Node, own: Option<&Node>, read: &mut Env, path: &KeyPath) {
         let Some(file) = item.get("path").and_then(Node::as_str) else { return };
         let is_required = item.get("required").and_then(Node::as_bool).unwrap_or(true);
-        if !self.files.is_file(Path::new(file)) {
+        let file = self.on_disk(file);
+        if !self.files.is_file(&file) {
             if is_required {
-                let name = super::display_name(Path::new(file), &self.request.display_base);
+                let name = super::display_name(&file, &self.request.display_base);
                 let diagnostic = Diagnostic::error(format!("the env file `{name}` does not exist"));
                 let hint = "Make it, or write `required: false` beside its `path`.";
                 self.report(diagnostic.at(item.place.clone()).key(path.to_string()).hint(hint));
             }
             return;
         }
-        let Some(source) = self.read(Path::new(file), Some(&item.place)) else { return };
+        let Some(source) = self.read(&file, Some(&item.place)) else { return };
         let outer = self.environment.clone();
         let earlier = read.clone();
         let own_value = |name: &str| own.and_then(|own| own.get(name)).and_then(Node::as_str);
@@ -116,7 +116,7 @@ impl Session<'_> {
         let mut read = Env::default();
         for item in files.node.as_seq().unwrap_or_default() {
             let Some(file) = item.as_str() else { continue };
-            let Some(source) = self.read(Path::new(file), Some(&item.place)) else { continue };
+            let Some(source) = self.read(&self.on_disk(file), Some(&item.place)) else { continue };
             let earlier = read.clone();
             let dotenv = env::parse_dotenv(&source, &|name| earlier.get(name).map(str::to_owned));
             self.diagnostics.extend(dotenv.diagnostics);

@@ -77,7 +77,7 @@ impl Session<'_> {
         }
         let named = extends.node.get("service").unwrap_or(&extends.node);
         let Some(name) = named.as_str() else {
-            if named.as_map().is_some() {
+            if named.as_map().is_some() || named.is_null() {
                 let path = KeyPath::root().key("services").key(key).key("extends");
                 let diagnostic = Diagnostic::error(format!("`{path}` names no service"));
                 self.report(
@@ -108,7 +108,7 @@ impl Session<'_> {
         let mut whole = base?;
         let path = KeyPath::root().key("services").key(key);
         self.provenance.link(Kind::Extends, whole.place.clone(), named.place.clone());
-        let notes = merge::Notes { diagnostics: &mut self.diagnostics, links: self.provenance.links() };
+        let notes = self.notes();
         merge::merge_extending(&mut whole, service, service_shape(), &path, notes);
         Some(whole)
     }
@@ -157,9 +157,8 @@ impl Session<'_> {
         let document = self.extended_document(&source, name, environment)?;
         let mut service = self.base_in_document(&document, &source, wanted, chain)?;
         let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
-        if !self.request.no_path_resolution {
-            paths::resolve(&mut service, service_shape(), &directory, environment);
-        }
+        let resolve_from = self.resolve_from(&directory, base);
+        paths::resolve(&mut service, service_shape(), &resolve_from, environment);
         Some(service)
     }
 
@@ -177,7 +176,7 @@ impl Session<'_> {
                 index <= before || diagnostic.key_path.starts_with(&prefix) || diagnostic.key_path.is_empty()
             });
             let mut whole = merged.take().unwrap_or_else(|| Node::map(document.place.clone()));
-            let notes = merge::Notes { diagnostics: &mut self.diagnostics, links: self.provenance.links() };
+            let notes = self.notes();
             merge::merge_extending(&mut whole, document, attributes::root(), &KeyPath::root(), notes);
             merged = Some(whole);
         }

@@ -1,4 +1,5 @@
-//! What a service means, as a hash: it changes exactly when its containers must be replaced.
+//! What a service means, as a hash: it changes exactly when its containers must be replaced. It is docker compose's own hash,
+//! but that here variables from env files count and the files' names do not, and `deploy` with nothing but `replicas` is none.
 
 use super::render;
 use crate::yaml::{Map, Node};
@@ -21,6 +22,6 @@ pub(super) fn fingerprint(service: &Node) -> String {
             map.remove("deploy");
         }
     }
-    let digest = Sha256::digest(render::compact(&service).as_bytes());
+    let digest = Sha256::digest(render::hashed(&service).as_bytes());
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

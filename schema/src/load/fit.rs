@@ -8,7 +8,7 @@ use crate::short;
 use crate::yaml::{Entry, Map, Node, Tag, Value, scalar};
 
 pub(super) struct Fit<'d> {
-    /// Strings with `$` were not interpolated and are not judged.
+    /// Strings with `$` were not interpolated and are not judged; what is judged stays as written.
     pub(super) lenient: bool,
     pub(super) diagnostics: &'d mut Vec<Diagnostic>,
 }
@@ -151,7 +151,9 @@ impl Fit<'_> {
                         Diagnostic::warning(message).at(node.place.clone()).key(path.to_string());
                     self.diagnostics.push(diagnostic.hint(format!("Write `{is}`.")));
                 }
-                node.value = value;
+                if !self.lenient {
+                    node.value = value;
+                }
             }
             Err(reason) => {
                 let message = format!("`{}` is not valid: {reason}", shown(path));
@@ -184,8 +186,11 @@ impl Fit<'_> {
         if let (Some(number), Some((low, high))) = (number, attribute.range)
             && !(low as f64..=high as f64).contains(&number)
         {
-            self.diagnostics
-                .push(at(Diagnostic::error(format!("`{}` must be from {low} to {high}", shown(path)))));
+            let bounds = match (low, high) {
+                (0, i64::MAX) => "must not be negative".to_owned(),
+                _ => format!("must be from {low} to {high}"),
+            };
+            self.diagnostics.push(at(Diagnostic::error(format!("`{}` {bounds}", shown(path)))));
         }
     }
 }
@@ -277,6 +282,9 @@ pub(super) fn cast(value: &Value, attribute: &Attribute) -> Result<Value, String
         (Cast::Int, Value::Float(number)) => Err(format!("{number} is no whole number")),
         (Cast::Float, Value::Str(text)) => {
             let number: f32 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+            if number.fract() != 0.0 && !attribute.accepts(form::FLOAT & !form::INT) {
+                return Err(format!("{number} is no whole number"));
+            }
             Ok(single(f64::from(number)))
         }
         (Cast::Float, Value::Int(number)) => Ok(single(*number as f64)),
@@ -287,8 +295,7 @@ pub(super) fn cast(value: &Value, attribute: &Attribute) -> Result<Value, String
         (Cast::Bytes, Value::Int(number)) => Ok(Value::Str(number.to_string())),
         (Cast::Bytes, Value::Float(number)) => Ok(Value::Str((*number as i64).to_string())),
         (Cast::Duration, Value::Str(text)) => {
-            let written = |duration| Value::Str(short::format_duration(duration));
-            short::parse_duration(text).map(written).map_err(|error| error.to_string())
+            short::canonical_duration(text).map(Value::Str).map_err(|error| error.to_string())
         }
         (Cast::Octal, Value::Str(text)) => {
             short::parse_mode(text).map(octal).map_err(|error| error.to_string())
@@ -418,11 +425,5 @@ fn needed_below(map: &Map, shape: &Shape, path: &KeyPath, diagnostics: &mut Vec<
         if let Some(below) = shape.member(key).filter(|_| !is_extension) {
             needed(&entry.node, below, &path.key(key), diagnostics);
         }
-    }
-}
-
-impl super::Session<'_> {
-    pub(super) fn needed(&mut self, tree: &Node) {
-        needed(tree, attributes::root(), &KeyPath::root(), &mut self.diagnostics);
     }
 }

@@ -38,7 +38,7 @@ impl Session<'_> {
         }
         let own = std::mem::replace(document, imported);
         document.place = own.place.clone();
-        let notes = merge::Notes { diagnostics: &mut self.diagnostics, links: self.provenance.links() };
+        let notes = self.notes();
         merge::merge_extending(document, own, attributes::root(), &KeyPath::root(), notes);
     }
 
@@ -80,7 +80,8 @@ impl Session<'_> {
             self.provenance.link(Kind::Include, span, inclusion.place.clone());
         }
         self.including.push((first_path, inclusion.place.clone()));
-        let tree = self.model(&inputs, &directory, &environment);
+        let resolve_from = self.resolve_from(&directory, base);
+        let tree = self.model(&inputs, &directory, Some(&resolve_from), &environment);
         self.including.pop();
         tree
     }

@@ -21,6 +21,8 @@ pub(super) fn merge_extending(base: &mut Node, over: Node, shape: &Shape, path: 
 pub(super) struct Notes<'d> {
     pub(super) diagnostics: &'d mut Vec<Diagnostic>,
     pub(super) links: &'d mut Vec<Link>,
+    /// Nothing was interpolated, so values have the forms they were written in.
+    pub(super) verbatim: bool,
 }
 
 struct Merger<'d> {
@@ -43,6 +45,10 @@ impl Merger<'_> {
         }
         if over.is_null() {
             return;
+        }
+        if self.notes.verbatim && shape.attribute.is_some_and(|attribute| attribute.short.merges_as_list()) {
+            listed(base);
+            listed(&mut over);
         }
         let place = over.place.clone();
         match (&mut base.value, over.value) {
@@ -120,6 +126,28 @@ impl Merger<'_> {
             _ => {}
         }
     }
+}
+
+/// What meets a value of another form becomes a list first: `{A: 1}` is `[A=1]`, a string a list of one.
+fn listed(node: &mut Node) {
+    let items = match &node.value {
+        Value::Null | Value::Seq(_) => return,
+        Value::Map(map) => {
+            let mut items: Vec<Node> = map.iter().flat_map(|(key, entry)| assignments(key, entry)).collect();
+            items.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
+            items
+        }
+        _ => vec![node.clone()],
+    };
+    node.value = Value::Seq(items);
+}
+
+/// `A=1`; of a list one for each item.
+fn assignments(key: &str, entry: &Entry) -> Vec<Node> {
+    let values = entry.node.as_seq().unwrap_or(std::slice::from_ref(&entry.node));
+    let text =
+        |value: &Node| value.scalar_text().map_or_else(|| key.to_owned(), |value| format!("{key}={value}"));
+    values.iter().map(|value| Node { value: Value::Str(text(value)), ..value.clone() }).collect()
 }
 
 fn same_driver(base: &Node, over: &Node) -> bool {

@@ -65,7 +65,7 @@ pub struct LoadRequest {
     pub services: Vec<String>,
     /// Names in diagnostics are relative to this directory.
     pub display_base: PathBuf,
-    /// Keep `${…}` as written.
+    /// Keep `${…}` as written: values keep their forms, too, and nothing is selected.
     pub no_interpolate: bool,
     /// Keep relative paths.
     pub no_path_resolution: bool,
@@ -256,12 +256,15 @@ impl<'a> Session<'a> {
         self.environment.set("COMPOSE_PROJECT_NAME", &name, Origin::Given("the project's name".into()));
         let environment = self.environment.clone();
         let directory = self.request.project_directory.clone();
-        let mut tree = self.model(&inputs, &directory, &environment)?;
+        let resolve_from = (!self.request.no_path_resolution).then_some(directory.as_path());
+        let mut tree = self.model(&inputs, &directory, resolve_from, &environment)?;
         self.variables(&mut tree, &environment);
-        model::set_name(&mut tree, &name);
-        self.needed(&tree);
+        let verbatim = self.request.no_interpolate;
+        if !(verbatim && self.request.no_normalize) {
+            model::set_name(&mut tree, &name);
+        }
         let broken = self.failed();
-        normalise::defaults(&mut tree);
+        normalise::defaults(&mut tree, verbatim);
         if !self.request.no_normalize {
             normalise::normalise(&mut tree, &name, &mut self.diagnostics);
         }
@@ -272,7 +275,7 @@ impl<'a> Session<'a> {
             map.set("services", Node::map(place));
         }
         let selection = select::select(&mut tree, self.request, &mut self.diagnostics);
-        if !self.request.no_consistency && !self.request.no_interpolate {
+        if !self.request.no_consistency && !verbatim {
             self.refusals = consistent::check(&tree, &selection, broken, &mut self.diagnostics);
             self.refusals.iter_mut().for_each(|refusal| self.provenance.lengthen(refusal, Some(&tree)));
         }
@@ -281,9 +284,11 @@ impl<'a> Session<'a> {
             return None;
         }
         self.service_variables(&mut tree, &selection);
-        let disabled = select::split(&mut tree, &selection, self.request.all_resources);
+        let disabled = select::split(&mut tree, &selection, self.request.all_resources || verbatim);
         self.report_unset(Some(&tree));
-        tidy::tidy(&mut tree);
+        if !verbatim {
+            tidy::tidy(&mut tree);
+        }
         support::warn(&tree, &mut self.diagnostics);
         let project = self.bind(&tree, disabled, name);
         Some((tree, project))

@@ -34,8 +34,20 @@ fn build_contexts(tree: &mut Node) {
 }
 
 impl Session<'_> {
-    /// The merged tree of a set of files with a base directory and an environment of its own.
-    pub(super) fn model(&mut self, inputs: &[Arc<Source>], base: &Path, environment: &Env) -> Option<Node> {
+    pub(super) fn notes(&mut self) -> merge::Notes<'_> {
+        let verbatim = self.request.no_interpolate;
+        merge::Notes { diagnostics: &mut self.diagnostics, links: self.provenance.links(), verbatim }
+    }
+
+    /// The merged tree of a set of files with a base directory and an environment of its own. Its relative paths count from
+    /// `resolve_from`; `None` keeps them.
+    pub(super) fn model(
+        &mut self,
+        inputs: &[Arc<Source>],
+        base: &Path,
+        resolve_from: Option<&Path>,
+        environment: &Env,
+    ) -> Option<Node> {
         let mut merged: Option<Node> = None;
         for source in inputs {
             for document in self.documents(source) {
@@ -44,10 +56,10 @@ impl Session<'_> {
                 self.extend(&mut document, source, base, environment);
                 let place = document.place.clone();
                 let mut whole = merged.take().unwrap_or_else(|| Node::map(place));
-                let notes =
-                    merge::Notes { diagnostics: &mut self.diagnostics, links: self.provenance.links() };
+                let notes = self.notes();
                 merge::merge(&mut whole, document, attributes::root(), &KeyPath::root(), notes);
                 fit::nulls(&whole, attributes::root(), &KeyPath::root(), &mut self.diagnostics);
+                fit::needed(&whole, attributes::root(), &KeyPath::root(), &mut self.diagnostics);
                 merged = Some(whole);
             }
         }
@@ -56,11 +68,11 @@ impl Session<'_> {
             self.report(Diagnostic::error("the Compose file is empty").at(tree.place.clone()));
             return None;
         }
-        let notes = merge::Notes { diagnostics: &mut self.diagnostics, links: self.provenance.links() };
+        let notes = self.notes();
         unique::unique(&mut tree, attributes::root(), &KeyPath::root(), &mut { notes });
         build_contexts(&mut tree);
-        if !self.request.no_path_resolution {
-            paths::resolve(&mut tree, attributes::root(), base, environment);
+        if let Some(from) = resolve_from {
+            paths::resolve(&mut tree, attributes::root(), from, environment);
         }
         Some(tree)
     }

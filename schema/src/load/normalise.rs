@@ -5,6 +5,8 @@ use crate::short;
 use crate::source::Place;
 use crate::yaml::{Entry, Map, Node, Value};
 
+const SECTIONS: [&str; 4] = ["networks", "volumes", "secrets", "configs"];
+
 pub(super) fn normalise(tree: &mut Node, project: &str, diagnostics: &mut Vec<Diagnostic>) {
     let mut uses_default = false;
     let mut place = tree.place.clone();
@@ -22,7 +24,7 @@ pub(super) fn normalise(tree: &mut Node, project: &str, diagnostics: &mut Vec<Di
     if uses_default {
         declare_default(tree, &place);
     }
-    for section in ["networks", "volumes", "secrets", "configs"] {
+    for section in SECTIONS {
         resource_names(tree, section, project, diagnostics);
     }
 }
@@ -70,11 +72,34 @@ fn each_item(map: &mut Map, key: &str, mut fill: impl FnMut(&mut Map, &Place)) {
 }
 
 /// Members that a long form has without being written; also with `--no-normalize`.
-pub(super) fn defaults(tree: &mut Node) {
+pub(super) fn defaults(tree: &mut Node, verbatim: bool) {
+    if !verbatim {
+        typed_defaults(tree);
+    }
     let services = tree.get_mut("services").and_then(Node::as_map_mut);
     for (_, entry) in services.into_iter().flat_map(Map::iter_mut) {
         if let Some(service) = entry.node.as_map_mut() {
             member_defaults(service);
+        }
+    }
+}
+
+/// What a resource or service is once its values have types.
+fn typed_defaults(tree: &mut Node) {
+    for section in SECTIONS {
+        let resources = tree.get_mut(section).and_then(Node::as_map_mut);
+        for (_, entry) in
+            resources.into_iter().flat_map(Map::iter_mut).filter(|(_, entry)| entry.node.is_null())
+        {
+            entry.node.value = Value::Map(Map::default());
+        }
+    }
+    let services = tree.get_mut("services").and_then(Node::as_map_mut);
+    for (_, entry) in services.into_iter().flat_map(Map::iter_mut) {
+        let scale = entry.node.get("scale").cloned();
+        let deploy = entry.node.get_mut("deploy").and_then(Node::as_map_mut);
+        if let (Some(scale), Some(deploy)) = (scale, deploy) {
+            default(deploy, "replicas", scale.value, &scale.place);
         }
     }
 }
@@ -92,11 +117,6 @@ fn member_defaults(service: &mut Map) {
     });
     each_item(service, "env_file", |file, place| default(file, "required", Value::Bool(true), place));
     each_item(service, "gpus", device_count);
-    if let (Some(scale), Some(deploy)) =
-        (service.get("scale").cloned(), service.get_mut("deploy").and_then(Node::as_map_mut))
-    {
-        default(deploy, "replicas", scale.value, &scale.place);
-    }
     depends_on_defaults(service);
     let reservations = service
         .get_mut("deploy")
@@ -134,8 +154,10 @@ fn build_defaults(service: &mut Map) {
     if !build.contains_key("dockerfile_inline") {
         default(build, "dockerfile", Value::Str("Dockerfile".into()), &place);
     }
-    if let Some(args) = build.get_mut("args").and_then(Node::as_map_mut) {
-        args.retain(|_, entry| !entry.node.is_null());
+    match build.get_mut("args").map(|args| &mut args.value) {
+        Some(Value::Map(args)) => args.retain(|_, entry| !entry.node.is_null()),
+        Some(Value::Seq(args)) => args.retain(|arg| arg.as_str().is_none_or(|text| text.contains('='))),
+        _ => {}
     }
 }
 
@@ -155,7 +177,9 @@ fn implied_dependencies(service: &mut Map) {
     let mut implied: Vec<(String, Place, bool)> = Vec::new();
     for item in service.get("links").and_then(Node::as_seq).unwrap_or_default() {
         if let Some(text) = item.as_str() {
-            implied.push((text.split(':').next().unwrap_or(text).to_owned(), item.place.clone(), true));
+            let name =
+                text.split_once(':').filter(|(_, alias)| !alias.contains(':')).map_or(text, |(name, _)| name);
+            implied.push((name.to_owned(), item.place.clone(), true));
         }
     }
     for mode in ["network_mode", "ipc", "pid", "uts", "cgroup"] {

@@ -4,7 +4,7 @@ use crate::attributes::{PathKind, Shape};
 use crate::env::Env;
 use crate::short;
 use crate::yaml::{Node, Value};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 /// Resolves every path of a tree against `base`; `~` is the home directory.
 pub(super) fn resolve(node: &mut Node, shape: &Shape, base: &Path, environment: &Env) {
@@ -35,6 +35,26 @@ pub(super) fn resolve(node: &mut Node, shape: &Shape, base: &Path, environment: 
         }
         _ => {}
     }
+}
+
+impl super::Session<'_> {
+    /// What the paths of another file count from: its directory, or, where paths stay relative, the way there from `base`.
+    pub(super) fn resolve_from(&self, directory: &Path, base: &Path) -> PathBuf {
+        if self.request.no_path_resolution { relative(directory, base) } else { directory.to_owned() }
+    }
+
+    /// A path that may have stayed relative.
+    pub(super) fn on_disk(&self, path: &str) -> PathBuf {
+        self.request.project_directory.join(path)
+    }
+}
+
+/// The way from one directory to another.
+fn relative(to: &Path, from: &Path) -> PathBuf {
+    let common = to.components().zip(from.components()).take_while(|(a, b)| a == b).count();
+    let up = from.components().skip(common).map(|_| Component::ParentDir);
+    let way: PathBuf = up.chain(to.components().skip(common)).collect();
+    if way.as_os_str().is_empty() { PathBuf::from(".") } else { way }
 }
 
 /// The source of a mount is a path only when the mount is a bind.

@@ -19,16 +19,30 @@ pub fn json(loaded: &Loaded) -> String {
     let Some(tree) = &loaded.tree else { return String::new() };
     let mut tree = tree.clone();
     prepare(&mut tree, loaded.verbatim);
-    json_members(&mut tree);
+    if !loaded.verbatim {
+        json_members(&mut tree);
+    }
     let text = serde_json::to_string_pretty(&to_json(&tree)).unwrap_or_default();
     text + "\n"
 }
 
-/// One line of JSON with all keys in order: equal trees give equal text.
-pub(super) fn compact(node: &Node) -> String {
-    let mut node = node.clone();
-    sort(&mut node);
-    to_json(&node).to_string()
+/// A service as the one line of JSON that docker compose takes the hash of: what Go's encoder escapes is escaped.
+pub(super) fn hashed(service: &Node) -> String {
+    let mut service = service.clone();
+    let nothing = Shape::default();
+    let shape = attributes::root().find("services.*").unwrap_or(&nothing);
+    drop_extensions(&mut service, shape, false);
+    service_members(&mut service);
+    order(&mut service, shape);
+    let escapes = [
+        ('<', "\\u003c"),
+        ('>', "\\u003e"),
+        ('&', "\\u0026"),
+        ('\u{2028}', "\\u2028"),
+        ('\u{2029}', "\\u2029"),
+    ];
+    let text = to_json(&service).to_string();
+    escapes.iter().fold(text, |text, (plain, escaped)| text.replace(*plain, escaped))
 }
 
 fn prepare(tree: &mut Node, verbatim: bool) {
@@ -161,34 +175,32 @@ fn extension(node: &mut Node) {
     }
 }
 
+fn ensure(node: &mut Node, key: &str, value: Value) {
+    let place = node.place.clone();
+    if let Some(map) = node.as_map_mut().filter(|map| !map.contains_key(key)) {
+        map.set(key, Node::new(value, place));
+    }
+}
+
+fn service_members(service: &mut Node) {
+    ensure(service, "command", Value::Null);
+    ensure(service, "entrypoint", Value::Null);
+    let rules = service.get_mut("develop").and_then(|develop| develop.get_mut("watch"));
+    for rule in rules.and_then(Node::as_seq_mut).into_iter().flatten() {
+        ensure(rule, "exec", Value::Map(Map::default()));
+        rule.get_mut("exec").into_iter().for_each(|exec| ensure(exec, "command", Value::Null));
+    }
+    if let Some(deploy) = service.get_mut("deploy") {
+        STRUCTS.iter().for_each(|key| ensure(deploy, key, Value::Map(Map::default())));
+    }
+}
+
 fn json_members(tree: &mut Node) {
     drop_extensions(tree, attributes::root(), true);
     let extensions =
         tree.as_map_mut().into_iter().flat_map(Map::iter_mut).filter(|(key, _)| key.starts_with("x-"));
     extensions.for_each(|(_, entry)| extension(&mut entry.node));
-    let ensure = |node: &mut Node, key: &str, value: Value| {
-        let place = node.place.clone();
-        if let Some(map) = node.as_map_mut().filter(|map| !map.contains_key(key)) {
-            map.set(key, Node::new(value, place));
-        }
-    };
-    each_service(tree, |service| {
-        ensure(service, "command", Value::Null);
-        ensure(service, "entrypoint", Value::Null);
-        for rule in service
-            .get_mut("develop")
-            .and_then(|develop| develop.get_mut("watch"))
-            .and_then(Node::as_seq_mut)
-            .into_iter()
-            .flatten()
-        {
-            ensure(rule, "exec", Value::Map(Map::default()));
-            rule.get_mut("exec").into_iter().for_each(|exec| ensure(exec, "command", Value::Null));
-        }
-        if let Some(deploy) = service.get_mut("deploy") {
-            STRUCTS.iter().for_each(|key| ensure(deploy, key, Value::Map(Map::default())));
-        }
-    });
+    each_service(tree, service_members);
     if let Some(networks) = tree.get_mut("networks").and_then(Node::as_map_mut) {
         networks
             .iter_mut()

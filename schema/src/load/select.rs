@@ -31,11 +31,14 @@ pub(super) fn select(tree: &mut Node, request: &LoadRequest, diagnostics: &mut V
         request.no_interpolate
             || own.peek().is_none()
             || active.contains("*")
-            || own.any(|profile| active.contains(profile))
+            || own.any(|profile| {
+                active.contains(profile) || (profile.is_empty() && request.profiles.is_empty())
+            })
     };
     let enabled: Vec<String> =
         services.iter().filter(|(_, entry)| is_enabled(&entry.node)).map(|(key, _)| key.to_owned()).collect();
-    let chosen = closure(services, &enabled, &request.services);
+    let named = if request.no_interpolate { &[][..] } else { &request.services };
+    let chosen = closure(services, &enabled, named);
     let kept = enabled.iter().filter(|key| chosen.contains(key.as_str())).cloned().collect();
     Selection { enabled, services: kept }
 }

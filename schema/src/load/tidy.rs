@@ -48,7 +48,10 @@ fn is_forgotten(key: &str, shape: &Shape) -> bool {
 fn is_silent(node: &Node, shape: Option<&Shape>) -> bool {
     let keeps_zero = shape.and_then(|shape| shape.attribute).is_some_and(|attribute| attribute.keep_zero);
     match &node.value {
-        Value::Null => true,
+        // A hook says that it has no command of its own.
+        Value::Null => {
+            shape.and_then(|s| s.attribute).is_none_or(|a| a.path != "services.*.post_start[].command")
+        }
         _ if keeps_zero => false,
         Value::Bool(is) => !is,
         Value::Int(number) => *number == 0,

@@ -1,6 +1,6 @@
 //! Items of a list that are the same thing: a later one replaces the earlier one in its place.
 
-use crate::attributes::{Shape, Unique};
+use crate::attributes::{Shape, Short, Unique};
 use crate::diagnostic::Diagnostic;
 use crate::keypath::KeyPath;
 use crate::load::merge::Notes;
@@ -23,7 +23,11 @@ pub(super) fn unique(node: &mut Node, shape: &Shape, path: &KeyPath, notes: &mut
                     unique(item, below, &path.index(index), notes);
                 }
             }
-            let rule = shape.attribute.map_or(Unique::No, |attribute| attribute.unique);
+            let rule = shape.attribute.map_or(Unique::No, |attribute| match attribute.short {
+                // A list only when nothing was interpolated.
+                Short::KeyValue | Short::Labels => Unique::Key,
+                _ => attribute.unique,
+            });
             if rule != Unique::No {
                 *items = distinct(std::mem::take(items), rule, path, notes);
             }
@@ -69,10 +73,10 @@ fn identity(item: &Node, rule: Unique) -> Option<String> {
         Unique::Value | Unique::Strict => item.scalar_text(),
         Unique::Key => item.as_str().map(|text| text.split('=').next().unwrap_or(text).to_owned()),
         Unique::Member(name) => member(name),
+        Unique::Port if item.as_map().is_none() => item.scalar_text(),
         Unique::Port => {
-            let parts =
-                ["host_ip", "published", "target", "protocol"].map(|name| member(name).unwrap_or_default());
-            Some(parts.join("|"))
+            let parts = [("host_ip", "0.0.0.0"), ("published", ""), ("target", ""), ("protocol", "tcp")];
+            Some(parts.map(|(name, default)| member(name).unwrap_or_else(|| default.to_owned())).join("|"))
         }
         Unique::Target(prefix) => {
             member("target").or_else(|| member("source").map(|source| format!("{prefix}{source}")))

@@ -15,6 +15,18 @@ const UNITS: [(&str, f64); 9] = [
     ("w", 604_800e9),
 ];
 
+/// A duration as [`format_duration`] writes it. One below zero is well-formed, too; nothing can last that long.
+pub fn canonical_duration(text: &str) -> Result<String, ShortError> {
+    match text.strip_prefix('-') {
+        Some(rest) if !rest.starts_with('+') => {
+            let duration = parse_duration(rest)?;
+            let sign = if duration.is_zero() { "" } else { "-" };
+            Ok(format!("{sign}{}", format_duration(duration)))
+        }
+        _ => parse_duration(text).map(format_duration),
+    }
+}
+
 /// A duration: numbers with units, added up. The largest is about 292 years.
 pub fn parse_duration(text: &str) -> Result<Duration, ShortError> {
     let bad = || {
@@ -98,6 +110,14 @@ mod tests {
         ] {
             assert_eq!(format_duration(parse_duration(text).expect(text)), written, "{text}");
         }
+    }
+
+    #[test]
+    fn writes_negative_durations() {
+        for (text, written) in [("-5s", "-5s"), ("-90s", "-1m30s"), ("-0s", "0s"), ("+5s", "5s")] {
+            assert_eq!(canonical_duration(text).expect(text), written);
+        }
+        assert!(canonical_duration("--5s").is_err() && canonical_duration("-+5s").is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod size;
 mod volume;
 mod words;
 
-pub use duration::{format_duration, parse_duration};
+pub use duration::{canonical_duration, format_duration, parse_duration};
 pub use port::{PortSpec, parse_port};
 pub use size::{parse_bytes, parse_mode};
 pub use volume::{VolumeSpec, clean_path, is_path, parse_volume};

@@ -31,6 +31,9 @@ pub fn parse_port(text: &str) -> Result<Vec<PortSpec>, ShortError> {
         };
     let host_ip = ip.filter(|ip| !ip.is_empty()).map(host_address).transpose()?;
     let targets = range(container)?;
+    if targets.0 == 0 {
+        return error("the container's port cannot be 0");
+    }
     let published = if host.is_empty() { None } else { Some(range(host)?) };
     let mut ports = spread(targets, published, host)?
         .into_iter()

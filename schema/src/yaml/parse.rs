@@ -1,6 +1,6 @@
 //! Events to nodes: one document after the other, with bounds on everything.
 
-use super::{Entry, Map, Node, Tag, Value, scalar};
+use super::{Entry, Map, Node, Tag, Value, scalar, tabs};
 use crate::diagnostic::Diagnostic;
 use crate::source::{Place, Source};
 use granit_parser::{Event, Parser, ScalarStyle, Span};
@@ -40,6 +40,10 @@ pub fn parse_noting(
     if source.text.len() > limits.bytes {
         let message = format!("the file is larger than {} MiB", limits.bytes >> 20);
         diagnostics.push(Diagnostic::error(message).at(place_at(source, 0, 0)));
+        return Vec::new();
+    }
+    if let Some(diagnostic) = tabs::misplaced(source) {
+        diagnostics.push(diagnostic);
         return Vec::new();
     }
     let mut composer = Composer::new(source, limits, diagnostics);
@@ -179,7 +183,11 @@ impl<'t, 'd> Composer<'t, 'd> {
             Event::Scalar(text, style, anchor, tag) => {
                 let text = if span.is_empty() && style == ScalarStyle::Plain { "" } else { &text };
                 let suffix = tag.as_ref().map(|tag| tag.original());
-                (scalar_value(text, style, suffix.as_deref()), anchor, suffix)
+                let value = scalar_value(text, style, suffix.as_deref()).unwrap_or_else(|message| {
+                    self.diagnostics.push(Diagnostic::error(message).at(place.clone()));
+                    Value::Null
+                });
+                (value, anchor, suffix)
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.open(anchor, &place);
@@ -354,12 +362,50 @@ fn merge_tag(tag: Option<&str>) -> Tag {
     }
 }
 
-fn scalar_value(text: &str, style: ScalarStyle, tag: Option<&str>) -> Value {
-    match tag {
-        Some("!!str" | "!") => Value::Str(text.to_owned()),
-        Some("!override") => Value::Str(text.to_owned()),
-        Some("!!int" | "!!float" | "!!bool" | "!!null") => scalar::resolve(text),
+fn scalar_value(text: &str, style: ScalarStyle, tag: Option<&str>) -> Result<Value, String> {
+    Ok(match tag {
+        Some("!!str" | "!" | "!override") => Value::Str(text.to_owned()),
+        Some(tag @ ("!!int" | "!!float" | "!!bool" | "!!null")) => tagged(text, tag)?,
+        Some("!!binary") => Value::Str(binary(text)?),
         _ if style == ScalarStyle::Plain => scalar::resolve(text),
         _ => Value::Str(text.to_owned()),
+    })
+}
+
+/// What the tag says, if the text can be that: `!!float 3` is, `!!bool yes` is not.
+fn tagged(text: &str, tag: &str) -> Result<Value, String> {
+    match (tag, scalar::resolve(text)) {
+        ("!!int", value @ Value::Int(_))
+        | ("!!float", value @ (Value::Float(_) | Value::Int(_)))
+        | ("!!bool", value @ Value::Bool(_))
+        | ("!!null", value @ Value::Null) => Ok(value),
+        _ => Err(format!("`{text}` is no `{tag}`")),
     }
+}
+
+fn binary(text: &str) -> Result<String, String> {
+    let plain: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    let bytes = base64(&plain).ok_or_else(|| format!("`{text}` is no `!!binary`: it is not base64"))?;
+    String::from_utf8(bytes).map_err(|_| "what this `!!binary` holds is no text".to_owned())
+}
+
+/// Base64 with padding.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = text.trim_end_matches('=');
+    if text.len() % 4 != 0 || text.len() - digits.len() > 2 {
+        return None;
+    }
+    let mut out = Vec::new();
+    let (mut bits, mut count) = (0u32, 0);
+    for c in digits.bytes() {
+        let digit = ALPHABET.iter().position(|known| *known == c)?;
+        bits = bits << 6 | u32::try_from(digit).ok()?;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count & 0xff) as u8);
+        }
+    }
+    Some(out)
 }

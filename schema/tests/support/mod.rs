@@ -8,7 +8,7 @@
 //! @@ expected.json      (what docker compose 2.40 prints, or what we print where `differs:` says why)
 //! ```
 //!
-//! A `!` after a path: the file ends without a newline. Files `compose.*.yaml` are given in order, as with several `-f`. The project directory is `/case/<name>`.
+//! Arguments behind `--` belong to `config`. A `!` after a path: the file ends without a newline. Files `compose.*.yaml` are given in order, as with several `-f`. The project directory is `/case/<name>`.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use stack_schema::env::{Env, parse_dotenv};
@@ -140,8 +140,11 @@ impl Case {
             match arg.as_str() {
                 "-p" => request.project_name = args.next().cloned(),
                 "--profile" => request.profiles.extend(args.next().cloned()),
+                "--" => {}
                 "--no-interpolate" => request.no_interpolate = true,
-                "--" => request.services.extend(args.by_ref().cloned()),
+                "--no-normalize" => request.no_normalize = true,
+                "--no-path-resolution" => request.no_path_resolution = true,
+                service if !service.starts_with('-') => request.services.push(service.to_owned()),
                 other => panic!("unknown argument {other}"),
             }
         }

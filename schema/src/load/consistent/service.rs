@@ -55,6 +55,26 @@ pub(super) fn limits(service: &Service<'_>, found: &mut Found) {
     }
 }
 
+/// What cannot last less than nothing.
+const DURATIONS: [&str; 7] = [
+    "stop_grace_period",
+    "healthcheck.interval",
+    "healthcheck.timeout",
+    "healthcheck.start_period",
+    "healthcheck.start_interval",
+    "deploy.restart_policy.delay",
+    "deploy.restart_policy.window",
+];
+
+pub(super) fn durations(service: &Service<'_>, refused: &mut Found) {
+    for path in DURATIONS {
+        if let Some(text) = service.text(path).filter(|text| text.starts_with('-')) {
+            let name = path.rsplit('.').next().unwrap_or(path);
+            refused.push(service.error(path, format!("`{name}` cannot be {text}: it is negative")));
+        }
+    }
+}
+
 pub(super) fn healthcheck(service: &Service<'_>, found: &mut Found) {
     let Some(check) = service.node.get("healthcheck") else { return };
     let words = check.get("test").and_then(Node::as_seq).unwrap_or_default();
@@ -117,13 +137,17 @@ pub(super) fn ports(service: &Service<'_>, found: &mut Found) {
         {
             found.push(error(format!("`{}` is no IP address", node.as_str().unwrap_or_default()), node));
         }
-        if let Some(node) = port.get("published")
-            && node.as_str().is_some_and(|published| !is_port_range(published))
-        {
-            found.push(error(
-                format!("`{}` is no port or range of ports", node.as_str().unwrap_or_default()),
-                node,
-            ));
+    }
+}
+
+/// The published port of the long form is a text like any other until something listens on it.
+pub(super) fn published(service: &Service<'_>, refused: &mut Found) {
+    for (index, port) in service.find("ports").and_then(Node::as_seq).unwrap_or_default().iter().enumerate() {
+        let published = port.get("published").and_then(|node| Some((node, node.as_str()?)));
+        if let Some((node, text)) = published.filter(|(_, text)| !is_port_range(text)) {
+            let message = format!("`{text}` is no port or range of ports");
+            let path = format!("{}.ports[{index}]", service.path());
+            refused.push(Diagnostic::error(message).at(node.place.clone()).key(path));
         }
     }
 }
