@@ -2,7 +2,7 @@
 
 use crate::attributes::{self, Shape, Short};
 use crate::diagnostic::Diagnostic;
-use crate::keypath::KeyPath;
+use crate::keypath::Trail;
 use crate::short::{self, ShortError};
 use crate::source::Place;
 use crate::yaml::{Entry, Map, Node, Tag, Value};
@@ -15,10 +15,10 @@ pub(super) struct Canonical<'d> {
 
 impl Canonical<'_> {
     pub(super) fn root(&mut self, document: &mut Node) {
-        self.node(document, attributes::root(), &KeyPath::root());
+        self.node(document, attributes::root(), &Trail::Root);
     }
 
-    pub(super) fn node(&mut self, node: &mut Node, shape: &Shape, path: &KeyPath) {
+    pub(super) fn node(&mut self, node: &mut Node, shape: &Shape, path: &Trail<'_>) {
         if node.tag == Tag::Reset || node.is_null() {
             return;
         }
@@ -45,7 +45,7 @@ impl Canonical<'_> {
         }
     }
 
-    fn lengthen(&mut self, node: &mut Node, short: Short, path: &KeyPath) {
+    fn lengthen(&mut self, node: &mut Node, short: Short, path: &Trail<'_>) {
         match short {
             Short::None | Short::External => {}
             Short::Build => wrap(node, "context"),
@@ -87,13 +87,13 @@ impl Canonical<'_> {
         }
     }
 
-    fn report(&mut self, error: &ShortError, place: &Place, path: &KeyPath) {
+    fn report(&mut self, error: &ShortError, place: &Place, path: &Trail<'_>) {
         let message = format!("`{path}` is not valid: {error}");
         self.diagnostics.push(Diagnostic::error(message).at(place.clone()).key(path.to_string()));
     }
 
     /// Items of this list need a value, but for some names.
-    fn with_values(&mut self, node: &mut Node, path: &KeyPath, bare: &[&str]) {
+    fn with_values(&mut self, node: &mut Node, path: &Trail<'_>, bare: &[&str]) {
         let lenient = self.lenient;
         let mut bad = Vec::new();
         for (index, item) in node.as_seq_mut().into_iter().flatten().enumerate() {
@@ -110,7 +110,7 @@ impl Canonical<'_> {
     }
 
     /// `A = x` in a list is a variable called `A `: surely not what is meant.
-    fn names_of_variables(&mut self, node: &Node, path: &KeyPath) {
+    fn names_of_variables(&mut self, node: &Node, path: &Trail<'_>) {
         for (name, entry) in node.as_map().into_iter().flat_map(Map::iter) {
             if name.ends_with([' ', '\t']) {
                 let message = format!("the variable name `{name}` ends with white space");
@@ -121,7 +121,7 @@ impl Canonical<'_> {
         }
     }
 
-    fn words(&mut self, node: &mut Node, path: &KeyPath) {
+    fn words(&mut self, node: &mut Node, path: &Trail<'_>) {
         let Some(text) = node.as_str() else { return };
         match short::words(text) {
             Ok(words) => {
@@ -145,7 +145,7 @@ impl Canonical<'_> {
     fn list(
         &mut self,
         node: &mut Node,
-        path: &KeyPath,
+        path: &Trail<'_>,
         read: impl Fn(&Node) -> Result<Vec<Node>, ShortError>,
     ) {
         let Value::Seq(items) = &mut node.value else { return };
@@ -165,7 +165,7 @@ impl Canonical<'_> {
     }
 
     /// `external: {name: x}` becomes `external: true` and the resource's own `name`.
-    fn external(&mut self, map: &mut Map, shape: &Shape, path: &KeyPath) {
+    fn external(&mut self, map: &mut Map, shape: &Shape, path: &Trail<'_>) {
         let is_resource = shape
             .members
             .get("external")
@@ -196,7 +196,7 @@ impl Canonical<'_> {
         }
     }
 
-    fn hosts(&mut self, node: &mut Node, path: &KeyPath) {
+    fn hosts(&mut self, node: &mut Node, path: &Trail<'_>) {
         let mut hosts = Vec::new();
         match &node.value {
             Value::Map(map) => {

@@ -6,7 +6,7 @@ use crate::attributes;
 use crate::diagnostic::Diagnostic;
 use crate::env::Env;
 use crate::interpolate;
-use crate::keypath::KeyPath;
+use crate::keypath::Trail;
 use crate::source::Source;
 use crate::yaml::{self, Node, Value};
 use std::path::Path;
@@ -46,8 +46,8 @@ impl Session<'_> {
                 let mut whole = merged.take().unwrap_or_else(|| Node::map(place));
                 let notes =
                     merge::Notes { diagnostics: &mut self.diagnostics, links: self.provenance.links() };
-                merge::merge(&mut whole, document, attributes::root(), &KeyPath::root(), notes);
-                fit::nulls(&whole, attributes::root(), &KeyPath::root(), &mut self.diagnostics);
+                merge::merge(&mut whole, document, attributes::root(), &Trail::Root, notes);
+                fit::nulls(&whole, attributes::root(), &Trail::Root, &mut self.diagnostics);
                 merged = Some(whole);
             }
         }
@@ -57,7 +57,7 @@ impl Session<'_> {
             return None;
         }
         let notes = merge::Notes { diagnostics: &mut self.diagnostics, links: self.provenance.links() };
-        unique::unique(&mut tree, attributes::root(), &KeyPath::root(), &mut { notes });
+        unique::unique(&mut tree, attributes::root(), &Trail::Root, &mut { notes });
         build_contexts(&mut tree);
         if !self.request.no_path_resolution {
             paths::resolve(&mut tree, attributes::root(), base, environment);
@@ -108,7 +108,7 @@ impl Session<'_> {
             let lookup = |name: &str| environment.get(name).map(str::to_owned);
             let mut usages = Vec::new();
             let first = self.diagnostics.len();
-            interpolate::tree(&mut document, &KeyPath::root(), &lookup, &mut self.diagnostics, &mut usages);
+            interpolate::tree(&mut document, &Trail::Root, &lookup, &mut self.diagnostics, &mut usages);
             self.set_unset_aside(first);
             self.provenance.used(usages, environment);
         }
