@@ -7,6 +7,7 @@
 
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::interpolate::{self, Lookup, Usage};
+use crate::keypath::Trail;
 use crate::source::{Place, Source};
 use indexmap::IndexMap;
 use std::sync::Arc;
@@ -262,13 +263,14 @@ impl Reader<'_> {
         };
         let value = interpolate::text(value, &lookup, &mut findings);
         let place = self.place(start, end);
-        let mut from = start;
-        let found = findings.iter().filter_map(|finding| {
-            let diagnostic = finding.diagnose(&place, &mut from, &Default::default());
-            diagnostic.or_else(|| finding.usage(&place).and_then(|usage| taken(&usage)))
-        });
-        self.out.diagnostics.extend(found.map(meant_literally));
-        self.out.usages.extend(findings.iter().filter_map(|finding| finding.usage(&place)));
+        let (mut from, mut used) = (start, start);
+        for finding in &findings {
+            let usage = finding.usage(&place, &mut used);
+            let diagnostic = finding.diagnose(&place, &mut from, &Trail::Root);
+            let found = diagnostic.or_else(|| usage.as_ref().and_then(taken));
+            self.out.diagnostics.extend(found.map(meant_literally));
+            self.out.usages.extend(usage.filter(|_| self.out.usages.len() < interpolate::MOST_NOTED));
+        }
         value
     }
 }

@@ -12,7 +12,7 @@
 //! A `$` before anything but a name, `{` or `$` stays. Keys are never interpolated. The rules are docker compose's.
 
 use crate::diagnostic::Diagnostic;
-use crate::keypath::KeyPath;
+use crate::keypath::Trail;
 use crate::source::Place;
 use crate::yaml::{Node, Value};
 
@@ -43,6 +43,18 @@ pub struct Reference {
 
 /// Operands may nest this deep.
 const MAX_DEPTH: usize = 100;
+
+/// Of what a value, or a file, refers to, no more is noted than this: nobody reads it, and each note takes memory.
+/// Beyond it references are still replaced, and errors still found.
+pub(crate) const MOST_NOTED: usize = 50_000;
+
+fn note(findings: &mut Vec<Finding>, finding: Finding) {
+    let is_error = matches!(finding, Finding::Required { .. } | Finding::Invalid { .. });
+    let limit = if is_error { MOST_NOTED + 100 } else { MOST_NOTED };
+    if findings.len() < limit {
+        findings.push(finding);
+    }
+}
 
 /// The text with every reference replaced. A text with a finding other than [`Finding::Unset`] has no useful value.
 pub fn text(text: &str, lookup: &Lookup<'_>, findings: &mut Vec<Finding>) -> String {
@@ -75,10 +87,10 @@ fn substitute(text: &str, lookup: &Lookup<'_>, findings: &mut Vec<Finding>, dept
                 (true, _) => out.push('$'),
                 (false, Some(value)) => {
                     out.push_str(&value);
-                    findings.push(Finding::Used { name: name.into(), reference: reference.into() });
+                    note(findings, Finding::Used { name: name.into(), reference: reference.into() });
                 }
                 (false, None) => {
-                    findings.push(Finding::Unset { name: name.into(), reference: reference.into() })
+                    note(findings, Finding::Unset { name: name.into(), reference: reference.into() })
                 }
             }
             rest = &rest[reference.len()..];
@@ -98,9 +110,9 @@ fn name_prefix(text: &str) -> &str {
 
 /// Notes that `${` begins no reference, and gives the length of what was meant as one.
 fn invalid(text: &str, findings: &mut Vec<Finding>) -> usize {
-    let line = text.find('\n').unwrap_or(text.len());
-    let length = closing_brace(&text[..line]).map_or(line, |at| at + 1);
-    findings.push(Finding::Invalid { reference: text[..length].into() });
+    let line = || text.find('\n').unwrap_or(text.len());
+    let length = closing_brace(text).map_or_else(line, |at| at + 1);
+    note(findings, Finding::Invalid { reference: text[..length].into() });
     length
 }
 
@@ -125,9 +137,10 @@ impl<'t> Braced<'t> {
         }
         let operator = [":-", ":?", ":+", "-", "?", "+"].into_iter().find(|one| rest.starts_with(one))?;
         let start = 2 + name.len() + operator.len();
-        let line = text.find('\n').filter(|end| *end >= start).unwrap_or(text.len());
-        let last = text[start..line].rfind('}')? + start;
-        let end = closing_brace(&text[..=last]).unwrap_or(last);
+        let end = match closing_brace(text) {
+            Some(end) => end,
+            None => text[start..].split('\n').next()?.rfind('}')? + start,
+        };
         Some(Self { text: &text[..=end], name, operator, operand: &text[start..end] })
     }
 
@@ -147,7 +160,7 @@ impl<'t> Braced<'t> {
                 (String::new(), true)
             }
             ("", None) => {
-                findings.push(Finding::Unset { name: self.name.into(), reference: self.text.into() });
+                note(findings, Finding::Unset { name: self.name.into(), reference: self.text.into() });
                 (String::new(), true)
             }
             (_, value) => {
@@ -156,29 +169,29 @@ impl<'t> Braced<'t> {
         };
         if !is_used || self.operator.ends_with('+') {
             let (name, reference) = (self.name.into(), self.text.into());
-            findings.push(Finding::Used { name, reference });
+            note(findings, Finding::Used { name, reference });
         }
         // An operand must be right even where it is not needed; only what it lacks does not count then.
-        findings.extend(
-            inner.into_iter().filter(|found| {
-                is_used || matches!(found, Finding::Required { .. } | Finding::Invalid { .. })
-            }),
-        );
+        let counts =
+            |found: &Finding| is_used || matches!(found, Finding::Required { .. } | Finding::Invalid { .. });
+        inner.into_iter().filter(counts).for_each(|found| note(findings, found));
         result
     }
 }
 
-/// Where the brace stands that closes the first one. As in docker compose, the character after an opening brace is passed over.
+/// Where the brace stands, on the same line, that closes the first one. As in docker compose, the character after an opening
+/// brace is passed over. (It looks no further than it must, so that a line of many references takes no time squared.)
 fn closing_brace(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let (mut open, mut at) = (0, 0);
     while at < bytes.len() {
         match bytes[at] {
+            b'\n' => return None,
             b'}' if open == 1 => return Some(at),
             b'}' => open -= 1,
             b'{' => {
                 open += 1;
-                at += 1;
+                at += usize::from(bytes.get(at + 1) != Some(&b'\n'));
             }
             _ => {}
         }
@@ -189,6 +202,10 @@ fn closing_brace(text: &str) -> Option<usize> {
 
 /// All references of a text, also inside operands, in order.
 pub fn references(text: &str, found: &mut Vec<Reference>) {
+    references_at(text, found, 0);
+}
+
+fn references_at(text: &str, found: &mut Vec<Reference>, depth: usize) {
     let mut rest = text;
     while let Some(at) = rest.find('$') {
         rest = &rest[at..];
@@ -205,7 +222,9 @@ pub fn references(text: &str, found: &mut Vec<Reference>) {
                 _ => {}
             }
             found.push(reference);
-            references(braced.operand, found);
+            if depth < MAX_DEPTH {
+                references_at(braced.operand, found, depth + 1);
+            }
             rest = &rest[braced.text.len()..];
             continue;
         }
@@ -230,7 +249,7 @@ pub struct Usage {
 /// Interpolates every string value below `node`, and notes which variables were used where.
 pub fn tree(
     node: &mut Node,
-    path: &KeyPath,
+    path: &Trail<'_>,
     lookup: &Lookup<'_>,
     diagnostics: &mut Vec<Diagnostic>,
     usages: &mut Vec<Usage>,
@@ -243,7 +262,9 @@ pub fn tree(
             let mut from = place.start;
             diagnostics
                 .extend(findings.iter().filter_map(|finding| finding.diagnose(&place, &mut from, path)));
-            usages.extend(findings.iter().filter_map(|finding| finding.usage(&place)));
+            let mut used = place.start;
+            let room = MOST_NOTED.saturating_sub(usages.len());
+            usages.extend(findings.iter().filter_map(|finding| finding.usage(&place, &mut used)).take(room));
         }
         Value::Seq(items) => {
             for (index, item) in items.iter_mut().enumerate() {
@@ -270,7 +291,7 @@ impl Finding {
     }
 
     /// A sentence at the reference itself, as far as it can be found in the text of the value.
-    pub fn diagnose(&self, value: &Place, from: &mut usize, path: &KeyPath) -> Option<Diagnostic> {
+    pub fn diagnose(&self, value: &Place, from: &mut usize, path: &Trail<'_>) -> Option<Diagnostic> {
         if matches!(self, Finding::Used { .. }) {
             return None;
         }
@@ -290,10 +311,10 @@ impl Finding {
         Some(diagnostic.at(place).key(path.to_string()))
     }
 
-    /// The variable whose value was taken, in the value at `value`.
-    pub fn usage(&self, value: &Place) -> Option<Usage> {
+    /// The variable whose value was taken, in the value at `value`; `from` is where the one before was found.
+    pub fn usage(&self, value: &Place, from: &mut usize) -> Option<Usage> {
         let Finding::Used { name, reference } = self else { return None };
-        let reference = narrow(value, reference, &mut value.start.clone());
+        let reference = narrow(value, reference, from);
         Some(Usage { name: name.clone(), value: value.clone(), reference })
     }
 }
@@ -302,7 +323,11 @@ fn narrow(value: &Place, reference: &str, from: &mut usize) -> Place {
     let text = &value.source.text;
     let first_line = reference.lines().next().unwrap_or(reference);
     let found = text.get(*from..value.end).and_then(|part| part.find(first_line));
-    let Some(at) = found else { return value.clone() };
+    let Some(at) = found else {
+        // Its text is written in another way (escapes, folded lines); so will be what follows.
+        *from = value.end;
+        return value.clone();
+    };
     let start = *from + at;
     *from = start + 1;
     while !text.is_char_boundary(*from) {

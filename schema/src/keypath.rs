@@ -81,14 +81,71 @@ impl fmt::Display for KeyPath {
         for (position, step) in self.steps.iter().enumerate() {
             match step {
                 Step::Index(index) => write!(f, "[{index}]")?,
-                Step::Key(key) => {
-                    let dot = if position == 0 { "" } else { "." };
-                    let quote = if key.is_empty() || key.contains(['.', '[', ']']) { "\"" } else { "" };
-                    write!(f, "{dot}{quote}{key}{quote}")?;
-                }
+                Step::Key(key) => write_key(f, key, position == 0)?,
             }
         }
         Ok(())
+    }
+}
+
+fn write_key(f: &mut fmt::Formatter<'_>, key: &str, is_first: bool) -> fmt::Result {
+    let dot = if is_first { "" } else { "." };
+    let quote = if key.is_empty() || key.contains(['.', '[', ']']) { "\"" } else { "" };
+    write!(f, "{dot}{quote}{key}{quote}")
+}
+
+/// A key path that borrows each step from the walk it belongs to: it costs nothing until somebody asks for its text.
+#[derive(Debug, Clone, Copy)]
+pub enum Trail<'a> {
+    Root,
+    Key(&'a Trail<'a>, &'a str),
+    Index(&'a Trail<'a>, usize),
+}
+
+impl Trail<'_> {
+    pub fn key<'b>(&'b self, key: &'b str) -> Trail<'b> {
+        Trail::Key(self, key)
+    }
+
+    pub fn index(&self, index: usize) -> Trail<'_> {
+        Trail::Index(self, index)
+    }
+
+    fn parent(&self) -> Option<&Trail<'_>> {
+        match self {
+            Trail::Root => None,
+            Trail::Key(parent, _) | Trail::Index(parent, _) => Some(parent),
+        }
+    }
+
+    fn upwards(&self) -> impl Iterator<Item = &Trail<'_>> {
+        std::iter::successors(Some(self), |trail| trail.parent())
+    }
+
+    pub fn depth(&self) -> usize {
+        self.upwards().count() - 1
+    }
+
+    /// The key at a depth, e.g. the service's at depth 1.
+    pub fn key_at(&self, depth: usize) -> Option<&str> {
+        let above = self.depth().checked_sub(depth + 1)?;
+        match self.upwards().nth(above)? {
+            Trail::Key(_, key) => Some(key),
+            Trail::Root | Trail::Index(..) => None,
+        }
+    }
+}
+
+impl fmt::Display for Trail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trail::Root => Ok(()),
+            Trail::Key(parent, key) => {
+                write!(f, "{parent}")?;
+                write_key(f, key, matches!(parent, Trail::Root))
+            }
+            Trail::Index(parent, index) => write!(f, "{parent}[{index}]"),
+        }
     }
 }
 
@@ -102,5 +159,19 @@ mod tests {
         assert_eq!(path.to_string(), "services.\"a.b\".ports[1].target");
         assert_eq!(KeyPath::parse(&path.to_string()), Some(path));
         assert_eq!(KeyPath::parse("a[x]"), None);
+    }
+
+    #[test]
+    fn a_trail_reads_like_the_path() {
+        let (services, list) = (Trail::Root.key("services"), Trail::Root.index(3));
+        let service = services.key("a.b");
+        let ports = service.key("ports");
+        let (port, bare) = (ports.index(1), list.key("k"));
+        assert_eq!(port.key("target").to_string(), "services.\"a.b\".ports[1].target");
+        assert_eq!((bare.to_string().as_str(), Trail::Root.to_string().as_str()), ("[3].k", ""));
+        assert_eq!(
+            (port.depth(), port.key_at(1), port.key_at(3), port.key_at(4)),
+            (4, Some("a.b"), None, None)
+        );
     }
 }

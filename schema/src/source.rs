@@ -67,9 +67,23 @@ pub trait Files {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Disk;
 
+/// No text that people write is larger.
+pub const MAX_BYTES: u64 = 64 << 20;
+
+/// All bytes of a text, if they are not more than [`MAX_BYTES`]: a device or a disk image named by mistake must not fill the memory.
+pub fn read_bounded(from: impl std::io::Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::Read::take(from, MAX_BYTES + 1), &mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        let message = format!("it is larger than {} MiB", MAX_BYTES >> 20);
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(bytes)
+}
+
 impl Files for Disk {
     fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
-        std::fs::read(path)
+        read_bounded(std::fs::File::open(path)?)
     }
     fn is_file(&self, path: &Path) -> bool {
         path.is_file()

@@ -55,9 +55,21 @@ pub enum Tag {
 }
 
 /// An ordered mapping with string keys; every key keeps its place.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct Map {
-    entries: IndexMap<String, Entry>,
+    /// All entries while there are at most [`FEW`]: most mappings are small, and looking through them is cheaper than hashing.
+    few: Vec<(String, Entry)>,
+    /// All entries once there were more.
+    many: Option<Box<IndexMap<String, Entry>>>,
+}
+
+const FEW: usize = 16;
+
+/// The order does not count.
+impl PartialEq for Map {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.iter().all(|(key, entry)| other.entry(key) == Some(entry))
+    }
 }
 
 /// A key's place and its value.
@@ -172,24 +184,47 @@ impl Node {
 
 impl Map {
     pub fn get(&self, key: &str) -> Option<&Node> {
-        self.entries.get(key).map(|entry| &entry.node)
+        self.entry(key).map(|entry| &entry.node)
     }
 
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
-        self.entries.get_mut(key).map(|entry| &mut entry.node)
+        self.entry_mut(key).map(|entry| &mut entry.node)
     }
 
     pub fn entry(&self, key: &str) -> Option<&Entry> {
-        self.entries.get(key)
+        match &self.many {
+            Some(many) => many.get(key),
+            None => self.few.iter().find(|(known, _)| known == key).map(|(_, entry)| entry),
+        }
+    }
+
+    fn entry_mut(&mut self, key: &str) -> Option<&mut Entry> {
+        match &mut self.many {
+            Some(many) => many.get_mut(key),
+            None => self.few.iter_mut().find(|(known, _)| known == key).map(|(_, entry)| entry),
+        }
     }
 
     pub fn contains_key(&self, key: &str) -> bool {
-        self.entries.contains_key(key)
+        self.entry(key).is_some()
     }
 
     /// Keeps the position of a key that is already there.
     pub fn insert(&mut self, key: impl Into<String>, entry: Entry) {
-        self.entries.insert(key.into(), entry);
+        let key = key.into();
+        if let Some(known) = self.entry_mut(&key) {
+            *known = entry;
+            return;
+        }
+        if self.few.len() == FEW {
+            self.many = Some(Box::new(std::mem::take(&mut self.few).into_iter().collect()));
+        }
+        match &mut self.many {
+            Some(many) => {
+                many.insert(key, entry);
+            }
+            None => self.few.push((key, entry)),
+        }
     }
 
     /// Inserts a value that has no key of its own in the text: the key's place is the value's.
@@ -199,44 +234,110 @@ impl Map {
 
     /// Removes a key; the others keep their order.
     pub fn remove(&mut self, key: &str) -> Option<Entry> {
-        self.entries.shift_remove(key)
+        match &mut self.many {
+            Some(many) => many.shift_remove(key),
+            None => {
+                let at = self.few.iter().position(|(known, _)| known == key)?;
+                Some(self.few.remove(at).1)
+            }
+        }
     }
 
     pub fn retain(&mut self, mut keep: impl FnMut(&str, &Entry) -> bool) {
-        self.entries.retain(|key, entry| keep(key, entry));
+        match &mut self.many {
+            Some(many) => many.retain(|key, entry| keep(key, entry)),
+            None => self.few.retain(|(key, entry)| keep(key, entry)),
+        }
     }
 
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.many.as_ref().map_or(self.few.len(), |many| many.len())
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.entries.keys().map(String::as_str)
+        self.iter().map(|(key, _)| key)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
-        self.entries.iter().map(|(key, entry)| (key.as_str(), entry))
+        let few = self.few.iter().map(|(key, entry)| (key.as_str(), entry));
+        let many = self.many.iter().flat_map(|many| many.iter());
+        few.chain(many.map(|(key, entry)| (key.as_str(), entry)))
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Entry)> {
-        self.entries.iter_mut().map(|(key, entry)| (key.as_str(), entry))
+        let few = self.few.iter_mut().map(|(key, entry)| (key.as_str(), entry));
+        let many = self.many.iter_mut().flat_map(|many| many.iter_mut());
+        few.chain(many.map(|(key, entry)| (key.as_str(), entry)))
+    }
+
+    /// Gives back what growing reserved in advance.
+    fn shrink(&mut self) {
+        self.few.shrink_to_fit();
     }
 }
 
 impl IntoIterator for Map {
     type Item = (String, Entry);
-    type IntoIter = indexmap::map::IntoIter<String, Entry>;
+    type IntoIter = std::iter::Chain<
+        std::vec::IntoIter<(String, Entry)>,
+        std::iter::Flatten<std::option::IntoIter<IndexMap<String, Entry>>>,
+    >;
     fn into_iter(self) -> Self::IntoIter {
-        self.entries.into_iter()
+        self.few.into_iter().chain(self.many.map(|many| *many).into_iter().flatten())
     }
 }
 
 impl FromIterator<(String, Entry)> for Map {
     fn from_iter<I: IntoIterator<Item = (String, Entry)>>(entries: I) -> Self {
-        Self { entries: entries.into_iter().collect() }
+        let mut map = Map::default();
+        entries.into_iter().for_each(|(key, entry)| map.insert(key, entry));
+        map.shrink();
+        map
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Source;
+    use std::sync::Arc;
+
+    fn somewhere() -> Place {
+        let source = Arc::new(Source { name: "t".into(), path: None, text: String::new() });
+        Place { source, start: 0, end: 0 }
+    }
+
+    /// A mapping of `count` keys `k0`, `k1`, … to their numbers.
+    fn numbered(count: usize, place: &Place) -> Map {
+        let node = |number: usize| Node::new(Value::Int(number as i64), place.clone());
+        let mut map = Map::default();
+        (0..count).for_each(|number| map.set(format!("k{number}"), node(number)));
+        map
+    }
+
+    #[test]
+    fn a_mapping_of_any_size_keeps_its_order() {
+        let place = somewhere();
+        for count in [0, 1, FEW - 1, FEW, FEW + 1, 3 * FEW] {
+            let mut map = numbered(count, &place);
+            let names: Vec<String> = (0..count).map(|number| format!("k{number}")).collect();
+            assert_eq!(map.keys().collect::<Vec<_>>(), names);
+            assert!(names.iter().all(|name| map.contains_key(name)) && map.len() == count);
+            assert_eq!(map.clone().into_iter().map(|(key, _)| key).collect::<Vec<_>>(), names);
+            if let Some(entry) = map.remove("k0") {
+                assert_eq!((map.get("k0"), map.len()), (None, count - 1));
+                map.insert("k0", entry);
+                assert_eq!(map.keys().last(), Some("k0"));
+                assert_eq!(map, numbered(count, &place), "the order does not count");
+                map.set("k0", Node::str("x", place.clone()));
+                assert!(map != numbered(count, &place) && map.len() == count);
+            }
+            map.retain(|key, _| key == "k1");
+            assert_eq!(map.len(), usize::from(count > 1));
+        }
     }
 }

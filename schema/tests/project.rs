@@ -228,7 +228,10 @@ fn what_is_not_honoured_is_named() {
         ("services.a.use_api_socket", "services: {a: {image: i, use_api_socket: true}}"),
         ("services.a.pre_start", "services: {a: {image: i, pre_start: [{image: m, per_replica: false}]}}"),
         ("secrets.s.driver", "services: {a: {image: i, secrets: [s]}}\nsecrets: {s: {file: f, driver: d}}"),
-        ("configs.c.template_driver", "services: {a: {image: i, configs: [c]}}\nconfigs: {c: {file: f, template_driver: d}}"),
+        (
+            "configs.c.template_driver",
+            "services: {a: {image: i, configs: [c]}}\nconfigs: {c: {file: f, template_driver: d}}",
+        ),
     ] {
         let loaded = load(text);
         let named = loaded.diagnostics.iter().find(|found| found.key_path == attribute);

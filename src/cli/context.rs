@@ -18,9 +18,8 @@ use stack_runtime::observed::Observed;
 use stack_schema::diagnostic::{Diagnostic, Severity};
 use stack_schema::load::{LoadRequest, Loaded, is_project_name, load, normalise_name};
 use stack_schema::project::Project;
-use stack_schema::source::Disk;
+use stack_schema::source::{Disk, read_bounded};
 use std::collections::BTreeSet;
-use std::io::Read;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -135,8 +134,9 @@ impl Context {
         let Found { mut request, warnings, .. } = find::find(&self.asked, &self.place, &Disk)?;
         self.ui.diagnostics(&warnings);
         if request.files.iter().any(|f| f.as_os_str() == "-") {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map_err(failed("read standard input"))?;
+            let bytes = read_bounded(std::io::stdin().lock()).map_err(failed("read standard input"))?;
+            let text = String::from_utf8(bytes)
+                .map_err(|_| Failure::new(Kind::Project, "standard input is not UTF-8 text"))?;
             request.stdin = Some(text);
         }
         request.all_resources = self.all_resources;

@@ -36,7 +36,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
 /// What is there instead, as far down as the path goes.
 fn nothing(loaded: &Loaded, key_path: &str) -> Failure {
     let failure = Failure::new(Kind::NotFound, format!("the project has nothing at `{key_path}`"));
-    let (Some(path), Some(mut node)) = (KeyPath::parse(key_path), loaded.tree.as_ref()) else {
+    let (Some(path), Some(mut node)) = (KeyPath::parse(key_path), loaded.tree.as_deref()) else {
         return failure.hint("A key path is written as in `services.web.ports[0]`.");
     };
     for step in path.steps() {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 impl Session<'_> {
-    pub(super) fn bind(&self, tree: &Node, disabled: NodeMap, name: String) -> Project {
+    pub(super) fn bind(&self, tree: &Arc<Node>, disabled: NodeMap, name: String) -> Project {
         let services: IndexMap<String, Service> = members(tree.get("services"))
             .map(|(key, node)| (key.to_owned(), self.service(key, node)))
             .collect();
@@ -35,7 +35,7 @@ impl Session<'_> {
             configs: self.file_objects(tree, "configs"),
             profiles: self.request.profiles.clone(),
             refusals: self.refusals.clone(),
-            places: Places::new(Arc::new(tree.clone())),
+            places: Places::new(tree.clone()),
             services,
         };
         forget_absent(&mut project);

@@ -2,10 +2,11 @@
 
 use crate::attributes::{self, Shape, Short};
 use crate::diagnostic::Diagnostic;
-use crate::keypath::KeyPath;
+use crate::keypath::Trail;
 use crate::short::{self, ShortError};
 use crate::source::Place;
 use crate::yaml::{Entry, Map, Node, Tag, Value};
+use std::collections::HashMap;
 
 pub(super) struct Canonical<'d> {
     /// Strings with `$` were not interpolated: a short form that cannot be read stays as it is.
@@ -15,10 +16,10 @@ pub(super) struct Canonical<'d> {
 
 impl Canonical<'_> {
     pub(super) fn root(&mut self, document: &mut Node) {
-        self.node(document, attributes::root(), &KeyPath::root());
+        self.node(document, attributes::root(), &Trail::Root);
     }
 
-    pub(super) fn node(&mut self, node: &mut Node, shape: &Shape, path: &KeyPath) {
+    pub(super) fn node(&mut self, node: &mut Node, shape: &Shape, path: &Trail<'_>) {
         if node.tag == Tag::Reset || node.is_null() {
             return;
         }
@@ -45,7 +46,7 @@ impl Canonical<'_> {
         }
     }
 
-    fn lengthen(&mut self, node: &mut Node, short: Short, path: &KeyPath) {
+    fn lengthen(&mut self, node: &mut Node, short: Short, path: &Trail<'_>) {
         match short {
             Short::None | Short::External => {}
             Short::Build => wrap(node, "context"),
@@ -99,13 +100,13 @@ impl Canonical<'_> {
         }
     }
 
-    fn report(&mut self, error: &ShortError, place: &Place, path: &KeyPath) {
+    fn report(&mut self, error: &ShortError, place: &Place, path: &Trail<'_>) {
         let message = format!("`{path}` is not valid: {error}");
         self.diagnostics.push(Diagnostic::error(message).at(place.clone()).key(path.to_string()));
     }
 
     /// Items of this list need a value, but for some names.
-    fn with_values(&mut self, node: &mut Node, path: &KeyPath, bare: &[&str]) {
+    fn with_values(&mut self, node: &mut Node, path: &Trail<'_>, bare: &[&str]) {
         let lenient = self.lenient;
         let mut bad = Vec::new();
         for (index, item) in node.as_seq_mut().into_iter().flatten().enumerate() {
@@ -122,20 +123,22 @@ impl Canonical<'_> {
     }
 
     /// Items of a list that is to become a mapping stand in it once.
-    fn once(&mut self, node: &Node, path: &KeyPath) {
-        let items = node.as_seq().unwrap_or_default();
-        for (index, item) in items.iter().enumerate() {
-            if let Some(first) = items[..index].iter().find(|first| first == &item) {
-                let message = format!("`{}` is listed twice", item.as_str().unwrap_or_default());
+    fn once(&mut self, node: &Node, path: &Trail<'_>) {
+        let mut seen: HashMap<&str, &Node> = HashMap::new();
+        for (index, item) in node.as_seq().unwrap_or_default().iter().enumerate() {
+            let Some(text) = item.as_str() else { continue };
+            if let Some(first) = seen.get(text) {
+                let message = format!("`{text}` is listed twice");
                 let path = path.index(index).to_string();
                 let diagnostic = Diagnostic::error(message).at(item.place.clone()).key(path);
                 self.diagnostics.push(diagnostic.related(first.place.clone(), "first listed here"));
             }
+            seen.entry(text).or_insert(item);
         }
     }
 
     /// `A = x` in a list is a variable called `A `: surely not what is meant.
-    fn names_of_variables(&mut self, node: &Node, path: &KeyPath) {
+    fn names_of_variables(&mut self, node: &Node, path: &Trail<'_>) {
         for (name, entry) in node.as_map().into_iter().flat_map(Map::iter) {
             if name.ends_with([' ', '\t']) {
                 let message = format!("the variable name `{name}` ends with white space");
@@ -146,7 +149,7 @@ impl Canonical<'_> {
         }
     }
 
-    fn words(&mut self, node: &mut Node, path: &KeyPath) {
+    fn words(&mut self, node: &mut Node, path: &Trail<'_>) {
         let Some(text) = node.as_str() else { return };
         match short::words(text) {
             Ok(words) => {
@@ -170,7 +173,7 @@ impl Canonical<'_> {
     fn list(
         &mut self,
         node: &mut Node,
-        path: &KeyPath,
+        path: &Trail<'_>,
         read: impl Fn(&Node) -> Result<Vec<Node>, ShortError>,
     ) {
         let Value::Seq(items) = &mut node.value else { return };
@@ -190,7 +193,7 @@ impl Canonical<'_> {
     }
 
     /// `external: {name: x}` becomes `external: true` and the resource's own `name`.
-    fn external(&mut self, map: &mut Map, shape: &Shape, path: &KeyPath) {
+    fn external(&mut self, map: &mut Map, shape: &Shape, path: &Trail<'_>) {
         let is_resource = shape
             .members
             .get("external")
@@ -221,7 +224,7 @@ impl Canonical<'_> {
         }
     }
 
-    fn hosts(&mut self, node: &mut Node, path: &KeyPath) {
+    fn hosts(&mut self, node: &mut Node, path: &Trail<'_>) {
         let mut hosts = Vec::new();
         match &node.value {
             Value::Map(map) => {

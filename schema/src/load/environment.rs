@@ -5,7 +5,7 @@ use super::provenance::Kind;
 use super::select::Selection;
 use crate::diagnostic::Diagnostic;
 use crate::env::{self, Env, Origin};
-use crate::keypath::KeyPath;
+use crate::keypath::Trail;
 use crate::source::Place;
 use crate::yaml::{Entry, Map, Node, Value};
 
@@ -59,7 +59,10 @@ impl Session<'_> {
         let Some(files) = map.remove("env_file") else { return };
         let own = map.remove("environment");
         let mut read = Env::default();
-        let path = KeyPath::root().key("services").key(key).key("env_file");
+        let (root, service);
+        root = Trail::Root.key("services");
+        service = root.key(key);
+        let path = service.key("env_file");
         for (index, item) in files.node.as_seq().unwrap_or_default().iter().enumerate() {
             self.env_file(item, own.as_ref().map(|own| &own.node), &mut read, &path.index(index));
         }
@@ -81,7 +84,7 @@ impl Session<'_> {
         map.insert("environment", Entry { key: key_place, node: Node::new(Value::Map(variables), place) });
     }
 
-    fn env_file(&mut self, item: &Node, own: Option<&Node>, read: &mut Env, path: &KeyPath) {
+    fn env_file(&mut self, item: &Node, own: Option<&Node>, read: &mut Env, path: &Trail<'_>) {
         let Some(file) = item.get("path").and_then(Node::as_str) else { return };
         let is_required = item.get("required").and_then(Node::as_bool).unwrap_or(true);
         let file = self.on_disk(file);
@@ -95,18 +98,17 @@ impl Session<'_> {
             return;
         }
         let Some(source) = self.read(&file, Some(&item.place)) else { return };
-        let outer = self.environment.clone();
-        let earlier = read.clone();
+        let outer = &self.environment;
         let own_value = |name: &str| own.and_then(|own| own.get(name)).and_then(Node::as_str);
         let lookup = |name: &str| outer.get(name).or_else(|| own_value(name)).map(str::to_owned);
         let is_raw = item.get("format").and_then(Node::as_str) == Some("raw");
         let dotenv = if is_raw {
             env::parse_raw(&source, &lookup)
         } else {
-            env::parse_dotenv_after(&source, &earlier, &lookup)
+            env::parse_dotenv_after(&source, read, &lookup)
         };
         self.diagnostics.extend(dotenv.diagnostics);
-        self.provenance.used(dotenv.usages, &outer);
+        self.provenance.used(dotenv.usages, outer);
         read.overlay(dotenv.variables);
     }
 

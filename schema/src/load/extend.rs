@@ -5,7 +5,7 @@ use super::{Session, merge, paths};
 use crate::attributes::{self, Shape};
 use crate::diagnostic::Diagnostic;
 use crate::env::Env;
-use crate::keypath::KeyPath;
+use crate::keypath::Trail;
 use crate::source::{Place, Source};
 use crate::yaml::{Node, Tag};
 use std::path::{Path, PathBuf};
@@ -78,11 +78,9 @@ impl Session<'_> {
         let named = extends.node.get("service").unwrap_or(&extends.node);
         let Some(name) = named.as_str() else {
             if named.as_map().is_some() || named.is_null() {
-                let path = KeyPath::root().key("services").key(key).key("extends");
+                let path = format!("services.{key}.extends");
                 let diagnostic = Diagnostic::error(format!("`{path}` names no service"));
-                self.report(
-                    diagnostic.at(named.place.clone()).key(path.to_string()).hint("Give it `service:`."),
-                );
+                self.report(diagnostic.at(named.place.clone()).key(path).hint("Give it `service:`."));
             }
             return Some(service);
         };
@@ -106,7 +104,8 @@ impl Session<'_> {
         };
         chain.pop();
         let mut whole = base?;
-        let path = KeyPath::root().key("services").key(key);
+        let services = Trail::Root.key("services");
+        let path = services.key(key);
         self.provenance.link(Kind::Extends, whole.place.clone(), named.place.clone());
         let notes = self.notes();
         merge::merge_extending(&mut whole, service, service_shape(), &path, notes);
@@ -177,7 +176,7 @@ impl Session<'_> {
             });
             let mut whole = merged.take().unwrap_or_else(|| Node::map(document.place.clone()));
             let notes = self.notes();
-            merge::merge_extending(&mut whole, document, attributes::root(), &KeyPath::root(), notes);
+            merge::merge_extending(&mut whole, document, attributes::root(), &Trail::Root, notes);
             merged = Some(whole);
         }
         merged

@@ -3,7 +3,7 @@
 
 use crate::attributes::{self, Attribute, Cast, Shape, Short, Support, form};
 use crate::diagnostic::Diagnostic;
-use crate::keypath::{KeyPath, Step};
+use crate::keypath::Trail;
 use crate::short;
 use crate::yaml::{Entry, Map, Node, Tag, Value, scalar};
 
@@ -15,7 +15,7 @@ pub(super) struct Fit<'d> {
 
 impl Fit<'_> {
     pub(super) fn root(&mut self, document: &mut Node) {
-        self.node(document, attributes::root(), &KeyPath::root());
+        self.node(document, attributes::root(), &Trail::Root);
         if let Some(version) = document.as_map().and_then(|map| map.entry("version")) {
             let message = "the attribute `version` is obsolete and has no effect";
             self.diagnostics
@@ -23,7 +23,7 @@ impl Fit<'_> {
         }
     }
 
-    pub(super) fn node(&mut self, node: &mut Node, shape: &Shape, path: &KeyPath) {
+    pub(super) fn node(&mut self, node: &mut Node, shape: &Shape, path: &Trail<'_>) {
         if node.tag == Tag::Reset || self.is_open(node) {
             return;
         }
@@ -31,7 +31,7 @@ impl Fit<'_> {
             if !attribute.accepts(bits(&node.value)) {
                 // A null may yet meet a value of an earlier file, which it keeps: `nulls` judges what is left of it.
                 let is_open = node.is_null()
-                    && matches!(path.steps().last(), Some(Step::Key(key)) if key != "services" || path.steps().len() > 1);
+                    && matches!(path, Trail::Key(parent, key) if *key != "services" || !matches!(parent, Trail::Root));
                 if !is_open {
                     let diagnostic = misfit(node, attribute, path);
                     self.drop_with(node, diagnostic);
@@ -60,7 +60,7 @@ impl Fit<'_> {
         node.value = Value::Null;
     }
 
-    fn members(&mut self, node: &mut Node, shape: &Shape, path: &KeyPath) {
+    fn members(&mut self, node: &mut Node, shape: &Shape, path: &Trail<'_>) {
         if shape.members.is_empty() && shape.any.is_none() {
             return;
         }
@@ -85,7 +85,7 @@ impl Fit<'_> {
     }
 
     /// The key of a resource or service.
-    fn key(&mut self, key: &str, entry: &Entry, shape: &Shape, path: &KeyPath) {
+    fn key(&mut self, key: &str, entry: &Entry, shape: &Shape, path: &Trail<'_>) {
         let has_names = shape.attribute.is_some_and(|attribute| attribute.names);
         let fits =
             !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
@@ -96,7 +96,7 @@ impl Fit<'_> {
         }
     }
 
-    fn items(&mut self, node: &mut Node, shape: &Shape, path: &KeyPath) {
+    fn items(&mut self, node: &mut Node, shape: &Shape, path: &Trail<'_>) {
         let Value::Seq(items) = &mut node.value else { return };
         let text_only =
             shape.item.is_none() && shape.attribute.is_some_and(|attribute| attribute.short != Short::None);
@@ -117,7 +117,7 @@ impl Fit<'_> {
         items.retain(|item| item.tag != Tag::Reset && !item.is_null());
     }
 
-    fn scalar(&mut self, node: &mut Node, attribute: Option<&Attribute>, path: &KeyPath) {
+    fn scalar(&mut self, node: &mut Node, attribute: Option<&Attribute>, path: &Trail<'_>) {
         let Some(attribute) = attribute else { return };
         if node.is_null() {
             return;
@@ -165,7 +165,7 @@ impl Fit<'_> {
         self.allowed(node, attribute, path);
     }
 
-    fn allowed(&mut self, node: &Node, attribute: &Attribute, path: &KeyPath) {
+    fn allowed(&mut self, node: &Node, attribute: &Attribute, path: &Trail<'_>) {
         let at = |diagnostic: Diagnostic| diagnostic.at(node.place.clone()).key(path.to_string());
         if let (Some(text), false) = (node.as_str(), attribute.one_of.is_empty())
             && !attribute.one_of.contains(&text)
@@ -196,7 +196,7 @@ impl Fit<'_> {
 }
 
 /// Reports the nulls that are left after a merge where there must be a value.
-pub(super) fn nulls(node: &Node, shape: &Shape, path: &KeyPath, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn nulls(node: &Node, shape: &Shape, path: &Trail<'_>, diagnostics: &mut Vec<Diagnostic>) {
     match &node.value {
         Value::Null => {
             let misplaced = shape.attribute.filter(|attribute| !attribute.accepts(form::NULL));
@@ -224,7 +224,7 @@ pub(super) fn nulls(node: &Node, shape: &Shape, path: &KeyPath, diagnostics: &mu
     }
 }
 
-fn misfit(node: &Node, attribute: &Attribute, path: &KeyPath) -> Diagnostic {
+fn misfit(node: &Node, attribute: &Attribute, path: &Trail<'_>) -> Diagnostic {
     let expected = expected(attribute.forms);
     let message = format!("`{}` must be {expected}, this is {}", shown(path), node.kind_name());
     let mut diagnostic = Diagnostic::error(message).at(node.place.clone()).key(path.to_string());
@@ -334,8 +334,8 @@ fn boolean(text: &str) -> Result<Value, String> {
     }
 }
 
-fn unknown_key(key: &str, entry: &Entry, shape: &Shape, path: &KeyPath) -> Diagnostic {
-    let owner = match (path.steps().len(), path.key_at(0), path.key_at(1)) {
+fn unknown_key(key: &str, entry: &Entry, shape: &Shape, path: &Trail<'_>) -> Diagnostic {
+    let owner = match (path.depth(), path.key_at(0), path.key_at(1)) {
         (0, ..) => "at the top level".to_owned(),
         (2, Some("services"), Some(service)) => format!("in service `{service}`"),
         _ => format!("in `{}`", shown(path)),
@@ -347,7 +347,7 @@ fn unknown_key(key: &str, entry: &Entry, shape: &Shape, path: &KeyPath) -> Diagn
     }
     let service = attributes::root().find("services.*").filter(|service| service.members.contains_key(key));
     match service {
-        Some(_) if path.steps().is_empty() => {
+        Some(_) if matches!(path, Trail::Root) => {
             diagnostic.hint(format!("`{key}` belongs to a service: indent it below one."))
         }
         _ => diagnostic,
@@ -387,19 +387,20 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// The path in a sentence: `services.web.ports`.
-fn shown(path: &KeyPath) -> String {
-    if path.steps().is_empty() { "the file".into() } else { path.to_string() }
+fn shown(path: &Trail<'_>) -> String {
+    if matches!(path, Trail::Root) { "the file".into() } else { path.to_string() }
 }
 
-fn last(path: &KeyPath) -> String {
-    path.steps().last().map_or_else(String::new, |step| match step {
-        crate::keypath::Step::Key(key) => key.clone(),
-        crate::keypath::Step::Index(index) => format!("[{index}]"),
-    })
+fn last(path: &Trail<'_>) -> String {
+    match path {
+        Trail::Root => String::new(),
+        Trail::Key(_, key) => (*key).to_owned(),
+        Trail::Index(_, index) => format!("[{index}]"),
+    }
 }
 
 /// Members that a mapping must have, on the merged tree.
-pub(super) fn needed(node: &Node, shape: &Shape, path: &KeyPath, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn needed(node: &Node, shape: &Shape, path: &Trail<'_>, diagnostics: &mut Vec<Diagnostic>) {
     match &node.value {
         Value::Map(map) => {
             let needs = shape.attribute.map_or(&[][..], |attribute| attribute.needs);
@@ -419,7 +420,7 @@ pub(super) fn needed(node: &Node, shape: &Shape, path: &KeyPath, diagnostics: &m
     }
 }
 
-fn needed_below(map: &Map, shape: &Shape, path: &KeyPath, diagnostics: &mut Vec<Diagnostic>) {
+fn needed_below(map: &Map, shape: &Shape, path: &Trail<'_>, diagnostics: &mut Vec<Diagnostic>) {
     for (key, entry) in map.iter() {
         let is_extension = key.starts_with("x-") && !shape.is_user_keyed();
         if let Some(below) = shape.member(key).filter(|_| !is_extension) {

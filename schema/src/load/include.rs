@@ -5,7 +5,7 @@ use super::{Session, merge, paths};
 use crate::attributes;
 use crate::diagnostic::Diagnostic;
 use crate::env::{self, Env};
-use crate::keypath::KeyPath;
+use crate::keypath::Trail;
 use crate::source::{Place, Source};
 use crate::yaml::{Node, Value};
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ impl Session<'_> {
         let own = std::mem::replace(document, imported);
         document.place = own.place.clone();
         let notes = self.notes();
-        merge::merge_extending(document, own, attributes::root(), &KeyPath::root(), notes);
+        merge::merge_extending(document, own, attributes::root(), &Trail::Root, notes);
     }
 
     fn included(&mut self, inclusion: &Inclusion, base: &Path, environment: &Env) -> Option<Node> {

@@ -2,18 +2,24 @@
 
 use crate::attributes::{Merge, Shape, Short};
 use crate::diagnostic::Diagnostic;
-use crate::keypath::KeyPath;
+use crate::keypath::Trail;
 use crate::load::provenance::{Kind, Link};
 use crate::source::Place;
 use crate::yaml::{Entry, Map, Node, Tag, Value};
 
 /// Merges `over` into `base`. What is tagged `!reset` in `over` is gone afterwards.
-pub(super) fn merge(base: &mut Node, over: Node, shape: &Shape, path: &KeyPath, notes: Notes<'_>) {
+pub(super) fn merge(base: &mut Node, over: Node, shape: &Shape, path: &Trail<'_>, notes: Notes<'_>) {
     Merger { keep_resets: false, notes }.node(base, over, shape, path);
 }
 
 /// The same for `extends`: what is tagged `!reset` in `over` stays, tagged, so that it also resets what earlier files say.
-pub(super) fn merge_extending(base: &mut Node, over: Node, shape: &Shape, path: &KeyPath, notes: Notes<'_>) {
+pub(super) fn merge_extending(
+    base: &mut Node,
+    over: Node,
+    shape: &Shape,
+    path: &Trail<'_>,
+    notes: Notes<'_>,
+) {
     Merger { keep_resets: true, notes }.node(base, over, shape, path);
 }
 
@@ -31,7 +37,7 @@ struct Merger<'d> {
 }
 
 impl Merger<'_> {
-    fn node(&mut self, base: &mut Node, mut over: Node, shape: &Shape, path: &KeyPath) {
+    fn node(&mut self, base: &mut Node, mut over: Node, shape: &Shape, path: &Trail<'_>) {
         let rule = shape.attribute.map_or(Merge::Default, |attribute| attribute.merge);
         let replaces = rule == Merge::Replace
             || over.tag == Tag::Override
@@ -80,7 +86,7 @@ impl Merger<'_> {
         }
     }
 
-    fn members(&mut self, mine: &mut Map, theirs: Map, shape: &Shape, path: &KeyPath) {
+    fn members(&mut self, mine: &mut Map, theirs: Map, shape: &Shape, path: &Trail<'_>) {
         let is_set = shape
             .attribute
             .is_some_and(|attribute| matches!(attribute.short, Short::KeyValue | Short::Labels));

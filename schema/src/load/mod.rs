@@ -84,7 +84,7 @@ pub struct LoadRequest {
 pub struct Loaded {
     pub project: Option<Project>,
     /// The canonical tree: what `config` shows.
-    pub tree: Option<Node>,
+    pub tree: Option<Arc<Node>>,
     /// In the order of the places they point at.
     pub diagnostics: Vec<Diagnostic>,
     /// Nothing was interpolated: a `$` is rendered as it stands.
@@ -113,7 +113,7 @@ impl Loaded {
     /// The value at a key path and how it came to be; `None` when the model has nothing there.
     pub fn explain(&self, key_path: &str) -> Option<Explanation<'_>> {
         let path = KeyPath::parse(key_path)?;
-        let tree = self.tree.as_ref()?;
+        let tree = self.tree.as_deref()?;
         let (node, key) =
             path.steps().iter().try_fold((tree, None), |(node, _), step| match (step, &node.value) {
                 (Step::Key(key), Value::Map(map)) => {
@@ -154,10 +154,10 @@ pub fn load(request: &LoadRequest, files: &dyn Files) -> Loaded {
     let mut session = Session::new(request, files);
     let (tree, project) = match session.run() {
         Some((tree, project)) => (Some(tree), Some(project)),
-        None => (session.tree.take(), None),
+        None => (session.tree.take().map(Arc::new), None),
     };
     session.report_unset(None);
-    session.trace(tree.as_ref());
+    session.trace(tree.as_deref());
     let mut diagnostics = session.diagnostics;
     sort(&mut diagnostics);
     let failed = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
@@ -249,7 +249,7 @@ impl<'a> Session<'a> {
         self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
-    fn run(&mut self) -> Option<(Node, Project)> {
+    fn run(&mut self) -> Option<(Arc<Node>, Project)> {
         let inputs = self.inputs();
         let name = self.project_name(&inputs)?;
         self.provenance.used(self.request.usages.clone(), &self.environment);
@@ -290,6 +290,7 @@ impl<'a> Session<'a> {
             tidy::tidy(&mut tree);
         }
         support::warn(&tree, &mut self.diagnostics);
+        let tree = Arc::new(tree);
         let project = self.bind(&tree, disabled, name);
         Some((tree, project))
     }

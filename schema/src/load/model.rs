@@ -6,7 +6,7 @@ use crate::attributes;
 use crate::diagnostic::Diagnostic;
 use crate::env::Env;
 use crate::interpolate;
-use crate::keypath::KeyPath;
+use crate::keypath::Trail;
 use crate::source::Source;
 use crate::yaml::{self, Node, Value};
 use std::path::Path;
@@ -57,9 +57,9 @@ impl Session<'_> {
                 let place = document.place.clone();
                 let mut whole = merged.take().unwrap_or_else(|| Node::map(place));
                 let notes = self.notes();
-                merge::merge(&mut whole, document, attributes::root(), &KeyPath::root(), notes);
-                fit::nulls(&whole, attributes::root(), &KeyPath::root(), &mut self.diagnostics);
-                fit::needed(&whole, attributes::root(), &KeyPath::root(), &mut self.diagnostics);
+                merge::merge(&mut whole, document, attributes::root(), &Trail::Root, notes);
+                fit::nulls(&whole, attributes::root(), &Trail::Root, &mut self.diagnostics);
+                fit::needed(&whole, attributes::root(), &Trail::Root, &mut self.diagnostics);
                 merged = Some(whole);
             }
         }
@@ -69,7 +69,7 @@ impl Session<'_> {
             return None;
         }
         let notes = self.notes();
-        unique::unique(&mut tree, attributes::root(), &KeyPath::root(), &mut { notes });
+        unique::unique(&mut tree, attributes::root(), &Trail::Root, &mut { notes });
         build_contexts(&mut tree);
         if let Some(from) = resolve_from {
             paths::resolve(&mut tree, attributes::root(), from, environment);
@@ -120,7 +120,7 @@ impl Session<'_> {
             let lookup = |name: &str| environment.get(name).map(str::to_owned);
             let mut usages = Vec::new();
             let first = self.diagnostics.len();
-            interpolate::tree(&mut document, &KeyPath::root(), &lookup, &mut self.diagnostics, &mut usages);
+            interpolate::tree(&mut document, &Trail::Root, &lookup, &mut self.diagnostics, &mut usages);
             self.set_unset_aside(first);
             self.provenance.used(usages, environment);
         }

@@ -3,27 +3,52 @@
 
 use super::Loaded;
 use crate::attributes::{self, Shape, Short};
-use crate::yaml::{Map, Node, Value, emit, scalar};
+use crate::yaml::{Entry, Map, Node, Value, emit, scalar};
 
 /// As YAML.
 pub fn yaml(loaded: &Loaded) -> String {
-    let Some(tree) = &loaded.tree else { return String::new() };
-    let mut tree = tree.clone();
-    prepare(&mut tree, loaded.verbatim);
+    let Some(tree) = loaded.tree.as_deref() else { return String::new() };
+    let Some(map) = tree.as_map().filter(|map| !map.is_empty()) else { return emit::emit(tree) };
+    let mut out = String::new();
+    for (key, section) in ordered(map, attributes::root()) {
+        match section.node.as_map().filter(|services| key == "services" && !services.is_empty()) {
+            Some(services) => render_services(&mut out, section, services, loaded.verbatim),
+            None => out.push_str(&part(key, section.clone(), loaded.verbatim)),
+        }
+    }
+    out
+}
+
+/// One by one, because each is copied to be put in order.
+fn render_services(out: &mut String, section: &Entry, services: &Map, verbatim: bool) {
+    const HEAD: &str = "services:\n";
+    out.push_str(HEAD);
+    for (key, service) in ordered(services, &Shape::default()) {
+        let mut one = Node::map(section.node.place.clone());
+        one.as_map_mut().expect("just made").insert(key, service.clone());
+        let text = part("services", Entry { key: section.key.clone(), node: one }, verbatim);
+        out.push_str(text.strip_prefix(HEAD).unwrap_or(&text));
+    }
+}
+
+/// A tree of one section as text.
+fn part(key: &str, section: Entry, verbatim: bool) -> String {
+    let mut tree = Node::map(section.node.place.clone());
+    tree.as_map_mut().expect("just made").insert(key, section);
+    prepare(&mut tree, verbatim);
     drop_empty_structs(&mut tree);
     emit::emit(&tree)
 }
 
 /// As JSON, indented, with a newline at the end.
 pub fn json(loaded: &Loaded) -> String {
-    let Some(tree) = &loaded.tree else { return String::new() };
+    let Some(tree) = loaded.tree.as_deref() else { return String::new() };
     let mut tree = tree.clone();
     prepare(&mut tree, loaded.verbatim);
     if !loaded.verbatim {
         json_members(&mut tree);
     }
-    let text = serde_json::to_string_pretty(&to_json(&tree)).unwrap_or_default();
-    text + "\n"
+    serde_json::to_string_pretty(&Json(&tree)).unwrap_or_default() + "\n"
 }
 
 /// A service as the one line of JSON that docker compose takes the hash of: what Go's encoder escapes is escaped.
@@ -41,8 +66,25 @@ pub(super) fn hashed(service: &Node) -> String {
         ('\u{2028}', "\\u2028"),
         ('\u{2029}', "\\u2029"),
     ];
-    let text = to_json(&service).to_string();
+    let text = serde_json::to_string(&Json(&service)).unwrap_or_default();
     escapes.iter().fold(text, |text, (plain, escaped)| text.replace(*plain, escaped))
+}
+
+/// A tree that is written without becoming a JSON value first.
+struct Json<'n>(&'n Node);
+
+impl serde::Serialize for Json<'_> {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match &self.0.value {
+            Value::Null => to.serialize_unit(),
+            Value::Bool(is) => to.serialize_bool(*is),
+            Value::Int(number) => to.serialize_i64(*number),
+            Value::Float(number) => to.serialize_f64(*number),
+            Value::Str(text) => to.serialize_str(text),
+            Value::Seq(items) => to.collect_seq(items.iter().map(Json)),
+            Value::Map(map) => to.collect_map(map.iter().map(|(key, entry)| (key, Json(&entry.node)))),
+        }
+    }
 }
 
 fn prepare(tree: &mut Node, verbatim: bool) {
@@ -90,11 +132,8 @@ fn order(node: &mut Node, shape: &Shape) {
                     None => sort(&mut entry.node),
                 }
             }
-            let rank = |key: &str| {
-                if is_user_keyed { 0 } else { shape.members.get_index_of(key).unwrap_or(usize::MAX) }
-            };
             let mut entries: Vec<_> = std::mem::take(map).into_iter().collect();
-            entries.sort_by(|(a, _), (b, _)| rank(a).cmp(&rank(b)).then_with(|| a.cmp(b)));
+            entries.sort_by(|(a, _), (b, _)| rank(shape, a).cmp(&rank(shape, b)).then_with(|| a.cmp(b)));
             *map = entries.into_iter().collect();
         }
         Value::Seq(items) => {
@@ -107,6 +146,17 @@ fn order(node: &mut Node, shape: &Shape) {
         }
         _ => {}
     }
+}
+
+fn rank(shape: &Shape, key: &str) -> usize {
+    shape.members.get_index_of(key).unwrap_or(usize::MAX)
+}
+
+/// The members as [`order`] puts them.
+fn ordered<'m>(map: &'m Map, shape: &Shape) -> Vec<(&'m str, &'m Entry)> {
+    let mut entries: Vec<_> = map.iter().collect();
+    entries.sort_by(|(a, _), (b, _)| rank(shape, a).cmp(&rank(shape, b)).then_with(|| a.cmp(b)));
+    entries
 }
 
 fn sort(node: &mut Node) {

@@ -2,18 +2,18 @@
 
 use crate::attributes::{self, Shape, Support};
 use crate::diagnostic::Diagnostic;
-use crate::keypath::KeyPath;
+use crate::keypath::Trail;
 use crate::yaml::{Node, Value};
 
 pub(super) fn warn(tree: &Node, diagnostics: &mut Vec<Diagnostic>) {
-    node(tree, attributes::root(), &KeyPath::root(), diagnostics);
+    node(tree, attributes::root(), &Trail::Root, diagnostics);
     let services = tree.get("services").and_then(Node::as_map);
     for (key, entry) in services.into_iter().flat_map(|services| services.iter()) {
         service(key, &entry.node, diagnostics);
     }
 }
 
-fn node(node: &Node, shape: &Shape, path: &KeyPath, diagnostics: &mut Vec<Diagnostic>) {
+fn node(node: &Node, shape: &Shape, path: &Trail<'_>, diagnostics: &mut Vec<Diagnostic>) {
     match &node.value {
         Value::Map(map) => {
             for (key, entry) in map.iter() {

@@ -2,13 +2,13 @@
 
 use crate::attributes::{Shape, Short, Unique};
 use crate::diagnostic::Diagnostic;
-use crate::keypath::KeyPath;
+use crate::keypath::Trail;
 use crate::load::merge::Notes;
 use crate::load::provenance::{Kind, Link};
 use crate::yaml::{Node, Value};
 use std::collections::HashMap;
 
-pub(super) fn unique(node: &mut Node, shape: &Shape, path: &KeyPath, notes: &mut Notes<'_>) {
+pub(super) fn unique(node: &mut Node, shape: &Shape, path: &Trail<'_>, notes: &mut Notes<'_>) {
     match &mut node.value {
         Value::Map(map) => {
             for (key, entry) in map.iter_mut() {
@@ -36,7 +36,7 @@ pub(super) fn unique(node: &mut Node, shape: &Shape, path: &KeyPath, notes: &mut
     }
 }
 
-fn distinct(items: Vec<Node>, rule: Unique, path: &KeyPath, notes: &mut Notes<'_>) -> Vec<Node> {
+fn distinct(items: Vec<Node>, rule: Unique, path: &Trail<'_>, notes: &mut Notes<'_>) -> Vec<Node> {
     let mut kept: Vec<Node> = Vec::with_capacity(items.len());
     let mut seen: HashMap<String, usize> = HashMap::new();
     for (index, item) in items.into_iter().enumerate() {

@@ -4,7 +4,7 @@ use super::Session;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::source::Source;
 use crate::yaml::{Node, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// Attributes that are gone when the model is complete, because they have done their work.
@@ -25,12 +25,13 @@ impl Session<'_> {
         let mut places = BTreeMap::new();
         tree.into_iter().for_each(|tree| collect(tree, &mut places));
         let mut told: Vec<Diagnostic> = Vec::new();
+        let mut seen = HashSet::new();
         for found in std::mem::take(&mut self.unset) {
             let is_used = tree.is_none()
                 || CONSUMED.iter().any(|attribute| found.key_path.contains(attribute))
                 || is_within(&found, &places);
-            let is_told = told.iter().any(|other| other.place == found.place);
-            if is_used && !is_told {
+            let at = found.place.as_ref().map(|place| (Arc::as_ptr(&place.source), place.start, place.end));
+            if is_used && seen.insert(at) {
                 told.push(found);
             }
         }

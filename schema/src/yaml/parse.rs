@@ -20,7 +20,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { nodes: 1_000_000, aliased_nodes: 500_000, bytes: 64 << 20 }
+        Self { nodes: 1_000_000, aliased_nodes: 500_000, bytes: crate::source::MAX_BYTES as usize }
     }
 }
 
@@ -259,6 +259,7 @@ impl<'t, 'd> Composer<'t, 'd> {
             }
         }
         self.depth -= 1;
+        items.shrink_to_fit();
         Ok(items)
     }
 
@@ -294,11 +295,12 @@ impl<'t, 'd> Composer<'t, 'd> {
                 map.insert(key, entry);
             }
         }
+        map.shrink();
         Ok(map)
     }
 
     fn insert(&mut self, map: &mut Map, key: Node, node: Node) {
-        let Some(name) = key.as_str().map(str::to_owned) else {
+        let Value::Str(name) = key.value else {
             self.bad_key(&key);
             return;
         };

@@ -6,6 +6,7 @@ use futures_util::future::try_join_all;
 use stack_runtime::image::{Reference, pull};
 use stack_schema::load::Loaded;
 use stack_schema::yaml::{Map, Node, Value};
+use std::sync::Arc;
 
 /// Gives every image of the tree a digest, if it has none.
 ///
@@ -37,7 +38,7 @@ async fn digested(image: &str) -> Result<String> {
 
 /// What is left is an override file that pins the images.
 pub(super) fn only_images(loaded: &mut Loaded) {
-    let Some(tree) = loaded.tree.as_mut().and_then(Node::as_map_mut) else { return };
+    let Some(tree) = loaded.tree.as_mut().map(Arc::make_mut).and_then(Node::as_map_mut) else { return };
     tree.retain(|key, _| key == "services");
     for service in services(loaded).filter_map(Node::as_map_mut) {
         service.retain(|key, _| key == "image");
@@ -45,6 +46,10 @@ pub(super) fn only_images(loaded: &mut Loaded) {
 }
 
 fn services(loaded: &mut Loaded) -> impl Iterator<Item = &mut Node> {
-    let services = loaded.tree.as_mut().and_then(|tree| tree.get_mut("services")).and_then(Node::as_map_mut);
+    let services = loaded
+        .tree
+        .as_mut()
+        .and_then(|tree| Arc::make_mut(tree).get_mut("services"))
+        .and_then(Node::as_map_mut);
     services.into_iter().flat_map(Map::iter_mut).map(|(_, entry)| &mut entry.node)
 }
