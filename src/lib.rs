@@ -8,6 +8,7 @@
 pub mod apply;
 pub mod build;
 pub mod cli;
+pub mod doctor;
 pub mod event;
 pub mod failure;
 pub mod find;

@@ -8,6 +8,7 @@ pub mod image;
 pub mod init;
 pub mod launch;
 pub mod logs;
+pub mod machine;
 pub mod monitor;
 pub mod network;
 pub mod observed;

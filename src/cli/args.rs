@@ -1,8 +1,8 @@
 //! What can be typed: the global flags and the verbs.
 
 use super::{
-    build, builder, config, down, exec, explain, image, images, life, login, logs, ls, port, ps, pull, run,
-    schema, system, top, up, version, volume, watch,
+    build, builder, config, doctor, down, exec, explain, image, images, life, login, logs, ls, port, ps,
+    pull, run, schema, system, top, up, version, volume, watch,
 };
 use crate::find::Asked;
 use crate::ui::Wishes;
@@ -148,14 +148,17 @@ pub(super) enum Verb {
     /// Disk use
     #[command(subcommand)]
     System(system::Verb),
+    /// Show what this machine lacks, and the commands that mend it
+    Doctor(doctor::Args),
     /// Show the version
     Version(version::Args),
 }
 
 impl Verb {
-    /// Neither containers nor the store.
-    pub(super) fn is_text_only(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Explain(_) | Self::Schema(_) | Self::Version(_))
+    /// Neither containers nor the store; `doctor` looks from outside of the user namespace.
+    pub(super) fn is_for_anybody(&self) -> bool {
+        let is_text = matches!(self, Self::Config(_) | Self::Explain(_) | Self::Schema(_) | Self::Version(_));
+        is_text || matches!(self, Self::Doctor(_))
     }
 
     /// As it heads the progress.

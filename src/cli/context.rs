@@ -190,10 +190,10 @@ impl Context {
         self.bound(&request)
     }
 
-    /// For verbs that create: the file decides.
+    /// For verbs that create: the file decides. What this machine lacks is said before anything is touched.
     ///
     /// # Errors
-    /// As [`Context::project`], and what observing meets.
+    /// As [`Context::project`], what this machine lacks, and what observing meets.
     pub async fn scene(&self, services: &[String]) -> Result<Scene> {
         let mut loaded = read(&self.request(|r| r.services = services.to_vec())?)?;
         if let Some(project) = &loaded.project {
@@ -204,7 +204,13 @@ impl Context {
             loaded.diagnostics.retain(|finding| !is_refused(finding));
         }
         self.ui.diagnostics(&loaded.diagnostics);
-        self.observe(bound(loaded)?, true).await
+        let project = bound(loaded)?;
+        if !self.dry_run
+            && let Some(failure) = crate::doctor::obstacle(&self.home)
+        {
+            return Err(failure);
+        }
+        self.observe(project, true).await
     }
 
     /// # Errors

@@ -9,6 +9,7 @@ mod attached;
 mod cli;
 mod crash;
 mod database;
+mod doctor;
 mod example;
 mod external;
 mod face;

@@ -14,6 +14,7 @@
 mod mapping;
 mod outside;
 
+pub(crate) use mapping::{HELPERS, ranges};
 pub use mapping::{Mapping, Range};
 pub(crate) use outside::holder;
 
@@ -62,25 +63,6 @@ pub fn enter() -> io::Result<()> {
         }
     }
     user_namespace::become_root(uid.as_raw())
-}
-
-/// The command that most likely lets the kernel make user namespaces, for a hint.
-pub fn remedy() -> String {
-    let is = |path: &str, value: &str| fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
-    let set = |setting: &str| {
-        format!(
-            "Run `sudo sysctl -w {setting}`, and put it into /etc/sysctl.d/ to keep it; or run the command with sudo."
-        )
-    };
-    if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
-        set("kernel.apparmor_restrict_unprivileged_userns=0")
-    } else if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
-        set("kernel.unprivileged_userns_clone=1")
-    } else if is("/proc/sys/user/max_user_namespaces", "0") {
-        set("user.max_user_namespaces=15000")
-    } else {
-        "Run the command with sudo.".into()
-    }
 }
 
 fn own_namespace() -> io::Result<u64> {
