@@ -17,4 +17,5 @@ pub mod plan;
 pub mod schedule;
 pub mod supervise;
 pub mod ui;
+pub mod unit;
 pub mod watch;

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod boot;
 pub mod cgroup;
 pub mod container;
 pub mod engine;

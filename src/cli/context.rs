@@ -247,6 +247,17 @@ impl Context {
         Ok(Scene { project: label::project_of(name, &observed), observed, engine })
     }
 
+    /// Of the project that is meant; the files need not be read where it is named.
+    ///
+    /// # Errors
+    /// As [`Context::load`].
+    pub fn project_name(&self) -> Result<String> {
+        match self.only_name()? {
+            Some(name) => Ok(name),
+            None => self.project(&[]).map(|project| project.name),
+        }
+    }
+
     fn only_name(&self) -> Result<Option<String>> {
         match &self.asked.project_name {
             Some(name) if self.asked.files.is_empty() => valid_name(name).map(Some),

@@ -16,6 +16,9 @@ pub(super) struct StartArgs {
     /// Give up waiting after so many seconds
     #[arg(long, value_name = "SECONDS")]
     wait_timeout: Option<u64>,
+    /// Only what has not run since the machine came up, or since `stop --keep-due`, and whose restart policy wants it
+    #[arg(long, conflicts_with = "services")]
+    due: bool,
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
@@ -25,6 +28,9 @@ pub(super) struct StopArgs {
     /// Seconds between the stop signal and SIGKILL
     #[arg(short, long, value_name = "SECONDS")]
     timeout: Option<u64>,
+    /// Not the user's own stop: what its restart policy wants comes back with `start --due`, or after a boot
+    #[arg(long, conflicts_with = "services")]
+    keep_due: bool,
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
@@ -71,6 +77,9 @@ pub(super) struct RemoveArgs {
 }
 
 pub(super) async fn start(args: StartArgs, context: &Context) -> Result<()> {
+    if args.due {
+        return carry_out_within(context, &[], Intent::Due, args.wait_timeout.map(Duration::from_secs)).await;
+    }
     let services = args.services.clone();
     let intent = Intent::Start { services: args.services, wait: args.wait || args.wait_timeout.is_some() };
     carry_out_within(context, &services, intent, args.wait_timeout.map(Duration::from_secs)).await
@@ -79,6 +88,10 @@ pub(super) async fn start(args: StartArgs, context: &Context) -> Result<()> {
 pub(super) async fn stop(args: StopArgs, context: &Context) -> Result<()> {
     let services = args.services.clone();
     let grace = args.timeout.map(Duration::from_secs);
+    if args.keep_due && !context.dry_run {
+        let project = context.existing(&[]).await?.project.name;
+        context.engine().set_aside(&project).await?;
+    }
     carry_out(context, &services, Intent::Stop { services: args.services, grace }).await
 }
 

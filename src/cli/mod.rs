@@ -14,6 +14,7 @@ mod builder;
 mod config;
 mod doctor;
 mod down;
+mod enable;
 mod exec;
 mod explain;
 mod image;
@@ -136,6 +137,8 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<()> {
             Ok(())
         }
         Verb::Watch(args) => watch::run(args, context).await,
+        Verb::Enable(args) => enable::enable(&args, context),
+        Verb::Disable(args) => enable::disable(&args, context),
         // Done before there are threads.
         Verb::Doctor(_) => Ok(()),
         Verb::Version(args) => version::run(&args, context),

@@ -127,6 +127,17 @@ impl HostEngine {
         blocking("tidy up", move || remove::sweep(&home, &project)).await
     }
 
+    /// What is stopped from now on comes back with the next boot, as its restart policy says.
+    ///
+    /// # Errors
+    /// Of the supervisor; none runs where nothing does.
+    pub async fn set_aside(&self, project: &str) -> Result<()> {
+        match self.running_client(project).await? {
+            Some(_) => self.tell(project, Request::SetAside).await,
+            None => Ok(()),
+        }
+    }
+
     /// Whether all ports can be had now; asked before anything is created.
     ///
     /// # Errors

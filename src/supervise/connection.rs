@@ -89,6 +89,7 @@ async fn reply(stack: &Arc<Stack>, request: Request) -> Result<Reply> {
         Request::Remove { id, volumes } => {
             stack.order(&id, |answer| Order::Remove { volumes, answer }).await?
         }
+        Request::SetAside => stack.set_aside(),
         Request::Settle => stack.settled().await,
         Request::Shutdown => shutdown(stack)?,
         Request::Start { .. } | Request::Exec { .. } | Request::Subscribe | Request::JoinNetwork { .. } => {}

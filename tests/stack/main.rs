@@ -21,6 +21,7 @@ mod lives;
 mod oci;
 mod plan;
 mod probes;
+mod reboot;
 mod refused;
 mod runtime;
 mod sharing;

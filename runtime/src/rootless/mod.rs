@@ -18,6 +18,7 @@ pub(crate) use mapping::{HELPERS, ranges};
 pub use mapping::{Mapping, Range};
 pub(crate) use outside::holder;
 
+use crate::boot;
 use crate::home::{self, Home};
 use crate::sys::user_namespace;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,9 @@ const LOCK: &str = "namespace.lock";
 struct Record {
     /// Inode number of the namespace.
     namespace: u64,
+    /// The boot that gave it.
+    #[serde(default)]
+    boot: String,
 }
 
 /// Whether this process is root only for an ordinary user.
@@ -54,12 +58,12 @@ pub fn enter() -> io::Result<()> {
     let _one_at_a_time = home::lock(&home.run.join(LOCK))?;
     let record = home.run.join(RECORD);
     let known = home::read_json::<Record>(&record).ok().flatten();
-    match known.and_then(|known| find(known.namespace)) {
+    match known.filter(|known| known.boot == boot::id()).and_then(|known| find(known.namespace)) {
         Some(namespace) => user_namespace::join(namespace)?,
         None => {
             let mapping = Mapping::of_user();
             user_namespace::create(|pid| mapping.write(pid))?;
-            home::replace_json(&record, &Record { namespace: own_namespace()? })?;
+            home::replace_json(&record, &Record { namespace: own_namespace()?, boot: boot::id().into() })?;
         }
     }
     user_namespace::become_root(uid.as_raw())

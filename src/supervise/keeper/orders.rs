@@ -40,7 +40,10 @@ impl Keeper {
     }
 
     async fn stop(&mut self, signal: Option<i32>, grace: Option<Duration>, answer: Answer) {
-        self.supervision.restarts.stop();
+        match self.stack.is_set_aside() {
+            true => self.supervision.restarts.set_aside(),
+            false => self.supervision.restarts.stop(),
+        }
         self.save();
         match self.step(Event::Stop) {
             Action::Terminate => {

@@ -11,7 +11,7 @@ use stack_runtime::engine::Result;
 use stack_runtime::monitor::RunRecord;
 use stack_runtime::observed::Exit;
 use stack_runtime::spec::RestartSpec;
-use stack_runtime::{cgroup, monitor};
+use stack_runtime::{boot, cgroup, monitor};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ impl Keeper {
             restarts: self.supervision.restarts.clone(),
             has_run: self.supervision.has_run,
             is_up: true,
+            boot: boot::id().into(),
             ..Default::default()
         };
         self.save();
