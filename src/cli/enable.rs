@@ -34,7 +34,7 @@ pub(super) fn enable(_: &EnableArgs, context: &Context) -> Result<()> {
     manager.tell(context, &["daemon-reload"])?;
     // From now on it is active, so that it is stopped in time when the machine goes down. Nothing is due in this boot
     // but what its own stop had set aside.
-    manager.tell(context, &["start", "--no-block", &unit::name(&unit.project)])?;
+    manager.tell(context, &["start", &unit::name(&unit.project)])?;
     context.ui.remark(&format!("{} is enabled: {}", unit.project, file.display()));
     manager.hint_at_lingering(context);
     Ok(())

@@ -37,7 +37,7 @@ pub fn findings(machine: &Machine) -> Vec<Finding> {
         all.push(user_namespaces(machine, mend));
     }
     all.extend(machine.identities.as_ref().map(|ids| identities(ids, &machine.user, mend)));
-    if let Some(trials) = &machine.trials {
+    if let Some(trials) = tried(machine) {
         all.push(links(trials, mend));
         all.push(firewall(trials, mend));
     }

@@ -175,7 +175,18 @@ fn trials_that_failed_are_told_with_their_reason() {
 
 #[test]
 fn settings_that_forbid_user_namespaces_are_named_with_the_command() {
-    let refuse = |m: &mut Machine| trials(m).user_namespace = Some(Err("Permission denied".into()));
+    // Then nothing else can be tried, and it is the one finding.
+    let refuse = |m: &mut Machine| {
+        let refused = || Err("Permission denied".to_owned());
+        *trials(m) = Trials {
+            user_namespace: Some(refused()),
+            namespaces: refused(),
+            proc: refused(),
+            overlay: refused(),
+            bridge: refused(),
+            nftables: refused(),
+        };
+    };
     type Case = (fn(&mut Machine), &'static str, &'static str);
     let cases: [Case; 3] = [
         (

@@ -257,7 +257,7 @@ fn an_enabled_stack_has_a_unit_whose_commands_bring_it_back() {
         let unit = std::fs::read_to_string(&file).unwrap();
         assert_eq!(unit, shown.stdout);
         assert_eq!(std::fs::read_link(&link).unwrap(), file);
-        assert_eq!(systemd.heard(), format!("daemon-reload\nstart --no-block {name}\n"));
+        assert_eq!(systemd.heard(), format!("daemon-reload\nstart {name}\n"));
         project.stack_with(&env, &["enable"]).ok();
 
         // In the same boot there is nothing to do for it.
@@ -295,7 +295,7 @@ fn an_ordinary_users_unit_is_their_own() {
         let unit = std::fs::read_to_string(units.join(&name)).unwrap();
         assert_eq!(values(&unit, "WantedBy"), ["default.target"]);
         assert!(units.join("default.target.wants").join(&name).exists());
-        assert_eq!(systemd.heard(), format!("--user daemon-reload\n--user start --no-block {name}\n"));
+        assert_eq!(systemd.heard(), format!("--user daemon-reload\n--user start {name}\n"));
         project.stack_with(&env, &["disable"]).ok();
         assert!(!units.join(&name).exists());
     });
