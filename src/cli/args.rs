@@ -1,8 +1,8 @@
 //! What can be typed: the global flags and the verbs.
 
 use super::{
-    build, builder, config, doctor, down, enable, exec, explain, image, images, life, login, logs, ls, port,
-    ps, pull, run, schema, system, top, up, version, volume, watch,
+    build, builder, config, doctor, down, enable, events, exec, explain, image, images, life, login, logs,
+    ls, port, ps, pull, run, schema, system, top, up, version, volume, watch,
 };
 use crate::find::Asked;
 use crate::ui::Wishes;
@@ -114,6 +114,8 @@ pub(super) enum Verb {
     Kill(life::KillArgs),
     /// Remove stopped containers
     Rm(life::RemoveArgs),
+    /// Show what happens to containers
+    Events(events::Args),
     /// Show the processes of containers
     Top(top::Args),
     /// Show where a port is published

@@ -247,15 +247,17 @@ impl Context {
         Ok(Scene { project: label::project_of(name, &observed), observed, engine })
     }
 
-    /// Of the project that is meant; the files need not be read where it is named.
+    /// Of the project that is meant; where only its name is given, nothing of it need exist.
     ///
     /// # Errors
-    /// As [`Context::load`].
-    pub fn project_name(&self) -> Result<String> {
-        match self.only_name()? {
-            Some(name) => Ok(name),
-            None => self.project(&[]).map(|project| project.name),
+    /// As [`Context::load`], and a service that the files do not have.
+    pub fn project_name(&self, services: &[String]) -> Result<String> {
+        if let Some(name) = self.only_name()? {
+            return Ok(name);
         }
+        let project = self.project(&[])?;
+        super::known_services(&project, services)?;
+        Ok(project.name)
     }
 
     fn only_name(&self) -> Result<Option<String>> {

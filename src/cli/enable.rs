@@ -24,7 +24,7 @@ struct Manager {
 
 pub(super) fn enable(_: &EnableArgs, context: &Context) -> Result<()> {
     let manager = Manager::here(context)?;
-    let unit = manager.unit(context, context.project_name()?)?;
+    let unit = manager.unit(context, context.project_name(&[])?)?;
     if context.dry_run {
         context.ui.data(&unit.text());
         return Ok(());
@@ -42,7 +42,7 @@ pub(super) fn enable(_: &EnableArgs, context: &Context) -> Result<()> {
 
 pub(super) fn disable(_: &DisableArgs, context: &Context) -> Result<()> {
     let manager = Manager::here(context)?;
-    let project = context.project_name()?;
+    let project = context.project_name(&[])?;
     let unit = manager.unit(context, project.clone())?;
     let name = unit::name(&project);
     let file = manager.units.join(&name);

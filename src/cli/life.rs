@@ -1,11 +1,12 @@
 //! `start`, `stop`, `restart`, `kill`, `rm`: one intent each.
 
-use super::Context;
+use super::{Context, Scene};
 use crate::failure::{Failure, Result};
 use crate::find::is_true;
-use crate::host::signal;
+use crate::host::{journal, signal};
+use crate::plan::Plan;
 use crate::plan::intent::Intent;
-use crate::plan::step::Action;
+use crate::plan::step::{Action, Cause};
 use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
@@ -168,5 +169,21 @@ async fn carry_out_within(
     let _lock = context.lock_with_grace(&project, grace).await?;
     let scene = context.observe(scene.project, false).await?;
     let plan = context.plan(&scene, &intent)?;
-    super::patience::within(context, &scene, &plan, limit).await.map(drop)
+    super::patience::within(context, &scene, &plan, limit).await?;
+    note_restarts(context, &scene, &plan);
+    Ok(())
+}
+
+/// For `stack events`: a restart is a stop and a start, and then told as what it was.
+fn note_restarts(context: &Context, scene: &Scene, plan: &Plan) {
+    let restarted = plan.steps().filter_map(|(_, step)| match &step.action {
+        Action::Start { container } if step.cause == Cause::Restart => Some(container.name()),
+        _ => None,
+    });
+    for name in restarted.filter(|_| !context.dry_run) {
+        let containers = &scene.observed.containers;
+        if let Some(found) = containers.iter().find(|c| c.name == name) {
+            journal::note_of(&context.home, &scene.project.name, &found.id, &found.spec, "restart", &[]);
+        }
+    }
 }

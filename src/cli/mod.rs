@@ -15,6 +15,7 @@ mod config;
 mod doctor;
 mod down;
 mod enable;
+mod events;
 mod exec;
 mod explain;
 mod image;
@@ -123,6 +124,7 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<()> {
         Verb::Ps(args) => ps::run(args, context).await,
         Verb::Logs(args) => logs::run(args, context).await,
         Verb::Exec(args) => exec::run(args, context).await,
+        Verb::Events(args) => events::run(args, context).await,
         Verb::Top(args) => top::run(args, context).await,
         Verb::Port(args) => port::run(args, context).await,
         Verb::Ls(args) => ls::run(&args, context),

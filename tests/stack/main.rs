@@ -10,6 +10,7 @@ mod cli;
 mod crash;
 mod database;
 mod doctor;
+mod events;
 mod example;
 mod external;
 mod face;
