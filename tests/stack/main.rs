@@ -6,10 +6,13 @@ mod common;
 mod fake;
 
 mod attached;
+mod builds;
 mod cli;
+mod converge;
 mod crash;
 mod database;
 mod doctor;
+mod drill;
 mod events;
 mod example;
 mod external;
