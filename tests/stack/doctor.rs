@@ -1,6 +1,6 @@
 //! `stack doctor` on this machine, and what it keeps from being made.
 
-use crate::common::{Ran, World};
+use crate::common::{Ran, World, skip};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -46,8 +46,7 @@ fn a_machine_that_runs_the_tests_lacks_nothing_that_is_needed() {
 fn an_ordinary_user_is_told_what_they_do_not_have() {
     World::empty().as_ordinary_user().run(|world| {
         if !nix::unistd::geteuid().is_root() {
-            // On a machine that is made for it they have everything.
-            return;
+            return skip("on a machine that is made for users they have everything");
         }
         let before = listing(&world.home);
         let ran = world.stack(&["doctor", "--format", "json"]).ok();
@@ -104,6 +103,9 @@ fn assert_refused(world: &World, home: &Path, why: &str, mend: &str) {
 #[test]
 fn a_full_disk_is_said_before_anything_is_made() {
     World::empty().run(|world| {
+        if !nix::unistd::geteuid().is_root() {
+            return skip("only root mounts a small disk");
+        }
         let home = mounted(world, "small", "tmpfs", "size=1m");
         assert_refused(world, &home, "free for", "stack system prune --all");
         umount2(&home, MntFlags::MNT_DETACH).unwrap();
@@ -113,6 +115,9 @@ fn a_full_disk_is_said_before_anything_is_made() {
 #[test]
 fn a_file_system_without_layers_is_said_before_anything_is_made() {
     World::empty().run(|world| {
+        if !nix::unistd::geteuid().is_root() {
+            return skip("only root mounts such a file system");
+        }
         for name in ["lower", "upper", "work"] {
             std::fs::create_dir(world.root.join(name)).unwrap();
         }
