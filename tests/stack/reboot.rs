@@ -291,7 +291,9 @@ fn an_ordinary_users_unit_is_their_own() {
         let name = format!("stack-{}.service", project.name);
         let units = world.home.join(".config/systemd/user");
         let ran = project.stack_with(&env, &["enable"]).ok();
-        assert!(ran.stderr.contains("loginctl enable-linger"), "{ran}");
+        let user = nix::unistd::User::from_uid(1000.into()).unwrap().map_or("1000".into(), |user| user.name);
+        let lingers = Path::new("/var/lib/systemd/linger").join(user).exists();
+        assert_eq!(ran.stderr.contains("loginctl enable-linger"), !lingers, "{ran}");
         let unit = std::fs::read_to_string(units.join(&name)).unwrap();
         assert_eq!(values(&unit, "WantedBy"), ["default.target"]);
         assert!(units.join("default.target.wants").join(&name).exists());
