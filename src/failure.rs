@@ -30,6 +30,8 @@ pub enum Kind {
     /// A service did not do what was asked of it.
     Service,
     Build,
+    /// Something that this machine lacks.
+    Machine,
     /// The user or a signal ended it.
     Interrupted,
     /// Only an exit code, passed through; nothing is printed.

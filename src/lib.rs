@@ -8,6 +8,7 @@
 pub mod apply;
 pub mod build;
 pub mod cli;
+pub mod doctor;
 pub mod event;
 pub mod failure;
 pub mod find;
@@ -16,4 +17,5 @@ pub mod plan;
 pub mod schedule;
 pub mod supervise;
 pub mod ui;
+pub mod unit;
 pub mod watch;

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod boot;
 pub mod cgroup;
 pub mod container;
 pub mod engine;
@@ -8,6 +9,7 @@ pub mod image;
 pub mod init;
 pub mod launch;
 pub mod logs;
+pub mod machine;
 pub mod monitor;
 pub mod network;
 pub mod observed;

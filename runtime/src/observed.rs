@@ -29,6 +29,8 @@ pub struct ContainerObserved {
     pub failed_start: Option<Exit>,
     pub health: Health,
     pub restart_count: u32,
+    /// It does not run since the machine went down, and its restart policy wants it back.
+    pub is_due: bool,
     /// Host ports actually bound while running.
     pub published: Vec<PublishedPort>,
     /// Network name and address.

@@ -109,6 +109,12 @@ pub enum MountKindSpec {
         uid: u32,
         gid: u32,
     },
+    /// A file system of its own: a local volume with `type` and `device`.
+    FileSystem {
+        kind: String,
+        device: String,
+        options: Vec<String>,
+    },
     /// A cache or bind directory of the builder: absolute host path, used as it is.
     Directory {
         source: PathBuf,

@@ -5,6 +5,8 @@
 //! is copied into an empty volume by [`copy_tree`], called by the container's init between
 //! mounting the root and mounting the volume.
 
+pub mod local;
+
 use crate::home::{self, Home};
 use crate::observed::VolumeObserved;
 use crate::snapshot::tree::{self, Attributes};
@@ -20,6 +22,29 @@ use std::path::PathBuf;
 /// The directory that is mounted.
 pub fn data_dir(home: &Home, name: &str) -> PathBuf {
     home.volume(name).join("_data")
+}
+
+/// What a container mounts: the volume's directory, or what the options of its driver put in its place.
+///
+/// # Errors
+/// `NotFound` with Docker's words, when there is no such directory or device.
+pub fn place(home: &Home, name: &str) -> io::Result<local::Place> {
+    let options = inspect(home, name)?.map(|volume| volume.driver_opts).unwrap_or_default();
+    let place = local::place(data_dir(home, name), &options);
+    let outside = match &place {
+        local::Place::Directory { path, .. } => Some(path.clone()),
+        local::Place::FileSystem { device, .. } => {
+            Some(PathBuf::from(device)).filter(|path| path.is_absolute())
+        }
+    };
+    match outside.filter(|path| !options.is_empty() && !path.exists()) {
+        Some(path) => {
+            let message =
+                format!("failed to mount local volume {name}: {}: no such file or directory", path.display());
+            Err(io::Error::new(io::ErrorKind::NotFound, message))
+        }
+        None => Ok(place),
+    }
 }
 
 /// Makes the volume, or finds it as it is.

@@ -1,8 +1,8 @@
 //! What can be typed: the global flags and the verbs.
 
 use super::{
-    build, builder, config, down, exec, explain, graph, image, images, life, login, logs, ls, port, ps, pull,
-    run, schema, system, top, up, version, volume, watch,
+    build, builder, config, doctor, down, enable, events, exec, explain, graph, image, images, life, login,
+    logs, ls, port, ps, pull, run, schema, system, top, up, version, volume, watch,
 };
 use crate::find::Asked;
 use crate::ui::Wishes;
@@ -114,6 +114,8 @@ pub(super) enum Verb {
     Kill(life::KillArgs),
     /// Remove stopped containers
     Rm(life::RemoveArgs),
+    /// Show what happens to containers
+    Events(events::Args),
     /// Show the processes of containers
     Top(top::Args),
     /// Show where a port is published
@@ -150,17 +152,24 @@ pub(super) enum Verb {
     /// Disk use
     #[command(subcommand)]
     System(system::Verb),
+    /// Bring the stack back after a boot: what `restart: always` and `unless-stopped` want
+    Enable(enable::EnableArgs),
+    /// Leave the stack down after a boot
+    Disable(enable::DisableArgs),
+    /// Show what this machine lacks, and the commands that mend it
+    Doctor(doctor::Args),
     /// Show the version
     Version(version::Args),
 }
 
 impl Verb {
-    /// Neither containers nor the store.
-    pub(super) fn is_text_only(&self) -> bool {
-        matches!(
+    /// Neither containers nor the store; `doctor` looks from outside of the user namespace, and systemd is there.
+    pub(super) fn is_for_anybody(&self) -> bool {
+        let is_text = matches!(
             self,
             Self::Config(_) | Self::Explain(_) | Self::Graph(_) | Self::Schema(_) | Self::Version(_)
-        )
+        );
+        is_text || matches!(self, Self::Doctor(_) | Self::Enable(_) | Self::Disable(_))
     }
 
     /// As it heads the progress.

@@ -190,10 +190,10 @@ impl Context {
         self.bound(&request)
     }
 
-    /// For verbs that create: the file decides.
+    /// For verbs that create: the file decides. What this machine lacks is said before anything is touched.
     ///
     /// # Errors
-    /// As [`Context::project`], and what observing meets.
+    /// As [`Context::project`], what this machine lacks, and what observing meets.
     pub async fn scene(&self, services: &[String]) -> Result<Scene> {
         let mut loaded = read(&self.request(|r| r.services = services.to_vec())?)?;
         if let Some(project) = &loaded.project {
@@ -204,7 +204,13 @@ impl Context {
             loaded.diagnostics.retain(|finding| !is_refused(finding));
         }
         self.ui.diagnostics(&loaded.diagnostics);
-        self.observe(bound(loaded)?, true).await
+        let project = bound(loaded)?;
+        if !self.dry_run
+            && let Some(failure) = crate::doctor::obstacle(&self.home)
+        {
+            return Err(failure);
+        }
+        self.observe(project, true).await
     }
 
     /// # Errors
@@ -239,6 +245,19 @@ impl Context {
         let engine = self.engine();
         let observed = engine.observe(name, &[]).await?;
         Ok(Scene { project: label::project_of(name, &observed), observed, engine })
+    }
+
+    /// Of the project that is meant; where only its name is given, nothing of it need exist.
+    ///
+    /// # Errors
+    /// As [`Context::load`], and a service that the files do not have.
+    pub fn project_name(&self, services: &[String]) -> Result<String> {
+        if let Some(name) = self.only_name()? {
+            return Ok(name);
+        }
+        let project = self.project(&[])?;
+        super::known_services(&project, services)?;
+        Ok(project.name)
     }
 
     fn only_name(&self) -> Result<Option<String>> {

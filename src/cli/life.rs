@@ -1,11 +1,12 @@
 //! `start`, `stop`, `restart`, `kill`, `rm`: one intent each.
 
-use super::Context;
+use super::{Context, Scene};
 use crate::failure::{Failure, Result};
 use crate::find::is_true;
-use crate::host::signal;
+use crate::host::{journal, signal};
+use crate::plan::Plan;
 use crate::plan::intent::Intent;
-use crate::plan::step::Action;
+use crate::plan::step::{Action, Cause};
 use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
@@ -16,6 +17,9 @@ pub(super) struct StartArgs {
     /// Give up waiting after so many seconds
     #[arg(long, value_name = "SECONDS")]
     wait_timeout: Option<u64>,
+    /// Only what has not run since the machine came up, or since `stop --keep-due`, and whose restart policy wants it
+    #[arg(long, conflicts_with = "services")]
+    due: bool,
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
@@ -25,6 +29,9 @@ pub(super) struct StopArgs {
     /// Seconds between the stop signal and SIGKILL
     #[arg(short, long, value_name = "SECONDS")]
     timeout: Option<u64>,
+    /// Not the user's own stop: what its restart policy wants comes back with `start --due`, or after a boot
+    #[arg(long, conflicts_with = "services")]
+    keep_due: bool,
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
@@ -71,6 +78,9 @@ pub(super) struct RemoveArgs {
 }
 
 pub(super) async fn start(args: StartArgs, context: &Context) -> Result<()> {
+    if args.due {
+        return carry_out_within(context, &[], Intent::Due, args.wait_timeout.map(Duration::from_secs)).await;
+    }
     let services = args.services.clone();
     let intent = Intent::Start { services: args.services, wait: args.wait || args.wait_timeout.is_some() };
     carry_out_within(context, &services, intent, args.wait_timeout.map(Duration::from_secs)).await
@@ -79,6 +89,10 @@ pub(super) async fn start(args: StartArgs, context: &Context) -> Result<()> {
 pub(super) async fn stop(args: StopArgs, context: &Context) -> Result<()> {
     let services = args.services.clone();
     let grace = args.timeout.map(Duration::from_secs);
+    if args.keep_due && !context.dry_run {
+        let project = context.existing(&[]).await?.project.name;
+        context.engine().set_aside(&project).await?;
+    }
     carry_out(context, &services, Intent::Stop { services: args.services, grace }).await
 }
 
@@ -155,5 +169,21 @@ async fn carry_out_within(
     let _lock = context.lock_with_grace(&project, grace).await?;
     let scene = context.observe(scene.project, false).await?;
     let plan = context.plan(&scene, &intent)?;
-    super::patience::within(context, &scene, &plan, limit).await.map(drop)
+    super::patience::within(context, &scene, &plan, limit).await?;
+    note_restarts(context, &scene, &plan);
+    Ok(())
+}
+
+/// For `stack events`: a restart is a stop and a start, and then told as what it was.
+fn note_restarts(context: &Context, scene: &Scene, plan: &Plan) {
+    let restarted = plan.steps().filter_map(|(_, step)| match &step.action {
+        Action::Start { container } if step.cause == Cause::Restart => Some(container.name()),
+        _ => None,
+    });
+    for name in restarted.filter(|_| !context.dry_run) {
+        let containers = &scene.observed.containers;
+        if let Some(found) = containers.iter().find(|c| c.name == name) {
+            journal::note_of(&context.home, &scene.project.name, &found.id, &found.spec, "restart", &[]);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::follow::{Follow, Line, merged};
+use crate::event::{Event, Sink as _};
 use crate::failure::{Failure, Result};
 use crate::plan::label::Labelled;
 use crate::plan::step::short;
@@ -55,6 +56,10 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     let name = |c: &ContainerObserved| short(&scene.project.name, &c.name).to_string();
     let directory = |c: &ContainerObserved| context.home.container(&scene.project.name, &c.id);
     shown.iter().for_each(|c| view.printer.announce(&name(c)));
+    for container in shown.iter().filter(|c| c.spec.logging.driver == "none") {
+        let why = "configured logging driver does not support reading";
+        context.ui.emit(Event::warning(format!("Can't retrieve logs for {:?}: {why}", container.name)));
+    }
     if !args.follow {
         let sources = shown.iter().map(|c| (name(c), directory(c))).collect();
         return merged(sources, &options, |line| view.print(&line)).await;
@@ -144,7 +149,7 @@ impl Args {
 }
 
 /// A time, seconds since 1970, or a span back from now (`1h30m`).
-fn moment(text: &str) -> Result<Timestamp> {
+pub(super) fn moment(text: &str) -> Result<Timestamp> {
     let bad = || Failure::usage(format!("invalid time or duration {text:?}"));
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time);

@@ -13,7 +13,10 @@ mod terminal;
 mod build;
 mod builder;
 mod config;
+mod doctor;
 mod down;
+mod enable;
+mod events;
 mod exec;
 mod explain;
 mod image;
@@ -44,6 +47,7 @@ use crate::ui::Ui;
 use args::{Cli, Verb};
 use clap::Parser;
 pub use context::{Context, Hushed, Scene};
+use stack_runtime::home::Home;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -54,13 +58,16 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return usage(&error),
     };
     let wishes = cli.global.wishes();
-    let entered = if cli.verb.is_text_only() { Ok(()) } else { rootless() };
+    let entered = if cli.verb.is_for_anybody() { Ok(()) } else { rootless() };
     let ui = match Ui::new(&wishes, cli.verb.name()) {
         Ok(ui) => ui,
         Err(failure) => return end(&Ui::quiet(), Err(failure)),
     };
     if let Err(failure) = entered {
         return end(&ui, Err(failure));
+    }
+    if let Verb::Doctor(args) = &cli.verb {
+        return end(&ui, doctor::run(args, &ui));
     }
     let context = match Context::new(&cli.global, ui) {
         Ok(context) => context,
@@ -72,10 +79,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// An ordinary user becomes root of their own user namespace, before there are threads.
 fn rootless() -> Result<()> {
-    stack_runtime::rootless::enter().map_err(|e| {
-        let message = format!("failed to make a user namespace, which running without root needs: {e}");
-        Failure::new(crate::failure::Kind::PermissionDenied, message).hint(stack_runtime::rootless::remedy())
-    })
+    stack_runtime::rootless::enter().map_err(|e| crate::doctor::no_user_namespace(&Home::from_env(), &e))
 }
 
 /// One thread is enough: whatever blocks for long runs elsewhere.
@@ -121,6 +125,7 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<()> {
         Verb::Ps(args) => ps::run(args, context).await,
         Verb::Logs(args) => logs::run(args, context).await,
         Verb::Exec(args) => exec::run(args, context).await,
+        Verb::Events(args) => events::run(args, context).await,
         Verb::Top(args) => top::run(args, context).await,
         Verb::Port(args) => port::run(args, context).await,
         Verb::Ls(args) => ls::run(&args, context),
@@ -136,6 +141,10 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<()> {
             Ok(())
         }
         Verb::Watch(args) => watch::run(args, context).await,
+        Verb::Enable(args) => enable::enable(&args, context),
+        Verb::Disable(args) => enable::disable(&args, context),
+        // Done before there are threads.
+        Verb::Doctor(_) => Ok(()),
         Verb::Version(args) => version::run(&args, context),
         Verb::Image(verb) => image::run(verb, context).await,
         Verb::Login(args) => login::run(args, context).await,

@@ -6,8 +6,8 @@
 //! containers/.ID → ID      and with that the container exists
 //! ```
 
-use super::names;
 use super::record::{self, ContainerDir, ContainerRecord};
+use super::{journal, names};
 use stack_runtime::engine::{EngineError, ErrorKind, Result};
 use stack_runtime::home::{self, Home};
 use stack_runtime::image::Store;
@@ -24,11 +24,15 @@ use std::path::Path;
 pub(super) fn create(home: &Home, project: &str, spec: ContainerSpec) -> Result<String> {
     let (id, name) = (new_id(), spec.name.clone());
     let hidden = names::making(home, project, &id);
+    let wanted = spec.clone();
     let made = make(home, project, &id, spec, &hidden);
     match made
         .map_err(|e| EngineError::new(ErrorKind::Other, format!("failed to create container {name}: {e}")))
     {
-        Ok(Ok(())) => Ok(id),
+        Ok(Ok(())) => {
+            journal::note_of(home, project, &id, &wanted, "create", &[]);
+            Ok(id)
+        }
         Ok(Err(holder)) => Err(abandon(home, project, &name, &id, &hidden, name_taken(&name, &holder))),
         Err(e) => Err(abandon(home, project, &name, &id, &hidden, e)),
     }

@@ -3,7 +3,7 @@
 //! What is only a file (create, rename, networks, volumes, removing what does not run) is done here; what runs is the
 //! supervisor's. It is started by the first effect that needs it, and asked again when it is replaced in between.
 
-use super::{create, names, observe, record, remove};
+use super::{create, journal, names, observe, record, remove};
 use crate::supervise::protocol::{Attach, Reply, Request, Warned};
 use crate::supervise::{self, Client};
 use stack_runtime::engine::{Engine, EngineError, ErrorKind, Result, Until, Waited};
@@ -125,6 +125,17 @@ impl HostEngine {
         }
         let (home, project) = (self.home.clone(), project.to_owned());
         blocking("tidy up", move || remove::sweep(&home, &project)).await
+    }
+
+    /// What is stopped from now on comes back with the next boot, as its restart policy says.
+    ///
+    /// # Errors
+    /// Of the supervisor; none runs where nothing does.
+    pub async fn set_aside(&self, project: &str) -> Result<()> {
+        match self.running_client(project).await? {
+            Some(_) => self.tell(project, Request::SetAside).await,
+            None => Ok(()),
+        }
     }
 
     /// Whether all ports can be had now; asked before anything is created.
@@ -258,6 +269,9 @@ impl Engine for HostEngine {
         let renamed =
             blocking("rename the container", move || names::rename(&home, &owner, &own, &new)).await?;
         renamed.map_err(|holder| create::name_taken(name, &holder))?;
+        if let Ok(Some(record)) = record::ContainerDir::new(&self.home, project, id).record() {
+            journal::note(&self.home, &record, "rename", &[]);
+        }
         if self.running_client(project).await?.is_some() {
             self.tell(project, Request::Renamed { id: id.into() }).await?;
         }

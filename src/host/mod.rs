@@ -7,12 +7,14 @@
 //! | `engine` | [`HostEngine`] |
 //! | `watching` | [`Watching`]: what happens, over the ends of supervisors |
 //! | `create`, [`observe`] | making a container; what exists |
+//! | [`journal`] | what happened to containers, for `stack events` |
 //! | [`names`] | names of containers, unique in a project |
 //! | [`process`] | is a process that was written down still the same one |
 //! | [`record`] | what is written about a container: `config.json`, `supervision.json` |
 
 mod create;
 mod engine;
+pub mod journal;
 pub mod names;
 pub mod observe;
 pub mod process;

@@ -62,6 +62,7 @@ pub fn container(home: &Home, project: &str, id: &str) -> io::Result<Option<Cont
     let dir = ContainerDir::new(home, project, id);
     let Some(record) = dir.record()? else { return Ok(None) };
     let supervision = dir.supervision()?;
+    let is_due = supervision.is_due(record.spec.restart);
     let state = state(&dir, supervision.is_waiting, supervision.is_paused)?;
     let (state, failed_start) = not_started(state, &supervision);
     let is_running = matches!(state, State::Running { .. } | State::Paused { .. });
@@ -76,6 +77,7 @@ pub fn container(home: &Home, project: &str, id: &str) -> io::Result<Option<Cont
         failed_start,
         health,
         restart_count: supervision.restarts.count,
+        is_due,
         published: if is_running { supervision.published } else { Vec::new() },
         addresses: if is_running { supervision.addresses } else { Vec::new() },
     }))

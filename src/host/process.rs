@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use stack_runtime::monitor;
 use std::io;
 
-/// A process and the moment it started, in clock ticks since boot.
+/// A process and the moment it started, as [`monitor::start_time`] tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessMark {
     pub pid: i32,

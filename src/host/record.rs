@@ -12,9 +12,10 @@
 use super::process::ProcessMark;
 use crate::supervise::restart::Restarts;
 use serde::{Deserialize, Serialize};
+use stack_runtime::boot;
 use stack_runtime::home::{self, Home};
 use stack_runtime::observed::{Exit, Health, PublishedPort};
-use stack_runtime::spec::ContainerSpec;
+use stack_runtime::spec::{ContainerSpec, RestartSpec};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -48,6 +49,8 @@ pub struct Supervision {
     pub stopping: Option<Duration>,
     /// Its program has run at least once.
     pub has_run: bool,
+    /// In which boot it was started last.
+    pub boot: String,
     /// Why the last start failed.
     pub failure: Option<Exit>,
     /// Bound while it runs.
@@ -56,6 +59,32 @@ pub struct Supervision {
     pub addresses: Vec<(String, String)>,
     /// What was asked for and could not be had, in sentences.
     pub warnings: Vec<String>,
+}
+
+impl Supervision {
+    /// As it is in this boot: what ran in an earlier one lies down until it is started.
+    fn now(self) -> Self {
+        if !self.is_of_earlier_boot() {
+            return self;
+        }
+        Self {
+            restarts: self.restarts,
+            has_run: self.has_run,
+            failure: self.failure,
+            boot: self.boot,
+            ..Self::default()
+        }
+    }
+
+    fn is_of_earlier_boot(&self) -> bool {
+        !self.boot.is_empty() && self.boot != boot::id()
+    }
+
+    /// It is to be brought up after a boot, or after a stop that was none of the user's.
+    pub fn is_due(&self, policy: RestartSpec) -> bool {
+        let is_down = self.is_of_earlier_boot() || self.restarts.is_set_aside;
+        is_down && self.has_run && self.restarts.comes_back(policy)
+    }
 }
 
 /// The directory of one container, as typed files.
@@ -98,7 +127,8 @@ impl ContainerDir {
     }
 
     pub fn supervision(&self) -> io::Result<Supervision> {
-        Ok(home::read_json(&self.0.join("supervision.json"))?.unwrap_or_default())
+        let supervision: Supervision = home::read_json(&self.0.join("supervision.json"))?.unwrap_or_default();
+        Ok(supervision.now())
     }
     pub fn write_supervision(&self, supervision: &Supervision) -> io::Result<()> {
         home::replace_json(&self.0.join("supervision.json"), supervision)

@@ -3,8 +3,8 @@
 //! Its directory first gets a name that starts with a dot, and with that the container is gone; whatever cuts the rest
 //! off is finished by the next [`sweep`].
 
-use super::names;
 use super::record::ContainerRecord;
+use super::{journal, names};
 use stack_runtime::engine::{EngineError, ErrorKind, Result};
 use stack_runtime::home::Home;
 use stack_runtime::spec::MountKindSpec;
@@ -19,7 +19,8 @@ pub fn container(home: &Home, record: &ContainerRecord, with_volumes: bool) -> i
     let hidden = home.containers(&record.project).join(format!(".{}.removed", record.id));
     match fs::rename(&path, &hidden) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        renamed => renamed?,
+        Err(e) => return Err(e),
+        Ok(()) => journal::note(home, record, "destroy", &[]),
     }
     names::free(home, &record.project, &record.spec.name, &record.id)?;
     cgroup::remove(&crate::supervise::cgroup(&record.project, &record.id))?;

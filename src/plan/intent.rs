@@ -10,11 +10,31 @@ pub enum Intent {
     Up(Up),
     Run(Box<Run>),
     Down(Down),
-    Start { services: Vec<String>, wait: bool },
-    Stop { services: Vec<String>, grace: Option<Duration> },
-    Restart { services: Vec<String>, grace: Option<Duration>, dependents: bool },
-    Kill { services: Vec<String>, signal: String, orphans: bool },
-    Remove { services: Vec<String>, stop: bool, volumes: bool },
+    Start {
+        services: Vec<String>,
+        wait: bool,
+    },
+    /// What its restart policy wants back after a boot.
+    Due,
+    Stop {
+        services: Vec<String>,
+        grace: Option<Duration>,
+    },
+    Restart {
+        services: Vec<String>,
+        grace: Option<Duration>,
+        dependents: bool,
+    },
+    Kill {
+        services: Vec<String>,
+        signal: String,
+        orphans: bool,
+    },
+    Remove {
+        services: Vec<String>,
+        stop: bool,
+        volumes: bool,
+    },
     Pull(Pull),
     Build(Build),
 }

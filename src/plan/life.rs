@@ -34,6 +34,23 @@ pub(super) fn start(project: &Project, observed: &Observed, keys: &[String], wai
     Ok(life.plan)
 }
 
+/// In order, and what needs a healthy dependency waits for it; one that does not become healthy holds nobody back, for
+/// nobody is there to be told.
+pub(super) fn due(project: &Project, observed: &Observed) -> Planned {
+    let survey = Survey::new(observed);
+    let services = order::all(project).map_err(|d| vec![d])?;
+    let mut life = Life::new(project, &survey);
+    for service in services {
+        let due = |c: &&&ContainerObserved| c.is_due && !is_running(c);
+        let due: Vec<_> = survey.containers(&service.key).iter().filter(due).collect();
+        let gates = if due.is_empty() { Vec::new() } else { life.gates_of_due(service) };
+        for container in due {
+            life.start(container, Cause::Due, &gates);
+        }
+    }
+    Ok(life.plan)
+}
+
 pub(super) fn stop(
     project: &Project,
     observed: &Observed,
@@ -174,6 +191,20 @@ impl<'a> Life<'a> {
                 let cause = Cause::NeededBy(service.key.clone());
                 gates.extend(self.wait(other, until, dependency.required, cause));
             }
+        }
+        gates
+    }
+
+    /// Only what is started now is waited for: a job that is done is not done again.
+    fn gates_of_due(&mut self, service: &Service) -> Vec<StepId> {
+        let mut gates = Vec::new();
+        for (key, dependency) in &service.depends_on {
+            let Some(started) = self.started.get(key).cloned() else { continue };
+            gates.extend(started);
+            let other = self.project.services.get(key);
+            let other = other.filter(|_| dependency.condition == Condition::ServiceHealthy);
+            let cause = Cause::NeededBy(service.key.clone());
+            gates.extend(other.and_then(|other| self.wait(other, Reached::Healthy, false, cause)));
         }
         gates
     }

@@ -47,6 +47,7 @@ pub fn converge(project: &Project, observed: &Observed, intent: &Intent) -> Resu
         Intent::Run(intent) => up::run(project, observed, intent),
         Intent::Down(intent) => down::down(project, observed, intent),
         Intent::Start { services, wait } => life::start(project, observed, services, *wait),
+        Intent::Due => life::due(project, observed),
         Intent::Stop { services, grace } => life::stop(project, observed, services, *grace),
         Intent::Restart { services, grace, dependents } => {
             life::restart(project, observed, services, *grace, *dependents)

@@ -7,6 +7,7 @@ use super::survey::{Survey, existing, is_running, networks_of};
 use sha2::{Digest, Sha256};
 use stack_runtime::observed::{ContainerObserved, NetworkObserved};
 use stack_runtime::spec::{Map, MountKindSpec, NetworkSpec, PoolSpec, VolumeSpec};
+use stack_runtime::volume::local;
 use stack_schema::diagnostic::Diagnostic;
 use stack_schema::project::{IpamPool, MountKind, Network, Project, Service, Volume};
 use std::collections::{BTreeMap, BTreeSet};
@@ -133,6 +134,8 @@ impl Ground<'_> {
         resources: &mut Resources,
     ) -> Result<(), Diagnostic> {
         let spec = volume_spec(self.project, volume);
+        check_driver(volume)?;
+        self.warn_of_options(plan, volume);
         let Some(known) = self.survey.observed.volumes.iter().find(|v| v.name == spec.name) else {
             resources.ready.push(plan.add(Action::CreateVolume(spec), Cause::Missing, self.after));
             return Ok(());
@@ -153,6 +156,21 @@ impl Ground<'_> {
             plan.kept_volumes.push(spec.name);
         }
         Ok(())
+    }
+
+    /// What the options ask for and is not had.
+    fn warn_of_options(&self, plan: &mut Plan, volume: &Volume) {
+        let key = &volume.key;
+        for option in local::without_effect(&volume.driver_opts) {
+            plan.warn(format!("volume `{key}`: the mount option {option:?} has no effect on a bind"));
+        }
+        let uses = |s: &&Service| s.volumes.iter().any(|m| m.source.as_ref() == Some(key));
+        let users: Vec<&str> =
+            self.project.services.values().filter(uses).map(|service| service.key.as_str()).collect();
+        if local::is_private(&volume.driver_opts) && users.len() > 1 {
+            let users = users.join(", ");
+            plan.warn(format!("volume `{key}` is in memory: each container of {users} has one of its own"));
+        }
     }
 
     /// The user agreed to lose what is in it.
@@ -201,6 +219,26 @@ impl Ground<'_> {
         }
         gone
     }
+}
+
+/// What no volume can be made of.
+fn check_driver(volume: &Volume) -> Result<(), Diagnostic> {
+    let at = |what: &str| format!("volumes.{}.{what}", volume.key);
+    match volume.driver.as_deref() {
+        None | Some("" | "local") => {}
+        Some(other) => {
+            let why = format!("error looking up volume plugin {other}: plugin {other:?} not found");
+            return Err(Diagnostic::error(why).key(at("driver")).hint("Volumes are of the driver `local`."));
+        }
+    }
+    local::check(&volume.driver_opts).map_err(|why| {
+        let found = Diagnostic::error(format!("volume `{}`: {why}", volume.key)).key(at("driver_opts"));
+        let is_mountable_elsewhere = why.ends_with("are not mounted by stack");
+        match is_mountable_elsewhere {
+            true => found.hint("Mount it on the host, and give the volume `type: none`, `o: bind` and that folder as `device`."),
+            false => found,
+        }
+    })
 }
 
 fn uses_volume(container: &ContainerObserved, volume: &str) -> bool {

@@ -199,6 +199,8 @@ pub enum Cause {
     Created,
     Replaced,
     NotRunning,
+    /// The machine went down while it ran.
+    Due,
     NeededBy(String),
     ScaledDown,
     Orphan,
@@ -366,6 +368,7 @@ impl fmt::Display for Cause {
             Self::Created => f.write_str("created"),
             Self::Replaced => f.write_str("replaced"),
             Self::NotRunning => f.write_str("not running"),
+            Self::Due => f.write_str("due after a boot"),
             Self::NeededBy(service) => write!(f, "{service} depends on it"),
             Self::ScaledDown => f.write_str("scaled down"),
             Self::Orphan => f.write_str("orphan"),

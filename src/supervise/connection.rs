@@ -6,7 +6,7 @@ use super::life::Phase;
 use super::protocol::{Attach, Reply, Request};
 use super::stack::{Lease, Stack, no_such_container};
 use super::wire::{Receiver, Sender, Wire};
-use crate::host::{record, signal};
+use crate::host::{journal, record, signal};
 use stack_runtime::engine::{EngineError, ErrorKind, Result, Until, Waited};
 use stack_runtime::launch::{ExecProcess, ExecRequest, ExecStdio, LaunchError};
 use stack_runtime::network::records;
@@ -89,6 +89,7 @@ async fn reply(stack: &Arc<Stack>, request: Request) -> Result<Reply> {
         Request::Remove { id, volumes } => {
             stack.order(&id, |answer| Order::Remove { volumes, answer }).await?
         }
+        Request::SetAside => stack.set_aside(),
         Request::Settle => stack.settled().await,
         Request::Shutdown => shutdown(stack)?,
         Request::Start { .. } | Request::Exec { .. } | Request::Subscribe | Request::JoinNetwork { .. } => {}
@@ -205,16 +206,29 @@ async fn exec(
     size: (u16, u16),
     fds: Vec<OwnedFd>,
 ) -> io::Result<()> {
+    let command = spec.args.join(" ");
     let mut process = match started(stack, id, spec, size, fds).await {
         Ok(process) => process,
         Err(e) => return sender.send(Reply::Failed(e), &[]).await,
     };
+    let note = |action: &str, extra: &[(&str, String)]| {
+        let dir = record::ContainerDir::new(&stack.home, &stack.project, id);
+        if let Ok(Some(record)) = dir.record() {
+            journal::note(&stack.home, &record, action, extra);
+        }
+    };
+    for action in ["exec_create", "exec_start"] {
+        note(&format!("{action}: {command}"), &[]);
+    }
     let terminal = process.pty.take();
     let fds: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
     sender.send(Reply::ExecStarted, &fds).await?;
     drop(terminal);
     let reply = match process.wait().await {
-        Ok(code) => Reply::ExecEnded { code },
+        Ok(code) => {
+            note("exec_die", &[("exitCode", code.to_string())]);
+            Reply::ExecEnded { code }
+        }
         Err(e) => Reply::Failed(exec_error(&e)),
     };
     sender.send(reply, &[]).await

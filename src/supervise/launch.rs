@@ -19,7 +19,8 @@ use stack_runtime::launch::{
 use stack_runtime::monitor::{self, RunRecord};
 use stack_runtime::network::{ConnectRequest, Connected};
 use stack_runtime::spec::{ContainerSpec, MountKindSpec, NamespaceMode, NetworkMode};
-use stack_runtime::{snapshot, sys, volume};
+use stack_runtime::volume::{self, local::Place};
+use stack_runtime::{snapshot, sys};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -191,11 +192,17 @@ fn request(stack: &Stack, dir: &ContainerDir, record: &ContainerRecord) -> Resul
         snapshot::lower_dirs(&store, &spec.chain_id).map_err(|e| failed("find the image's layers", &e))?;
     let mut images = IndexMap::new();
     let mut volumes = IndexMap::new();
-    for mount in &spec.mounts {
+    for mount in &mut spec.mounts {
         match &mount.kind {
-            MountKindSpec::Volume { name, .. } => {
-                volumes.insert(mount.target.clone(), volume::data_dir(&stack.home, name));
-            }
+            MountKindSpec::Volume { name, .. } => match place(stack, name)? {
+                Place::Directory { path, read_only } => {
+                    mount.read_only |= read_only;
+                    volumes.insert(mount.target.clone(), path);
+                }
+                Place::FileSystem { kind, device, options } => {
+                    mount.kind = MountKindSpec::FileSystem { kind, device, options };
+                }
+            },
             MountKindSpec::Image { chain_id, .. } => {
                 let dirs = snapshot::lower_dirs(&store, chain_id)
                     .map_err(|e| failed("find a mounted image's layers", &e))?;
@@ -217,6 +224,10 @@ fn request(stack: &Stack, dir: &ContainerDir, record: &ContainerRecord) -> Resul
         ephemeral: false,
         spec,
     })
+}
+
+fn place(stack: &Stack, volume: &str) -> Result<Place> {
+    volume::place(&stack.home, volume).map_err(|e| EngineError::new(ErrorKind::Other, e.to_string()))
 }
 
 fn bind_files(dir: &ContainerDir) -> BindFiles {

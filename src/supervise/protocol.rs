@@ -99,6 +99,8 @@ pub enum Request {
     },
     /// Answered when everything is done that clients asked for who are gone by now; stops at least under way.
     Settle,
+    /// The machine goes down: from now on no stop is the user's.
+    SetAside,
     /// Ends the supervisor if nothing runs.
     Shutdown,
 }

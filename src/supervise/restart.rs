@@ -25,6 +25,8 @@ pub struct Restarts {
     pub is_manually_stopped: bool,
     /// The next exit is final, whatever the policy says.
     pub is_cancelled: bool,
+    /// It was stopped because the machine goes down, or its unit does; not by the user.
+    pub is_set_aside: bool,
 }
 
 impl Restarts {
@@ -37,6 +39,21 @@ impl Restarts {
     pub fn stop(&mut self) {
         self.is_manually_stopped = true;
         self.is_cancelled = true;
+    }
+
+    /// The machine goes down: this exit is final, and what comes back after a boot does.
+    pub fn set_aside(&mut self) {
+        self.is_set_aside = true;
+        self.is_cancelled = true;
+    }
+
+    /// After a boot. As in Docker, `always` comes back even if the user had stopped it; `on-failure` does not.
+    pub fn comes_back(&self, policy: RestartSpec) -> bool {
+        match policy {
+            RestartSpec::Always => true,
+            RestartSpec::UnlessStopped => !self.is_manually_stopped,
+            RestartSpec::No | RestartSpec::OnFailure(_) => false,
+        }
     }
 
     /// The user sent `signal`. With a stop signal of its own, only that signal (or KILL) is taken for a stop.
@@ -78,6 +95,26 @@ mod tests {
     use super::*;
 
     const SHORT: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn what_comes_back_after_a_boot() {
+        let mut stopped = Restarts::default();
+        stopped.stop();
+        let mut aside = Restarts::default();
+        aside.set_aside();
+        assert_eq!(aside.after_exit(RestartSpec::Always, Some(0), SHORT), None, "not before the boot");
+        let table = [
+            (RestartSpec::No, false, false),
+            (RestartSpec::OnFailure(0), false, false),
+            (RestartSpec::Always, true, true),
+            (RestartSpec::UnlessStopped, true, false),
+        ];
+        for (policy, ran, was_stopped) in table {
+            assert_eq!(Restarts::default().comes_back(policy), ran, "{policy:?}");
+            assert_eq!(aside.comes_back(policy), ran, "{policy:?}");
+            assert_eq!(stopped.comes_back(policy), was_stopped, "{policy:?}");
+        }
+    }
 
     fn delays(policy: RestartSpec, code: i32, rounds: usize) -> Vec<u64> {
         let mut restarts = Restarts::default();

@@ -14,6 +14,7 @@ use stack_runtime::network::{StackNetwork, UplinkState, shared};
 use stack_runtime::observed::Exit;
 use stack_runtime::spec::ContainerSpec;
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
@@ -35,6 +36,8 @@ pub(super) struct Stack {
     /// Told whenever the supervisor may have become idle.
     pub changed: Notify,
     inner: Mutex<Inner>,
+    /// The machine goes down: stops are not the user's.
+    aside: AtomicBool,
     /// Replaced when it is killed.
     launcher: watch::Sender<Arc<Launcher>>,
 }
@@ -73,7 +76,17 @@ impl Stack {
         let (notices, _) = broadcast::channel(NOTICES);
         let inner = Mutex::default();
         let launcher = watch::Sender::new(Arc::new(launcher));
-        Arc::new(Self { home, project, launcher, network, notices, changed: Notify::new(), inner })
+        let (changed, aside) = (Notify::new(), AtomicBool::new(false));
+        Arc::new(Self { home, project, launcher, network, notices, changed, inner, aside })
+    }
+
+    /// From now on, until this supervisor ends, no stop is taken for the user's.
+    pub(super) fn set_aside(&self) {
+        self.aside.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_set_aside(&self) -> bool {
+        self.aside.load(Ordering::Relaxed)
     }
 
     pub(super) fn launcher(&self) -> Arc<Launcher> {

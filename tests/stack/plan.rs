@@ -528,6 +528,27 @@ fn life_verbs_keep_the_order() {
     assert_eq!(text(&shop().0, &fake, remove), "");
 }
 
+/// Who needs a healthy dependency waits for it; what is not due is left alone, and not waited for either.
+#[test]
+fn what_is_due_comes_up_in_order() {
+    let fake = fake();
+    done(&shop().0, &fake, Intent::Up(up()));
+    done(&shop().0, &fake, Intent::Stop { services: vec![], grace: None });
+    let due = |keys: &[&str]| {
+        let mut observed = fake.observed();
+        for container in &mut observed.containers {
+            container.is_due = keys.iter().any(|key| container.name == format!("shop-{key}-1"));
+        }
+        converge(&shop().0, &observed, &Intent::Due).expect("a plan").to_string()
+    };
+    assert_eq!(due(&[]), "");
+    assert_eq!(
+        due(&["api", "db"]),
+        "start db-1 (due after a boot)\nwait for db healthy (api depends on it)\nstart api-1 (due after a boot)\n"
+    );
+    assert_eq!(due(&["api"]), "start api-1 (due after a boot)\n");
+}
+
 /// Every way to change something, from a world that is up.
 fn histories() -> Vec<(&'static str, Project, Intent)> {
     let changed = shop().service("db", |s| {

@@ -102,3 +102,80 @@ fn a_volume_in_use_is_not_removed() {
         world.stack(&["volume", "rm", &name]).ok();
     });
 }
+
+/// `type: none`, `o: bind`: the host's directory itself, which `down -v` leaves alone.
+#[test]
+fn a_local_volume_may_be_a_directory_of_the_host() {
+    World::with_busybox().run(|world| {
+        let project = world.project("bound", &[("there/file", "text\n")]);
+        let there = project.directory.join("there");
+        let volume = |options: &str| {
+            format!(
+                "services: {{ web: {{ image: 'busybox:1', command: [sleep, '1000'], stop_signal: SIGKILL, volumes: ['data:/data'] }} }}\nvolumes:\n  data:\n    driver_opts: {{ type: none, o: '{options}', device: {} }}\n",
+                there.display()
+            )
+        };
+        project.write("compose.yaml", &volume("bind"));
+        project.stack(&["up", "-d"]).ok();
+        assert_eq!(project.stack(&["exec", "-T", "web", "cat", "/data/file"]).ok().text(), "text");
+        project.stack(&["exec", "-T", "web", "sh", "-c", "echo made > /data/made"]).ok();
+        assert_eq!(std::fs::read_to_string(there.join("made")).unwrap(), "made\n");
+        project.stack(&["down", "-v"]).ok();
+        assert!(there.join("made").exists(), "only the volume goes");
+
+        project.write("compose.yaml", &volume("bind,ro,nodev"));
+        project.stack(&["up", "-d"]).ok().says("the mount option \"nodev\" has no effect on a bind");
+        project.stack(&["exec", "-T", "web", "touch", "/data/x"]).code(1).says("Read-only file system");
+        project.stack(&["down", "-v"]).ok();
+
+        // Made only when the container starts, as in Docker; the error names it.
+        std::fs::remove_dir_all(&there).unwrap();
+        let ran = project.stack(&["up", "-d"]).code(1);
+        assert!(ran.stderr.contains("failed to mount local volume"), "{ran}");
+        assert!(ran.stderr.contains(&format!("{}: no such file or directory", there.display())), "{ran}");
+        project.stack(&["down", "-v"]).ok();
+    });
+}
+
+#[test]
+fn a_local_volume_may_be_a_file_system_of_its_own() {
+    World::with_busybox().run(|world| {
+        let service = "{ image: 'busybox:1', command: [sleep, '1000'], stop_signal: SIGKILL, volumes: ['data:/data'] }";
+        let volume = "volumes:\n  data:\n    driver_opts: { type: tmpfs, device: tmpfs, o: 'size=2m,mode=0750,noexec' }\n";
+        let project = world.project("memory", &[("compose.yaml", &format!("services: {{ web: {service} }}\n{volume}"))]);
+        let up = project.stack(&["up", "-d"]).ok();
+        assert!(!up.stderr.contains("in memory"), "{up}");
+        let mounts = project.stack(&["exec", "-T", "web", "grep", " /data ", "/proc/mounts"]).ok();
+        let row: Vec<&str> = mounts.text().split(' ').collect();
+        assert_eq!((row[0], row[1], row[2]), ("tmpfs", "/data", "tmpfs"), "{mounts}");
+        for option in ["size=2048k", "mode=750", "noexec"] {
+            assert!(row[3].split(',').any(|o| o == option), "{option} is missing: {mounts}");
+        }
+        project.stack(&["exec", "-T", "web", "dd", "if=/dev/zero", "of=/data/x", "bs=1M", "count=4"]).code(1);
+        assert_eq!(std::fs::read_dir(world.home.join("volumes")).unwrap().flatten().filter(|e| e.path().join("_data/x").exists()).count(), 0);
+        // What Docker would share, and this does not.
+        project.write("compose.yaml", &format!("services: {{ web: {service}, other: {service} }}\n{volume}"));
+        project.stack(&["up", "-d"]).ok().says("volume `data` is in memory: each container of web, other has one of its own");
+        project.stack(&["down", "-v"]).ok();
+    });
+}
+
+#[test]
+fn volumes_that_cannot_be_made_are_refused_with_their_place() {
+    World::with_busybox().run(|world| {
+        let cases = [
+            ("driver_opts: { foo: bar }", "volume `data`: invalid option: \"foo\""),
+            ("driver_opts: { type: tmpfs }", "volume `data`: missing required option: \"device\""),
+            ("driver_opts: { type: nfs, o: 'addr=10.0.0.1', device: ':/x' }", "volume `data`: file systems of type nfs are not mounted by stack"),
+            ("driver: nosuch", "error looking up volume plugin nosuch: plugin \"nosuch\" not found"),
+        ];
+        for (attribute, why) in cases {
+            let compose = format!("services: {{ web: {{ image: 'busybox:1', volumes: ['data:/data'] }} }}\nvolumes:\n  data:\n    {attribute}\n");
+            let project = world.project("refused", &[("compose.yaml", &compose)]);
+            let ran = project.stack(&["up", "-d"]).code(1);
+            assert!(ran.stderr.contains(&format!("error: {why}")), "`{why}` is missing from {ran}");
+            assert!(ran.stderr.contains("--> compose.yaml:4:"), "no place in {ran}");
+            assert!(project.ps().is_empty(), "nothing is made");
+        }
+    });
+}

@@ -19,8 +19,11 @@ pub fn scope(project: &str) -> Option<Command> {
         return None;
     }
     let unit = format!("--unit={PREFIX}{project}-{}", std::process::id());
+    // When the user's manager ends, the unit of an enabled stack stops the containers first.
+    let order = format!("--property=Before={PREFIX}{project}.service");
     let mut command = Command::new(PROGRAM);
-    command.args(["--user", "--scope", "--quiet", "--collect", &unit, "--property=Delegate=yes", "--"]);
+    let delegate = "--property=Delegate=yes";
+    command.args(["--user", "--scope", "--quiet", "--collect", &unit, delegate, &order, "--"]);
     Some(command)
 }
 

@@ -10,7 +10,7 @@ const ATTEMPTS: usize = 20;
 
 /// Where the hierarchies are mounted.
 #[derive(Debug, Default)]
-pub(super) struct Hierarchies {
+pub(crate) struct Hierarchies {
     pub unified: Option<PathBuf>,
     /// Version 1: controller and mount point.
     pub legacy: Vec<(String, PathBuf)>,
@@ -99,7 +99,12 @@ impl Hierarchies {
 
 /// Where the unified hierarchy is mounted.
 pub(super) fn unified_mount() -> io::Result<Option<PathBuf>> {
-    Ok(Hierarchies::parse(&fs::read_to_string("/proc/self/mountinfo")?).unified)
+    Ok(mounted()?.unified)
+}
+
+/// Where all are mounted, whether this user may use them or not.
+pub(crate) fn mounted() -> io::Result<Hierarchies> {
+    Ok(Hierarchies::parse(&fs::read_to_string("/proc/self/mountinfo")?))
 }
 
 /// And systemd's hierarchy, which limits nothing.

@@ -12,6 +12,7 @@ mod limits;
 mod rest;
 mod stats;
 
+pub(crate) use hierarchy::mounted;
 pub(crate) use stats::stats;
 
 use hierarchy::Hierarchies;

@@ -104,6 +104,11 @@ fn user_mount(
             volume_mount(volume, mount, *nocopy, subpath.as_deref(), extras).map(Some)
         }
         MountKindSpec::Tmpfs { size, mode, options } => Ok(Some(tmpfs(mount, *size, *mode, options))),
+        MountKindSpec::FileSystem { kind, device, options } => {
+            let options = options.iter().map(String::as_str).chain(mount.read_only.then_some("ro"));
+            let options: Vec<&str> = options.collect();
+            Ok(Some(self::mount(target, kind, device, &options)))
+        }
         MountKindSpec::Content { content, mode, uid, gid } => {
             let (content, target) = (content.clone(), target.to_owned());
             extras.contents.push(ContentFile { target, content, mode: *mode, uid: *uid, gid: *gid });

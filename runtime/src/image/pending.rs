@@ -12,10 +12,10 @@
 
 use super::digest::Digest;
 use super::store::{Store, names_in};
+use crate::boot;
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 
 /// What a mark is about.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,7 +46,7 @@ pub(super) fn directory(store: &Store) -> PathBuf {
 
 /// To be called right before the rename.
 pub(crate) fn mark(store: &Store, kind: Kind, digest: &Digest) -> io::Result<()> {
-    let name = format!("{}.{}.{}", digest.hex(), kind.word(), this_boot());
+    let name = format!("{}.{}.{}", digest.hex(), kind.word(), boot::id());
     File::create(directory(store).join(name)).map(drop)
 }
 
@@ -62,7 +62,7 @@ pub(super) fn settle(store: &Store) -> io::Result<()> {
 
 /// Removes what a power cut may have damaged.
 pub(super) fn discard_lost(store: &Store) -> io::Result<()> {
-    for mark in marks(store)?.into_iter().filter(|mark| mark.boot != this_boot()) {
+    for mark in marks(store)?.into_iter().filter(|mark| mark.boot != boot::id()) {
         if mark.target.is_dir() {
             // Moved away first: a reader sees all of it or nothing.
             let doomed = tempfile::Builder::new().prefix("lost-").tempdir_in(store.tmp())?;
@@ -88,15 +88,6 @@ fn marks(store: &Store) -> io::Result<Vec<Mark>> {
         Some(Mark { path: directory.join(&name), target, boot: parts.next()?.to_owned() })
     };
     Ok(names_in(&directory)?.into_iter().filter_map(read).collect())
-}
-
-/// Where the kernel does not tell, every boot looks the same, and nothing is ever discarded.
-fn this_boot() -> &'static str {
-    static BOOT: OnceLock<String> = OnceLock::new();
-    BOOT.get_or_init(|| {
-        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        id.trim().replace('-', "")
-    })
 }
 
 fn gone_is_fine(done: io::Result<()>) -> io::Result<()> {

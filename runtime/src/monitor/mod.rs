@@ -16,6 +16,7 @@ pub use attach::{Attachment, connect_to};
 pub(crate) use exec::run as exec;
 pub(crate) use run::{Progress, killed, run};
 
+use crate::boot;
 use crate::home;
 use crate::observed::{Exit, State};
 use serde::{Deserialize, Serialize};
@@ -26,7 +27,7 @@ use std::path::Path;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRecord {
     pub pid: i32,
-    /// Field 22 of `/proc/PID/stat`.
+    /// As [`start_time`] tells it.
     pub start_time: u64,
     pub monitor_pid: i32,
     pub monitor_start_time: u64,
@@ -69,7 +70,8 @@ pub fn observe(dir: &Path) -> io::Result<State> {
     Ok(State::Exited { exit: read_exit(dir)?.unwrap_or(unknown) })
 }
 
-/// When a process started, in clock ticks since boot; fails for one that is gone, and for a zombie too.
+/// A number for the moment a process started, that tells it from any other with the same id, also of another boot;
+/// fails for one that is gone, and for a zombie too.
 pub fn start_time(pid: i32) -> io::Result<u64> {
     match stat(pid)? {
         (b'Z' | b'X', _) => Err(io::Error::new(io::ErrorKind::NotFound, "the process has ended")),
@@ -89,7 +91,9 @@ fn stat(pid: i32) -> io::Result<(u8, u64)> {
     let fields: Vec<&str> =
         stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
     let state = fields.first().and_then(|field| field.bytes().next());
-    let start_time = fields.get(19).and_then(|field| field.parse().ok());
+    // Clock ticks since boot, which are much the same at every boot for what starts early.
+    let start_time =
+        fields.get(19).and_then(|field| field.parse::<u64>().ok()).map(|ticks| ticks ^ boot::number());
     state
         .zip(start_time)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/stat is damaged"))

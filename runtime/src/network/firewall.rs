@@ -39,6 +39,11 @@ pub(super) fn forward_ipv6() {
     }
 }
 
+/// Only the rules.
+pub(super) fn make_rules() -> io::Result<()> {
+    stack_rules().commit()
+}
+
 fn stack_rules() -> Transaction {
     let filter = |name, hook, accept| Chain { name, kind: "filter", hook, priority: 0, accept };
     let from_bridge = Expression::InputInterface { name: BRIDGE_PREFIX.into(), exact: false };

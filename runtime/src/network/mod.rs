@@ -25,6 +25,7 @@
 //! | [`firewall`] | isolation and masquerade in the stack's namespace |
 //! | [`uplink`] | the `pasta` process of a stack |
 //! | [`build`] | a network for the builder |
+//! | `trial` | whether the kernel makes links and rules |
 
 pub mod address;
 pub mod build;
@@ -42,6 +43,7 @@ pub mod ports;
 pub mod records;
 pub mod shared;
 mod stack;
+pub(crate) mod trial;
 pub mod uplink;
 
 pub use build::BuildNetwork;

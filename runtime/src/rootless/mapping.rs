@@ -20,7 +20,8 @@ pub struct Mapping {
     ranges: Option<(Vec<Range>, Vec<Range>)>,
 }
 
-const HELPERS: [&str; 2] = ["newuidmap", "newgidmap"];
+/// The programs that may map subordinate ids.
+pub(crate) const HELPERS: [&str; 2] = ["newuidmap", "newgidmap"];
 
 impl Mapping {
     /// Subordinate ids where the user has some and the helper programs that may map them are there.
@@ -79,7 +80,7 @@ fn map(helper: &str, pid: i32, own: u32, ranges: &[Range]) -> io::Result<()> {
 }
 
 /// Lines `USER:START:COUNT`, where USER is a name or a number.
-fn ranges(text: &str, name: &str, uid: u32) -> Vec<Range> {
+pub(crate) fn ranges(text: &str, name: &str, uid: u32) -> Vec<Range> {
     let number = uid.to_string();
     let parse = |line: &str| {
         let mut fields = line.trim().split(':');

@@ -14,9 +14,11 @@
 mod mapping;
 mod outside;
 
+pub(crate) use mapping::{HELPERS, ranges};
 pub use mapping::{Mapping, Range};
 pub(crate) use outside::holder;
 
+use crate::boot;
 use crate::home::{self, Home};
 use crate::sys::user_namespace;
 use serde::{Deserialize, Serialize};
@@ -31,6 +33,9 @@ const LOCK: &str = "namespace.lock";
 struct Record {
     /// Inode number of the namespace.
     namespace: u64,
+    /// The boot that gave it.
+    #[serde(default)]
+    boot: String,
 }
 
 /// Whether this process is root only for an ordinary user.
@@ -53,34 +58,15 @@ pub fn enter() -> io::Result<()> {
     let _one_at_a_time = home::lock(&home.run.join(LOCK))?;
     let record = home.run.join(RECORD);
     let known = home::read_json::<Record>(&record).ok().flatten();
-    match known.and_then(|known| find(known.namespace)) {
+    match known.filter(|known| known.boot == boot::id()).and_then(|known| find(known.namespace)) {
         Some(namespace) => user_namespace::join(namespace)?,
         None => {
             let mapping = Mapping::of_user();
             user_namespace::create(|pid| mapping.write(pid))?;
-            home::replace_json(&record, &Record { namespace: own_namespace()? })?;
+            home::replace_json(&record, &Record { namespace: own_namespace()?, boot: boot::id().into() })?;
         }
     }
     user_namespace::become_root(uid.as_raw())
-}
-
-/// The command that most likely lets the kernel make user namespaces, for a hint.
-pub fn remedy() -> String {
-    let is = |path: &str, value: &str| fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
-    let set = |setting: &str| {
-        format!(
-            "Run `sudo sysctl -w {setting}`, and put it into /etc/sysctl.d/ to keep it; or run the command with sudo."
-        )
-    };
-    if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
-        set("kernel.apparmor_restrict_unprivileged_userns=0")
-    } else if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
-        set("kernel.unprivileged_userns_clone=1")
-    } else if is("/proc/sys/user/max_user_namespaces", "0") {
-        set("user.max_user_namespaces=15000")
-    } else {
-        "Run the command with sudo.".into()
-    }
 }
 
 fn own_namespace() -> io::Result<u64> {

@@ -59,7 +59,23 @@ pub(super) fn logging(service: &Service, labels: &Map, env: &[(String, String)])
     }
 }
 
+/// How the program waits for its log. What is written here never waits for anything but the disk.
+fn mode(logging: &Logging) -> std::result::Result<(), String> {
+    let option = |key: &str| logging.options.get(key).map(String::as_str);
+    match (option("mode"), option("max-buffer-size")) {
+        (Some("non-blocking"), Some(text)) if bytes(text).is_none() => {
+            Err(format!("error getting max-buffer-size: invalid size {text:?}"))
+        }
+        (None | Some("" | "blocking"), None) | (Some("non-blocking"), _) => Ok(()),
+        (None | Some("" | "blocking"), Some(_)) => {
+            Err("max-buffer-size option is only supported with 'mode=non-blocking'".into())
+        }
+        (Some(other), _) => Err(format!("logger: logging mode '{other}' is not known")),
+    }
+}
+
 fn check(logging: &Logging) -> std::result::Result<(), String> {
+    mode(logging)?;
     let driver = if logging.driver.is_empty() { "json-file" } else { &logging.driver };
     match logging.options.keys().find(|option| !OPTIONS.contains(&option.as_str())) {
         Some(option) => Err(format!("unknown log opt '{option}' for {driver} log driver")),
@@ -156,6 +172,13 @@ mod tests {
         let error = |driver: &str, options: &[(&str, &str)]| spec(driver, options).unwrap_err();
         assert_eq!(error("json-file", &[("what", "1")]), "unknown log opt 'what' for json-file log driver");
         assert_eq!(error("nope", &[]), "logger: no log driver named 'nope' is registered");
+        let buffer = [("max-buffer-size", "1m")];
+        let only = "max-buffer-size option is only supported with 'mode=non-blocking'";
+        assert_eq!(error("", &buffer), only);
+        assert_eq!(error("local", &[buffer[0], ("mode", "blocking")]), only);
+        assert!(error("", &[("mode", "sometimes")]).contains("'sometimes'"));
+        assert!(error("", &[("mode", "non-blocking"), ("max-buffer-size", "much")]).contains("much"));
+        assert!(spec("", &[("mode", "non-blocking"), buffer[0]]).is_ok());
         assert!(error("", &[("compress", "true")]).starts_with("compress cannot be true"));
         assert!(error("", &[("max-file", "0")]).contains("max-file"));
         assert!(error("", &[("max-size", "much")]).contains("max-size"));

@@ -20,6 +20,7 @@ impl Keeper {
             self.kill_at = None;
             if let Some(run) = &self.run {
                 run.init.kill();
+                self.note("kill", &[("signal", libc::SIGKILL.to_string())]);
             }
         }
         if self.attempt_at.is_some_and(|at| at <= now) && self.step(Event::Due) == Action::Launch {

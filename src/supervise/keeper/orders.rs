@@ -40,7 +40,10 @@ impl Keeper {
     }
 
     async fn stop(&mut self, signal: Option<i32>, grace: Option<Duration>, answer: Answer) {
-        self.supervision.restarts.stop();
+        match self.stack.is_set_aside() {
+            true => self.supervision.restarts.set_aside(),
+            false => self.supervision.restarts.stop(),
+        }
         self.save();
         match self.step(Event::Stop) {
             Action::Terminate => {
@@ -60,6 +63,7 @@ impl Keeper {
         let init = run.init.clone();
         let signal = signal.or_else(|| self.stop_signal()).unwrap_or(TERM);
         let grace = grace.or(self.record.spec.stop_grace).unwrap_or(DEFAULT_GRACE);
+        self.note("kill", &[("signal", signal.to_string())]);
         // A grace period beyond the clock's range has no end.
         self.kill_at = Instant::now().checked_add(grace);
         self.supervision.stopping = Some(grace);
@@ -82,6 +86,7 @@ impl Keeper {
         } else if self.phase != Phase::Waiting {
             return Err(self.conflict("is not running"));
         }
+        self.note("kill", &[("signal", signal.to_string())]);
         self.supervision.restarts.signal(signal, self.stop_signal());
         self.save();
         if self.phase == Phase::Waiting && self.supervision.restarts.is_cancelled {
@@ -103,6 +108,7 @@ impl Keeper {
         if self.health.as_mut().is_some_and(HealthMachine::suspend) {
             self.health_changed();
         }
+        self.note("pause", &[]);
         self.tell(What::Paused);
         Ok(())
     }
@@ -115,6 +121,7 @@ impl Keeper {
         if let Some(health) = &mut self.health {
             health.resume(Instant::now());
         }
+        self.note("unpause", &[]);
         self.tell(What::Resumed);
         Ok(())
     }

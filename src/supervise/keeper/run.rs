@@ -4,14 +4,14 @@ use super::Keeper;
 use crate::host::record::Supervision;
 use crate::supervise::health::HealthMachine;
 use crate::supervise::launch::{self, Launched, Run};
-use crate::supervise::life::{Action, Event};
+use crate::supervise::life::{Action, Event, Phase};
 use crate::supervise::protocol::{Attach, What};
 use crate::supervise::stopping::Init;
 use stack_runtime::engine::Result;
 use stack_runtime::monitor::RunRecord;
 use stack_runtime::observed::Exit;
 use stack_runtime::spec::RestartSpec;
-use stack_runtime::{cgroup, monitor};
+use stack_runtime::{boot, cgroup, monitor};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ impl Keeper {
             restarts: self.supervision.restarts.clone(),
             has_run: self.supervision.has_run,
             is_up: true,
+            boot: boot::id().into(),
             ..Default::default()
         };
         self.save();
@@ -74,6 +75,7 @@ impl Keeper {
         self.supervision.has_run = true;
         self.save();
         self.save_health();
+        self.note("start", &[]);
         self.tell(What::Started);
         for warning in &self.supervision.warnings {
             self.tell(What::Warning(warning.clone()));
@@ -107,6 +109,7 @@ impl Keeper {
         self.supervision.stopping = None;
         self.release().await;
         let policy = if self.record.spec.auto_remove { RestartSpec::No } else { self.record.spec.restart };
+        self.note_end(&exit);
         let delay = self.supervision.restarts.after_exit(policy, exit.code, up_for(&exit));
         let action = self.step(Event::Exited(delay));
         match action {
@@ -123,6 +126,18 @@ impl Keeper {
         }
         for answer in self.stopping.drain(..) {
             drop(answer.send(Ok(())));
+        }
+    }
+
+    fn note_end(&self, exit: &Exit) {
+        if exit.oom_killed {
+            self.note("oom", &[]);
+        }
+        let code = exit.code.map_or_else(|| "unknown".to_owned(), |code| code.to_string());
+        let seconds = up_for(exit).as_secs().to_string();
+        self.note("die", &[("execDuration", seconds), ("exitCode", code)]);
+        if self.phase == Phase::Stopping {
+            self.note("stop", &[]);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What others see of the container: status, notices, files.
 
 use super::{Keeper, Status};
+use crate::host::journal;
 use crate::supervise::protocol::What;
 use stack_runtime::observed::HealthStatus;
 
@@ -8,7 +9,11 @@ impl Keeper {
     pub(super) fn health_changed(&self) {
         self.save_health();
         if let Some(health) = &self.health {
-            self.tell(What::Health(health.health().status));
+            let status = health.health().status;
+            if matches!(status, HealthStatus::Healthy | HealthStatus::Unhealthy) {
+                self.note(&format!("health_status: {}", format!("{status:?}").to_lowercase()), &[]);
+            }
+            self.tell(What::Health(status));
         }
     }
 
@@ -31,6 +36,11 @@ impl Keeper {
             warnings: self.supervision.warnings.clone(),
         };
         self.status.send_replace(status);
+    }
+
+    /// For `stack events`.
+    pub(super) fn note(&self, action: &str, extra: &[(&str, String)]) {
+        journal::note(&self.stack.home, &self.record, action, extra);
     }
 
     pub(super) fn tell(&self, what: What) {

@@ -16,6 +16,7 @@
 // Every test file uses its own part; an integration test has no callers outside; a failed `unwrap` is a failed test.
 #![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used)]
 
+mod boot;
 mod command;
 mod http;
 mod image;
@@ -26,6 +27,7 @@ pub mod registry;
 mod terminal;
 mod user;
 
+pub use boot::BootId;
 pub use command::{Background, Ran};
 pub use http::{Response, free_port, get, http};
 pub use image::{Images, busybox};

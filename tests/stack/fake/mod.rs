@@ -212,6 +212,7 @@ impl Engine for Fake {
             failed_start: None,
             health: Health::default(),
             restart_count: 0,
+            is_due: false,
             published: Vec::new(),
             addresses: Vec::new(),
         };
