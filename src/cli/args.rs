@@ -145,7 +145,7 @@ pub(super) enum Verb {
     /// Volumes: list, inspect, remove
     #[command(subcommand)]
     Volume(volume::Verb),
-    /// Disk use
+    /// Disk use and the health of the image store
     #[command(subcommand)]
     System(system::Verb),
     /// Show the version

@@ -1,4 +1,6 @@
-//! `stack system …`: disk use, and freeing what nothing needs.
+//! `stack system …`: disk use, freeing what nothing needs, and what is damaged.
+
+mod check;
 
 use super::Context;
 use super::image::of_image;
@@ -25,6 +27,8 @@ pub(super) enum Verb {
         #[arg(long, default_value = "table", value_name = "FORMAT")]
         format: String,
     },
+    /// Verify every digest of the image store
+    Check(check::Args),
     /// Remove stopped run containers, unused images and the build cache
     Prune {
         /// Also images with a name that no container uses
@@ -41,6 +45,7 @@ pub(super) enum Verb {
 
 pub(super) fn run(verb: Verb, context: &Context) -> Result<()> {
     match verb {
+        Verb::Check(args) => check::run(&args, context),
         Verb::Df { format } => show(&format, context),
         Verb::Prune { all, volumes, force } => prune(all, volumes, force, context),
     }

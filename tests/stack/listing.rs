@@ -406,3 +406,42 @@ fn builds_are_told_step_by_step() {
         build(&["job", "web"]).says("Image shop/web:2 Built");
     });
 }
+
+#[test]
+fn damage_of_the_store_is_found_and_repaired() {
+    World::with_busybox().run(|world| {
+        let project = world.project("harm", &[("compose.yaml", DAMAGED), ("Dockerfile", DOCKERFILE)]);
+        project.stack(&["up", "-d"]).ok();
+        project.world.stack(&["system", "check"]).ok().says("no damage");
+        let snapshots = world.home.join("store/snapshots");
+        let mut built =
+            std::fs::read_dir(snapshots).unwrap().flatten().map(|entry| entry.path().join("fs/built"));
+        let built = built.find(|path| path.exists()).unwrap();
+        std::fs::write(built, "changed").unwrap();
+
+        let found = project.world.stack(&["system", "check"]).code(1).says("the image store is damaged");
+        let container = format!("container {}-web-1", project.name);
+        assert!(found.stdout.contains(&container) && found.stdout.contains("image harm/web:1"), "{found}");
+        let kept = project.world.stack(&["system", "check", "--repair"]).code(1);
+        assert!(kept.stdout.contains(&format!("kept, as {container} runs on it")), "{kept}");
+        let row = project.world.stack(&["system", "check", "--format", "json"]).code(1);
+        assert_eq!(rows(&row.stdout)[0]["Kind"], "layer");
+
+        project.stack(&["down", "-t", "0"]).ok();
+        let repaired = project.world.stack(&["system", "check", "--repair"]).ok();
+        assert!(repaired.stdout.contains("with it went image harm/web:1"), "{repaired}");
+        project.world.stack(&["system", "check"]).ok().says("no damage");
+        // Made anew by the next build.
+        project.stack(&["up", "-d"]).ok();
+        assert_eq!(project.stack(&["exec", "-T", "web", "cat", "/built"]).ok().stdout, "built\n");
+    });
+}
+
+const DAMAGED: &str = r#"
+services:
+  web:
+    build: .
+    image: harm/web:1
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+"#;

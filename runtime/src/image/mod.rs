@@ -7,6 +7,7 @@
 //! | [`config`] | the image configuration document, complete with Docker's own fields |
 //! | [`manifest`] | manifests and indexes, both vocabularies |
 //! | [`store`] | what is on disk: blobs, image records, references, leases |
+//! | [`check`] | every digest computed again, and repairing |
 //! | [`prune`] | freeing what nothing refers to, sizes |
 //! | [`compress`] | gzip and zstd by their magic bytes, bounded |
 //! | [`tar_read`], [`tar_write`] | tar: bounded reading, reproducible writing |
@@ -22,6 +23,7 @@
 
 pub mod archive;
 mod auth;
+pub mod check;
 pub mod compress;
 pub mod config;
 pub mod digest;

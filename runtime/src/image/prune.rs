@@ -72,18 +72,21 @@ struct Reached {
 /// # Errors
 /// [`Error::InUse`] while a pull, build or load runs; nothing is freed then.
 pub fn prune(store: &Store, in_use: impl FnOnce() -> io::Result<InUse>, which: Which) -> Result<Freed> {
-    let lock = store.open_gc_lock().doing(|| "lock the image store".to_owned())?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(fs::TryLockError::WouldBlock) => {
-            return Err(Error::InUse(
-                "images are being pulled, built or loaded; try again afterwards".into(),
-            ));
-        }
-        Err(fs::TryLockError::Error(e)) => return Err(e).doing(|| "lock the image store".to_owned()),
-    }
+    let lock = alone(store)?;
     let in_use = in_use().doing(|| "find out which images are in use".to_owned())?;
     free(store, &in_use, which, &lock).doing(|| "prune images".to_owned())
+}
+
+/// Nothing is made while this is held.
+pub(crate) fn alone(store: &Store) -> Result<File> {
+    let lock = store.open_gc_lock().doing(|| "lock the image store".to_owned())?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::InUse(
+            "images are being pulled, built, loaded or checked; try again afterwards".into(),
+        )),
+        Err(fs::TryLockError::Error(e)) => Err(e).doing(|| "lock the image store".to_owned()),
+    }
 }
 
 /// The lock is a parameter to show that it is held.
@@ -181,7 +184,7 @@ fn sweep(
 }
 
 /// Out of the way in one step first: a snapshot is there whole or not at all.
-fn remove_snapshot(store: &Store, path: &Path) -> io::Result<()> {
+pub(crate) fn remove_snapshot(store: &Store, path: &Path) -> io::Result<()> {
     let doomed = tempfile::Builder::new().prefix("doomed-").tempdir_in(store.tmp())?;
     fs::rename(path, doomed.path().join("snapshot"))?;
     doomed.close()

@@ -1,7 +1,7 @@
 //! Pulling: a name in a registry becomes an image in the store.
 //!
 //! Manifest, config, then all layers at once (a few at a time), each unpacked as soon as it
-//! and all below it are there. A layer whose snapshot exists is not fetched. The name is
+//! and all below it are there. A layer whose snapshot exists is not fetched, unless its archive was lost. The name is
 //! written last, so a pull that was cut leaves the old image in place.
 
 use super::compress;
@@ -182,7 +182,7 @@ impl Pull<'_> {
         at_once: &Semaphore,
         arrived: oneshot::Sender<bool>,
     ) -> Result<()> {
-        if snapshot::exists(self.store, chain_id) {
+        if snapshot::exists(self.store, chain_id) && snapshot::has_archive(self.store, chain_id) {
             report_layer(self.report, blob, Phase::Exists, blob.size);
             let _ = arrived.send(false);
             return Ok(());

@@ -22,10 +22,12 @@ mod rebase;
 mod times;
 pub(crate) mod tree;
 mod unpack;
+mod verify;
 
 pub use rebase::rebase;
 
 pub use tree::{opaque, owner};
+pub(crate) use verify::damage;
 
 use crate::home;
 use crate::image::digest::{Hasher, Hashing, chain};
@@ -101,6 +103,11 @@ pub fn size(store: &Store, chain_id: &str) -> u64 {
 /// The blob that holds the layer's archive; `None`: it was built here.
 pub fn blob(store: &Store, chain_id: &str) -> io::Result<Option<BlobRecord>> {
     home::read_json(&directory(store, chain_id)?.join("blob.json"))
+}
+
+/// Whether the archive that the layer came as is at hand; of one that was built here it can be made.
+pub(crate) fn has_archive(store: &Store, chain_id: &str) -> bool {
+    blob(store, chain_id).is_ok_and(|blob| blob.is_none_or(|blob| store.has_blob(&blob.digest)))
 }
 
 pub(crate) fn set_blob(store: &Store, chain_id: &str, blob: &BlobRecord) -> io::Result<()> {
