@@ -5,10 +5,12 @@
 mod common;
 
 use stack_runtime::image::archive::load;
+use stack_runtime::image::budget::{Demand, Spare, fit};
 use stack_runtime::image::check::{Checked, Damage, Kind, Repair, User, Users, check, repair};
+use stack_runtime::image::prune::InUse;
 use stack_runtime::image::tar_read::Entry;
 use stack_runtime::image::tar_write::Writer;
-use stack_runtime::image::{Digest, Image, ImageConfig, Store, fixture};
+use stack_runtime::image::{Digest, Image, ImageConfig, Reference, Store, fixture};
 use stack_runtime::snapshot::{self, Working};
 use std::path::PathBuf;
 
@@ -229,4 +231,51 @@ fn an_image_does_without_its_manifest() {
     assert_eq!(bed.repair().damages[0].repair, Repair::Mended);
     assert_eq!(bed.names(), ["app:1", "other:1"]);
     assert_eq!(bed.store.image("other:1").unwrap().unwrap().manifest_digest, None);
+}
+
+#[test]
+fn a_budget_takes_the_builder_first_and_never_what_is_needed() {
+    let Some(bed) = bed() else { return };
+    let store = &bed.store;
+    let spare = |day: u64, chain: &str, bytes| Spare {
+        last_used: std::time::UNIX_EPOCH + std::time::Duration::from_secs(day),
+        chain: Some(chain.to_owned()).filter(|chain| !chain.is_empty()),
+        bytes,
+    };
+    let removed = std::sync::Mutex::new(Vec::new());
+    let fit = |budget, images: &[&Image], spares: &[Spare]| {
+        let images = images.iter().map(|image| image.id.to_string()).collect();
+        let in_use = InUse { images, ..InUse::default() };
+        let remove = |index| {
+            removed.lock().unwrap().push(index);
+            Ok(())
+        };
+        fit(store, budget, || Ok(Demand { in_use, spares: spares.to_vec() }), remove).unwrap()
+    };
+    // Only this machine has them: a budget that cannot be kept takes nothing of theirs.
+    let spares = [spare(2, "", 1000), spare(1, "", 500), spare(0, &bed.app.chain_id, 0)];
+    let kept = fit(1, &[], &spares);
+    assert_eq!((kept.spares, kept.images.len(), kept.before - kept.after), (2, 0, 1500));
+    assert_eq!(*removed.lock().unwrap(), [1, 0], "the oldest first; a record that frees nothing stays");
+    let all = kept.after;
+    assert_eq!(fit(all, &[], &[]).spares, 0, "it fits");
+
+    // One without a name, one from a registry.
+    store.untag(&"app:1".parse().unwrap()).unwrap();
+    let digest = bed.other.manifest_digest.clone().unwrap();
+    store.tag(&bed.other.id, &"other:1".parse::<Reference>().unwrap().pinned(&digest)).unwrap();
+    let fitted = fit(all - 1, &[], &[spare(9, &bed.app.chain_id, 0)]);
+    assert_eq!((fitted.spares, fitted.images.as_slice()), (1, &[bed.app.id.clone()][..]));
+    assert!(!snapshot::exists(store, &bed.app.chain_id) && snapshot::exists(store, &bed.other.chain_id));
+    assert!(!store.has_blob(&bed.app.id));
+
+    // A container, or the command at hand, needs the other one; then nobody does.
+    assert_eq!(fit(1, &[&bed.other], &[]).images, []);
+    let last = fit(1, &[], &[]);
+    assert_eq!((last.after, last.untagged.len()), (0, 1));
+    assert!(bed.names().is_empty());
+
+    // Nothing goes while something is made.
+    let _lease = store.lease().unwrap();
+    assert!(stack_runtime::image::budget::fit(store, 0, || Ok(Demand::default()), |_| Ok(())).is_err());
 }

@@ -83,7 +83,7 @@ mod tree;
 mod unpack;
 mod view;
 
-pub use cache::{Pruned, Usage, chains_in_use, prune, sweep, usage};
+pub use cache::{Kept, Pruned, Usage, chains_in_use, kept, prune, sweep, usage};
 pub use check::{Checked, check};
 pub use event::{BuildEvent, Stream};
 pub use failure::BuildFailure;

@@ -257,6 +257,7 @@ impl Builder<'_> {
             store.image(name).doing(|| format!("look up image {name}"))?
         };
         if let Some(image) = local.filter(fits) {
+            store.note_use(image.id.as_str());
             return Ok(image);
         }
         let reference = ImageName::parse(name)?;

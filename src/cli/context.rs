@@ -9,7 +9,7 @@ use crate::failure::{Failure, Kind, Result, failed};
 use crate::find::{self, Asked, Found, Place};
 use crate::host::HostEngine;
 use crate::plan::intent::Intent;
-use crate::plan::step::Action;
+use crate::plan::step::{Action, Step};
 use crate::plan::{Plan, converge, images_of, label};
 use crate::ui::Ui;
 use stack_runtime::engine::Engine;
@@ -306,6 +306,10 @@ impl Context {
             report = work => report,
             () = self.interrupts.next() => return Err(Failure::interrupted()),
         };
+        let brings = |step: &Step| matches!(step.action, Action::Pull { .. } | Action::Build(_));
+        if plan.steps().any(|(_, step)| brings(step)) {
+            super::system::keep_budget(self, &images_of(&scene.project));
+        }
         match report.failure() {
             None => Ok(report),
             Some((_, failure, container)) => {

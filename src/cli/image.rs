@@ -260,6 +260,7 @@ async fn pull(args: NamesArgs, context: &Context, local: &Local) -> Result<()> {
         local.pull(name, None, sink).await?;
         sink.emit(Event::done(&thing, "Pulled"));
     }
+    super::system::keep_budget(context, &args.names);
     context.ui.settle();
     context.ui.data(&args.names.iter().map(|n| format!("{}\n", full(n))).collect::<String>());
     Ok(())

@@ -445,3 +445,36 @@ services:
     command: [sleep, "1000"]
     stop_signal: SIGKILL
 "#;
+
+#[test]
+fn a_budget_is_kept_after_builds() {
+    World::with_busybox().run(|world| {
+        let project = world.project("frugal", &[("compose.yaml", DAMAGED), ("Dockerfile", DOCKERFILE)]);
+        let stack = |args: &[&str]| project.world.stack(args);
+        stack(&["system", "budget"]).ok().says("No budget is set");
+        stack(&["system", "budget", "lots"]).code(1).says("invalid size");
+        project.stack(&["up", "-d"]).ok();
+        let dockerfile =
+            |size: u32| format!("FROM busybox:1\nRUN dd if=/dev/zero of=/large bs=1M count={size}\n");
+        let size = || stack(&["system", "df", "--format", "json"]).ok();
+        project.write("Dockerfile", &dockerfile(20));
+        project.stack(&["build"]).ok();
+        // The next image takes the name; the first is used by the container, the second by nobody.
+        stack(&["system", "budget", "30m"]).ok();
+        assert!(rows(&size().stdout).iter().any(|row| row["Type"] == "Budget"));
+        stack(&["system", "df"]).ok().says("Budget of images and build cache: ");
+        project.write("Dockerfile", &dockerfile(21));
+        project.stack(&["build"]).ok().says("to keep the budget of 31.5MB");
+        let images = rows(&stack(&["image", "ls", "--format", "json"]).ok().stdout);
+        assert_eq!(images.len(), 3, "busybox, the container's and the new one: {images:?}");
+        assert_eq!(project.stack(&["exec", "-T", "web", "cat", "/built"]).ok().stdout, "built\n");
+        // What is new is needed, whatever the budget.
+        stack(&["system", "budget", "1m"]).ok();
+        project.write("Dockerfile", &dockerfile(22));
+        project.stack(&["build"]).ok().says("more than their budget of 1.05MB");
+        project.stack(&["up", "-d"]).ok();
+        stack(&["system", "budget", "none"]).ok();
+        stack(&["system", "budget"]).ok().says("No budget is set");
+        stack(&["system", "check"]).ok();
+    });
+}

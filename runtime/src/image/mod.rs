@@ -8,6 +8,7 @@
 //! | [`manifest`] | manifests and indexes, both vocabularies |
 //! | [`store`] | what is on disk: blobs, image records, references, leases |
 //! | [`check`] | every digest computed again, and repairing |
+//! | [`budget`] | keeping to a number of bytes |
 //! | [`prune`] | freeing what nothing refers to, sizes |
 //! | [`compress`] | gzip and zstd by their magic bytes, bounded |
 //! | [`tar_read`], [`tar_write`] | tar: bounded reading, reproducible writing |
@@ -23,6 +24,7 @@
 
 pub mod archive;
 mod auth;
+pub mod budget;
 pub mod check;
 pub mod compress;
 pub mod config;

@@ -61,9 +61,9 @@ pub struct Usage {
 
 /// What is reached from some images.
 #[derive(Default)]
-struct Reached {
-    blobs: BTreeSet<String>,
-    chains: BTreeSet<String>,
+pub(super) struct Reached {
+    pub(super) blobs: BTreeSet<String>,
+    pub(super) chains: BTreeSet<String>,
 }
 
 /// What is in use is asked for under the lock: whoever makes a container holds a
@@ -90,7 +90,7 @@ pub(crate) fn alone(store: &Store) -> Result<File> {
 }
 
 /// The lock is a parameter to show that it is held.
-fn free(store: &Store, in_use: &InUse, which: Which, _lock: &File) -> io::Result<Freed> {
+pub(super) fn free(store: &Store, in_use: &InUse, which: Which, _lock: &File) -> io::Result<Freed> {
     let mut freed = Freed::default();
     let (kept, gone): (Vec<Image>, Vec<Image>) =
         store.images()?.into_iter().partition(|i| stays(i, in_use, which));
@@ -123,7 +123,7 @@ fn stays(image: &Image, in_use: &InUse, which: Which) -> bool {
     }
 }
 
-fn reach(store: &Store, images: &[Image], in_use: &InUse) -> Reached {
+pub(super) fn reach(store: &Store, images: &[Image], in_use: &InUse) -> Reached {
     let mut reached = Reached::default();
     for image in images {
         reached.blobs.insert(image.id.hex().to_owned());
@@ -202,7 +202,7 @@ fn is_old(path: &Path) -> bool {
 }
 
 /// Blocks on disk, without following links.
-fn disk_use(path: &Path) -> io::Result<u64> {
+pub(super) fn disk_use(path: &Path) -> io::Result<u64> {
     let metadata = match path.symlink_metadata() {
         Ok(metadata) => metadata,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),

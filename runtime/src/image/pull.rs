@@ -122,6 +122,7 @@ fn finish(
     if reference.digest().is_none() {
         store.tag_as(&id, reference, Some(resolved.digest.clone()))?;
     }
+    store.note_use(id.as_str());
     store.image(id.as_str())?.ok_or_else(|| Error::NoSuchImage(id.to_string()))
 }
 
