@@ -69,6 +69,9 @@ pub(super) fn tell(events: &dyn Sink, parent: &str, progress: &Progress) {
             let id = human::short_id(digest.as_ref()).to_string();
             events.emit(Event::part(id, parent, word(*phase), (*done, *total)));
         }
+        Progress::Elsewhere { mirror, reason } => {
+            events.emit(Event::warning(format!("mirror {mirror} is of no help: {reason}")));
+        }
         Progress::Retrying { what, reason, attempt } => {
             events.emit(Event::info(format!("retrying {what} (attempt {attempt}): {reason}")));
         }

@@ -14,6 +14,7 @@
 //! | [`tar_read`], [`tar_write`] | tar: bounded reading, reproducible writing |
 //! | `transfer` | one blob, resumed, repeated and verified |
 //! | `registry` | one registry over HTTP: tokens, manifests, blobs, uploads |
+//! | `registries` | mirrors and insecure registries |
 //! | `auth`, [`login`] | credentials of `config.json` and their helpers |
 //! | [`pull`], [`push`] | whole images, with progress |
 //! | [`fetch`] | one file over HTTP |
@@ -42,6 +43,7 @@ pub mod prune;
 pub mod pull;
 pub mod push;
 pub mod reference;
+mod registries;
 mod registry;
 pub mod store;
 pub mod tar_read;
