@@ -1,5 +1,6 @@
 //! What a build is asked for, and what it needs from its surroundings.
 
+use crate::obtain::Registries;
 use indexmap::IndexMap;
 use stack_runtime::home::Home;
 use stack_runtime::image::{Digest, Reference, Store};
@@ -107,6 +108,8 @@ pub struct BuildRequest {
     pub no_cache_filter: Vec<String>,
     /// Sockets of ssh agents by id.
     pub ssh: IndexMap<String, PathBuf>,
+    /// Offline: other addresses are not asked either.
+    pub registries: Registries,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

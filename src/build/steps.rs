@@ -14,10 +14,12 @@ use super::run::Runners;
 use super::shared::{Shared, blocking};
 use super::state::{Made, State, Words};
 use super::transfer::{self, Source};
+use crate::obtain::obtain;
 use crate::schedule::{self, AfterFailure, Outcome};
 use stack_runtime::image::digest::chain;
-use stack_runtime::image::{Digest, Image, Platform, Progress, Reference as ImageName, pull};
+use stack_runtime::image::{Digest, Image, Platform, Progress, Reference as ImageName};
 use stack_runtime::snapshot::{self, Layer};
+use stack_schema::diagnostic::Diagnostic;
 use stack_schema::dockerfile::lint::{self, Finding};
 use stack_schema::dockerfile::stages::Reference;
 use stack_schema::dockerfile::{Instruction, Kind, parse_trigger};
@@ -266,7 +268,8 @@ impl Builder<'_> {
                 self.emit(BuildEvent::Pulling { reference: name.to_owned(), done, total });
             }
         };
-        pull::pull(store, &reference, platform, &report).await.map_err(|error| {
+        let registries = self.shared.request.registries;
+        let obtained = obtain(store, &reference, platform, registries, &report).await.map_err(|error| {
             let hint = if error.is_unreachable() {
                 "Load the image with `stack image load`, or check the network."
             } else {
@@ -274,7 +277,11 @@ impl Builder<'_> {
             };
             let failure = BuildFailure::doing(format!("pull base image {name}"), error);
             if hint.is_empty() { failure } else { failure.hint(hint) }
-        })
+        })?;
+        if let Some(notice) = obtained.notice {
+            self.emit(BuildEvent::Warning(Diagnostic::warning(notice)));
+        }
+        Ok(obtained.image)
     }
 
     async fn instruction(

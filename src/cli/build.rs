@@ -5,6 +5,7 @@ use super::{Context, Hushed};
 use crate::build::{self, BuildEnv, BuildEvent, BuildRequest, DockerfileSource, Network, Secret};
 use crate::event::{Event, Sink};
 use crate::failure::{Failure, Kind, Result, failed};
+use crate::obtain::Registries;
 use crate::plan::Plan;
 use crate::plan::intent::{self, Intent};
 use crate::plan::label;
@@ -123,13 +124,12 @@ fn argument(text: &str, value: &impl Fn(&str) -> Option<String>) -> (String, Opt
 
 /// Builds a service's image.
 pub(super) async fn build(
-    home: &Home,
-    store: Store,
+    (home, store, registries): (&Home, Store, Registries),
     project: &Project,
     building: &Building,
     events: &dyn Sink,
 ) -> Result<()> {
-    let request = request(project, building)?;
+    let request = BuildRequest { registries, ..request(project, building)? };
     let env = BuildEnv::new(home.clone(), store);
     let parent = format!("Image {}", building.reference);
     let quiet = building.quiet;
@@ -182,6 +182,7 @@ fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
         ulimits: build.ulimits.iter().map(|(name, limit)| (name.clone(), (limit.soft, limit.hard))).collect(),
         no_cache_filter: build.no_cache_filter.clone(),
         ssh: agents(build, building)?,
+        registries: Registries::default(),
     })
 }
 

@@ -4,6 +4,7 @@ use super::Context;
 use crate::apply::images::Images;
 use crate::event::{Event, Sink};
 use crate::failure::{Failure, Kind, Result, failed};
+use crate::obtain::{Registries, obtain};
 use crate::plan::spec::ImageView;
 use crate::plan::step::Building;
 use crate::ui::human;
@@ -20,11 +21,12 @@ use std::path::PathBuf;
 /// The images of this machine.
 pub(super) struct Local {
     home: Home,
+    registries: Registries,
 }
 
 impl Local {
     pub(super) fn new(context: &Context) -> Self {
-        Self { home: context.home.clone() }
+        Self { home: context.home.clone(), registries: context.registries() }
     }
 
     fn store(&self) -> Result<Store> {
@@ -47,12 +49,17 @@ impl Images for Local {
         let platform = platform.map(Platform::parse).transpose().map_err(of_image)?;
         let parent = format!("Image {reference}");
         let report = |progress| tell(events, &parent, &progress);
-        image::pull::pull(&self.store()?, &parsed, platform.as_ref(), &report).await.map_err(of_image)?;
+        let store = self.store()?;
+        let obtained = obtain(&store, &parsed, platform.as_ref(), self.registries, &report).await;
+        if let Some(notice) = obtained.map_err(of_image)?.notice {
+            events.emit(Event::warning(notice));
+        }
         Ok(())
     }
 
     async fn build(&self, project: &Project, building: &Building, events: &dyn Sink) -> Result<()> {
-        super::build::build(&self.home, self.store()?, project, building, events).await
+        let place = (&self.home, self.store()?, self.registries);
+        super::build::build(place, project, building, events).await
     }
 }
 
@@ -167,6 +174,9 @@ pub(super) struct RemoveArgs {
 }
 
 pub(super) async fn run(verb: Verb, context: &Context) -> Result<()> {
+    if matches!(verb, Verb::Pull(_)) {
+        context.insist();
+    }
     let local = Local::new(context);
     match verb {
         Verb::Ls(args) => list(&args, context, &local),
@@ -274,6 +284,7 @@ fn full(name: &str) -> String {
 }
 
 async fn push(args: NamesArgs, context: &Context, local: &Local) -> Result<()> {
+    context.needs_network("a push")?;
     for name in &args.names {
         let sink: &dyn Sink = if args.quiet { &crate::event::Silent } else { context.ui.as_ref() };
         push_one(local, name, sink).await?;

@@ -16,6 +16,9 @@ pub enum Error {
     /// The registry answered that it has no such thing.
     #[error("{what} not found in registry {registry}")]
     NotFound { what: String, registry: String },
+    /// Only what is here may be used.
+    #[error("{0} is not here, and --offline keeps the network out")]
+    Offline(String),
     #[error("no such image: {0}")]
     NoSuchImage(String),
     #[error("access to {what} denied by registry {registry}: {reason}")]
@@ -72,7 +75,9 @@ impl Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Unreachable { .. } => ErrorKind::Unreachable,
-            Self::NotFound { .. } | Self::NoSuchImage(_) | Self::Platform { .. } => ErrorKind::NotFound,
+            Self::Offline(_) | Self::NotFound { .. } | Self::NoSuchImage(_) | Self::Platform { .. } => {
+                ErrorKind::NotFound
+            }
             Self::Unauthorised { .. } => ErrorKind::PermissionDenied,
             Self::InUse(_) => ErrorKind::Conflict,
             _ => ErrorKind::Other,
@@ -87,6 +92,7 @@ impl Error {
             Self::Unreachable { .. } => {
                 Some("Check the name of the registry and the network, or load the image from an archive.")
             }
+            Self::Offline(_) => Some("Run it once without `--offline`, or load the image from an archive."),
             Self::TooMany { .. } => Some(
                 "Wait, sign in with `stack login`, or name a mirror of the registry in ~/.config/stack/registries.json.",
             ),
