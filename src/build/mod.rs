@@ -14,6 +14,8 @@
 //! | `state` | what a stage is after a step; metadata instructions (pure) |
 //! | `key` | content-addressed cache keys |
 //! | `cache` | records on disk, prune |
+//! | `exchange` | caches that travel: import and export |
+//! | `csv` | fields of one line |
 //! | `check` | findings without a build |
 //! | `tree` | a directory tree that nothing leads out of |
 //! | `view` | merged layers, mounted where nobody else sees them |
@@ -60,7 +62,9 @@ mod cache;
 mod check;
 mod command;
 mod context;
+mod csv;
 mod event;
+mod exchange;
 mod failure;
 mod git;
 mod graph;
@@ -86,6 +90,7 @@ mod view;
 pub use cache::{Kept, Pruned, Usage, chains_in_use, kept, prune, sweep, usage};
 pub use check::{Checked, check};
 pub use event::{BuildEvent, Stream};
+pub use exchange::{CacheFrom, CacheTo};
 pub use failure::BuildFailure;
 pub use git::is_address;
 pub use request::{BuildEnv, BuildRequest, BuildResult, DockerfileSource, Network, Secret};

@@ -1,5 +1,6 @@
 //! What a build is asked for, and what it needs from its surroundings.
 
+use super::exchange::{CacheFrom, CacheTo};
 use crate::obtain::Registries;
 use indexmap::IndexMap;
 use stack_runtime::home::Home;
@@ -108,6 +109,9 @@ pub struct BuildRequest {
     pub no_cache_filter: Vec<String>,
     /// Sockets of ssh agents by id.
     pub ssh: IndexMap<String, PathBuf>,
+    /// Caches of other builds, the first that has a step wins.
+    pub cache_from: Vec<CacheFrom>,
+    pub cache_to: Vec<CacheTo>,
     /// Offline: other addresses are not asked either.
     pub registries: Registries,
 }

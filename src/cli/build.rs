@@ -2,7 +2,9 @@
 
 use super::image::of_image;
 use super::{Context, Hushed};
-use crate::build::{self, BuildEnv, BuildEvent, BuildRequest, DockerfileSource, Network, Secret};
+use crate::build::{
+    self, BuildEnv, BuildEvent, BuildRequest, CacheFrom, CacheTo, DockerfileSource, Network, Secret,
+};
 use crate::event::{Event, Sink};
 use crate::failure::{Failure, Kind, Result, failed};
 use crate::obtain::Registries;
@@ -15,10 +17,10 @@ use indexmap::IndexMap;
 use stack_runtime::home::Home;
 use stack_runtime::image::{Reference, Store};
 use stack_schema::diagnostic::Diagnostic;
-use stack_schema::project::{Build, FileContent, Grant, Project};
+use stack_schema::project::{Build, FileContent, Grant, Project, Service};
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileTypeExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -182,8 +184,25 @@ fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
         ulimits: build.ulimits.iter().map(|(name, limit)| (name.clone(), (limit.soft, limit.hard))).collect(),
         no_cache_filter: build.no_cache_filter.clone(),
         ssh: agents(build, building)?,
+        cache_from: caches(service, "cache_from", &build.cache_from, CacheFrom::parse)?,
+        cache_to: caches(service, "cache_to", &build.cache_to, CacheTo::parse)?,
         registries: Registries::default(),
     })
+}
+
+/// Relative paths begin where the user is, as docker's do.
+fn caches<T>(
+    service: &Service,
+    attribute: &str,
+    lines: &[String],
+    parse: fn(&str, &Path) -> std::result::Result<T, String>,
+) -> Result<Vec<T>> {
+    let here = std::env::current_dir().map_err(failed("find the current directory"))?;
+    let parsed = |(index, line): (usize, &String)| {
+        let key = format!("services.{}.build.{attribute}[{index}]", service.key);
+        parse(line, &here).map_err(|why| Failure::from(Diagnostic::error(why).key(key)))
+    };
+    lines.iter().enumerate().map(parsed).collect()
 }
 
 /// Those of the file, and whose image it is.

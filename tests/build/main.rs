@@ -10,6 +10,7 @@ mod bases;
 mod bed;
 mod cases;
 mod copying;
+mod exchange;
 mod killed;
 #[path = "../../runtime/tests/common/registry.rs"]
 #[allow(clippy::unwrap_used, dead_code)]
@@ -29,8 +30,17 @@ fn main() -> ExitCode {
     }
     bed::prepare_namespaces();
     let arguments = Arguments::from_args();
-    let cases =
-        [cases::ALL, copying::ALL, running::ALL, rules::ALL, bases::ALL, remote::ALL, killed::ALL].concat();
+    let cases = [
+        cases::ALL,
+        copying::ALL,
+        running::ALL,
+        rules::ALL,
+        bases::ALL,
+        remote::ALL,
+        exchange::ALL,
+        killed::ALL,
+    ]
+    .concat();
     let trials = cases.into_iter().map(|(name, case)| Trial::test(name, move || bed::run(case))).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -18,12 +18,14 @@
 //! | `auth`, [`login`] | credentials of `config.json` and their helpers |
 //! | [`pull`], [`push`] | whole images, with progress |
 //! | [`fetch`] | one file over HTTP |
+//! | [`artifact`] | manifests in registries and OCI layouts, blob by blob |
 //! | [`archive`] | load, save, import |
 //!
 //! Reading is synchronous and cheap (a handful of small files). Only [`pull`] and [`push`] are
 //! asynchronous; load, save, import and unpacking block and belong on a blocking thread.
 
 pub mod archive;
+pub mod artifact;
 mod auth;
 pub mod budget;
 pub mod check;

@@ -264,7 +264,13 @@ impl Pull<'_> {
     }
 }
 
-fn unpack(store: &Store, blob: &Descriptor, parent: &str, diff_id: &Digest) -> Result<()> {
+/// Makes the layer of a blob that is in the store, on top of `parent` (`""`: base), unless it is there. Blocks.
+///
+/// The caller holds a [`Lease`].
+///
+/// # Errors
+/// [`Error::Digest`] when it is another layer; what is wrong with the archive.
+pub fn unpack(store: &Store, blob: &Descriptor, parent: &str, diff_id: &Digest) -> Result<()> {
     let doing = || format!("open blob {}", blob.digest);
     let file = File::open(store.blob_path(&blob.digest)).doing(doing)?;
     let plain = compress::decode(file, compress::bound(blob.size)).doing(doing)?;
