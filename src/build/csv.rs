@@ -4,7 +4,7 @@
 ///
 /// # Errors
 /// A sentence: a quote that does not end.
-pub(super) fn fields(text: &str) -> Result<Vec<(String, String)>, String> {
+pub fn fields(text: &str) -> Result<Vec<(String, String)>, String> {
     let mut fields = vec![String::new()];
     let mut is_quoted = false;
     for character in text.chars() {
@@ -25,7 +25,10 @@ pub(super) fn fields(text: &str) -> Result<Vec<(String, String)>, String> {
 }
 
 /// `true`, `1`, and also nothing.
-pub(super) fn flag(key: &str, value: &str) -> Result<bool, String> {
+///
+/// # Errors
+/// A sentence: it is no truth value.
+pub fn flag(key: &str, value: &str) -> Result<bool, String> {
     match value {
         "" | "1" | "t" | "true" | "True" | "TRUE" => Ok(true),
         "0" | "f" | "false" | "False" | "FALSE" => Ok(false),

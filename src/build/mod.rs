@@ -16,6 +16,9 @@
 //! | `cache` | records on disk, prune |
 //! | `exchange` | caches that travel: import and export |
 //! | `csv` | fields of one line |
+//! | `elsewhere` | contexts that are not directories here |
+//! | `output` | what becomes of the image |
+//! | `emulation` | programs of other architectures |
 //! | `check` | findings without a build |
 //! | `tree` | a directory tree that nothing leads out of |
 //! | `view` | merged layers, mounted where nobody else sees them |
@@ -62,7 +65,9 @@ mod cache;
 mod check;
 mod command;
 mod context;
-mod csv;
+pub mod csv;
+mod elsewhere;
+mod emulation;
 mod event;
 mod exchange;
 mod failure;
@@ -71,6 +76,7 @@ mod graph;
 mod inputs;
 mod key;
 mod mounts;
+mod output;
 mod owners;
 mod pick;
 mod place;
@@ -89,9 +95,11 @@ mod view;
 
 pub use cache::{Kept, Pruned, Usage, chains_in_use, kept, prune, sweep, usage};
 pub use check::{Checked, check};
+pub use elsewhere::STDIN;
 pub use event::{BuildEvent, Stream};
 pub use exchange::{CacheFrom, CacheTo};
 pub use failure::BuildFailure;
 pub use git::is_address;
+pub use output::{Dest, Output};
 pub use request::{BuildEnv, BuildRequest, BuildResult, DockerfileSource, Network, Secret};
 pub use steps::{Events, build};

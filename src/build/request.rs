@@ -1,6 +1,7 @@
 //! What a build is asked for, and what it needs from its surroundings.
 
 use super::exchange::{CacheFrom, CacheTo};
+use super::output::Output;
 use crate::obtain::Registries;
 use indexmap::IndexMap;
 use stack_runtime::home::Home;
@@ -112,6 +113,8 @@ pub struct BuildRequest {
     /// Caches of other builds, the first that has a step wins.
     pub cache_from: Vec<CacheFrom>,
     pub cache_to: Vec<CacheTo>,
+    /// None: the image in the store.
+    pub outputs: Vec<Output>,
     /// Offline: other addresses are not asked either.
     pub registries: Registries,
 }
@@ -123,4 +126,6 @@ pub struct BuildResult {
     /// Steps that made a layer, and how many of those came from the cache.
     pub steps: usize,
     pub cached: usize,
+    /// Of the manifest that was pushed.
+    pub pushed: Option<Digest>,
 }

@@ -3,13 +3,14 @@
 use super::cache::Cache;
 use super::check;
 use super::command;
+use super::elsewhere;
 use super::event::BuildEvent;
 use super::exchange::{self, CacheTo, Imported};
 use super::failure::{BuildFailure, Doing, Result};
-use super::git;
 use super::graph::Step;
 use super::inputs::{self, NamedContext};
 use super::key::Key;
+use super::output;
 use super::request::{BuildEnv, BuildRequest, BuildResult};
 use super::run::Runners;
 use super::shared::{Shared, blocking};
@@ -63,10 +64,7 @@ pub async fn build(
     let _lease = env.store.lease().doing(|| "use the image store")?;
     let (env, request) = (env.clone(), request.clone());
     let cache = Cache::open(&env.home).doing(|| "open the build cache")?;
-    let request = {
-        let cache = cache.clone();
-        blocking(move || git::contexts(&cache, request)).await?
-    };
+    let request = elsewhere::contexts(&env, &cache, request).await?;
     let shared = Arc::new(Shared::new(env, request, cache)?);
     report_findings(&shared, events)?;
     let stages = shared.selection.stages.iter().map(|_| Mutex::default()).collect();
@@ -578,21 +576,19 @@ impl Builder<'_> {
         let state = self.state(target);
         let (steps, cached) = *self.counted.lock().expect("never poisoned: nothing panics while it is held");
         let shared = self.shared.clone();
-        let tags = shared.request.tags.clone();
         let done = self.done.into_inner().expect("never poisoned: nothing panics while it is held");
         let warn = |text: String| (self.events)(BuildEvent::Warning(Diagnostic::warning(text)));
         let (targets, result) = (shared.request.cache_to.clone(), state.diff_ids.clone());
         let store = shared.env.store.clone();
         exchange::export(&store, &targets, &done, &result, warn).await?;
-        let events = self.events;
-        let image_id = blocking(move || {
-            let document = encoded(&shared, &state, &done)?;
-            Ok(shared.env.store.write_image(&document, &state.diff_ids, &shared.request.tags)?)
-        })
-        .await?;
-        let names = tags.iter().map(ImageName::familiar).collect();
-        events(BuildEvent::Exported { image_id: image_id.to_string(), tags: names });
-        Ok(BuildResult { image_id, tags, steps, cached })
+        let document = encoded(&shared, &state, &done)?;
+        let written = output::write(&shared, &state, document).await?;
+        if written.is_kept {
+            let names = written.tags.iter().map(ImageName::familiar).collect();
+            (self.events)(BuildEvent::Exported { image_id: written.image_id.to_string(), tags: names });
+        }
+        let output::Written { image_id, tags, pushed, .. } = written;
+        Ok(BuildResult { image_id, tags, steps, cached, pushed })
     }
 }
 

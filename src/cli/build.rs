@@ -117,7 +117,7 @@ fn check(context: &Context, project: &Project, plan: &Plan) -> Result<()> {
 }
 
 /// `KEY` alone takes the value that interpolation would see.
-fn argument(text: &str, value: &impl Fn(&str) -> Option<String>) -> (String, Option<String>) {
+pub(super) fn argument(text: &str, value: &impl Fn(&str) -> Option<String>) -> (String, Option<String>) {
     match text.split_once('=') {
         Some((key, value)) => (key.to_string(), Some(value.to_string())),
         None => (text.to_string(), value(text)),
@@ -186,6 +186,7 @@ fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
         ssh: agents(build, building)?,
         cache_from: caches(service, "cache_from", &build.cache_from, CacheFrom::parse)?,
         cache_to: caches(service, "cache_to", &build.cache_to, CacheTo::parse)?,
+        outputs: Vec::new(),
         registries: Registries::default(),
     })
 }
@@ -247,7 +248,7 @@ fn agents(build: &Build, building: &Building) -> Result<IndexMap<String, PathBuf
     all.into_iter().map(|(id, path)| Ok((id.clone(), agent(&id, path)?))).collect()
 }
 
-fn agent(id: &str, path: Option<String>) -> Result<PathBuf> {
+pub(super) fn agent(id: &str, path: Option<String>) -> Result<PathBuf> {
     let refuse = |why: String| Failure::new(Kind::Project, why);
     let path = path.or_else(|| std::env::var("SSH_AUTH_SOCK").ok()).filter(|path| !path.is_empty());
     let path =
@@ -275,7 +276,7 @@ fn secret(project: &Project, grant: &Grant) -> Result<(String, Secret)> {
     Ok((id.clone(), secret))
 }
 
-fn tell(events: &dyn Sink, parent: &str, quiet: bool, event: BuildEvent) {
+pub(super) fn tell(events: &dyn Sink, parent: &str, quiet: bool, event: BuildEvent) {
     let line = match event {
         BuildEvent::Warning(finding) => return events.emit(Event::warning(finding.message)),
         BuildEvent::Pulling { reference, done, total } => {

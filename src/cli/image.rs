@@ -1,5 +1,7 @@
 //! `stack image …`, and the images that plans work on: the local store, pulls and builds.
 
+mod build;
+
 use super::Context;
 use crate::apply::images::Images;
 use crate::event::{Event, Sink};
@@ -102,6 +104,8 @@ pub(super) enum Verb {
     /// List images
     #[command(visible_alias = "list")]
     Ls(LsArgs),
+    /// Build an image from a Dockerfile, as `docker build` does
+    Build(Box<build::Args>),
     /// Pull an image
     Pull(NamesArgs),
     /// Push an image
@@ -180,6 +184,7 @@ pub(super) async fn run(verb: Verb, context: &Context) -> Result<()> {
     let local = Local::new(context);
     match verb {
         Verb::Ls(args) => list(&args, context, &local),
+        Verb::Build(args) => build::run(*args, context).await,
         Verb::Pull(args) => pull(args, context, &local).await,
         Verb::Push(args) => push(args, context, &local).await,
         Verb::Load(args) => load(args, context, local).await,

@@ -12,6 +12,7 @@ mod cases;
 mod copying;
 mod exchange;
 mod killed;
+mod outputs;
 #[path = "../../runtime/tests/common/registry.rs"]
 #[allow(clippy::unwrap_used, dead_code)]
 mod registry;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         bases::ALL,
         remote::ALL,
         exchange::ALL,
+        outputs::ALL,
         killed::ALL,
     ]
     .concat();

@@ -214,7 +214,7 @@ fn repositories_are_contexts_and_sources(bed: &Bed) {
         (format!("{address}?what=1"), "unexpected query"),
         (format!("{address}?branch=main&commit={first}"), "expected commit"),
         (format!("{address}#main:../.."), "no directory of"),
-        ("https://127.0.0.1/x.tar".into(), "is not supported"),
+        ("https://127.0.0.1/x.tar".into(), "failed to download https://127.0.0.1/x.tar"),
     ] {
         let failed = from(context.clone()).failure();
         assert!(failed.contains(why), "{context}: {failed}");

@@ -36,6 +36,7 @@ use crate::image::store::{BlobRecord, LAYERS_MAX};
 use crate::image::{Digest, Doing, Error, Result, Store};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufWriter, Read, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// `meta.json`.
@@ -251,6 +252,14 @@ impl Drop for Working {
             let _ = std::fs::remove_dir_all(&self.directory);
         }
     }
+}
+
+/// Writes a directory, also one that layers are mounted on, as an archive; the same tree gives the same bytes.
+///
+/// # Errors
+/// The operating system's.
+pub fn pack_tree(root: impl AsFd, to: impl Write) -> io::Result<u64> {
+    pack::pack_open(root.as_fd(), to)
 }
 
 /// Writes the layer's archive, byte for byte the one its diff id names.
