@@ -18,6 +18,7 @@
 //! | `csv` | fields of one line |
 //! | `elsewhere` | contexts that are not directories here |
 //! | `output` | what becomes of the image |
+//! | `platforms` | one build for several platforms |
 //! | `emulation` | programs of other architectures |
 //! | `check` | findings without a build |
 //! | `tree` | a directory tree that nothing leads out of |
@@ -80,6 +81,7 @@ mod output;
 mod owners;
 mod pick;
 mod place;
+mod platforms;
 mod remote;
 mod request;
 mod run;
@@ -101,5 +103,6 @@ pub use exchange::{CacheFrom, CacheTo};
 pub use failure::BuildFailure;
 pub use git::is_address;
 pub use output::{Dest, Output};
+pub use platforms::build_for;
 pub use request::{BuildEnv, BuildRequest, BuildResult, DockerfileSource, Network, Secret};
 pub use steps::{Events, build};

@@ -34,11 +34,17 @@ pub enum Output {
         push: bool,
     },
     /// An archive of the image.
-    Archive(Dest),
+    Archive {
+        dest: Dest,
+        /// Docker reads no index of several platforms.
+        is_docker: bool,
+    },
     Layout(PathBuf),
     Files(PathBuf),
     Tar(Dest),
     Nothing,
+    /// Its manifest, with all blobs in the store: a part of an index.
+    Part,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,9 +88,9 @@ impl Output {
             "docker" if find("dest").is_none() => {
                 Ok(Self::Image { names: names(find("name"))?, push: false })
             }
-            "docker" => dest("docker").map(Self::Archive),
+            "docker" => dest("docker").map(|dest| Self::Archive { dest, is_docker: true }),
             "oci" => match (dest("OCI")?, flag("tar")?.unwrap_or(true)) {
-                (dest, true) => Ok(Self::Archive(dest)),
+                (dest, true) => Ok(Self::Archive { dest, is_docker: false }),
                 (Dest::File(directory), false) => Ok(Self::Layout(directory)),
                 (Dest::Stdout, false) => Err("a layout has to be a directory".into()),
             },
@@ -139,6 +145,7 @@ pub(super) struct Written {
     pub(super) is_kept: bool,
     /// Of the manifest that was pushed.
     pub(super) pushed: Option<Digest>,
+    pub(super) part: Option<Manifest>,
 }
 
 /// The image of a stage.
@@ -170,23 +177,27 @@ pub(super) async fn write(shared: &Arc<Shared>, state: &State, document: Vec<u8>
         }
         false => Digest::of(&made.document),
     };
-    let mut pushed = None;
+    let (mut pushed, mut part) = (None, None);
     for output in outputs {
+        if output == Output::Part {
+            let (shared, made) = (shared.clone(), made.clone());
+            part = Some(blocking(move || described(&shared.env.store, &made)).await?);
+        }
         if let Some(digest) = one(shared, &made, output).await? {
             pushed = Some(digest);
         }
     }
     let tags = if is_kept { made.tags.clone() } else { Vec::new() };
-    Ok(Written { image_id, tags, is_kept, pushed })
+    Ok(Written { image_id, tags, is_kept, pushed, part })
 }
 
 async fn one(shared: &Arc<Shared>, made: &Arc<Made>, output: Output) -> Result<Option<Digest>> {
     let (owned, image) = (shared.clone(), made.clone());
     match output {
         Output::Image { push: true, .. } => return pushed(&shared.env.store, &made.tags).await.map(Some),
-        Output::Image { .. } | Output::Nothing => {}
+        Output::Image { .. } | Output::Nothing | Output::Part => {}
         Output::Layout(directory) => layout(shared, made, directory).await?,
-        Output::Archive(dest) => blocking(move || archived(&owned.env.store, &image, &dest)).await?,
+        Output::Archive { dest, .. } => blocking(move || archived(&owned.env.store, &image, &dest)).await?,
         Output::Files(directory) => {
             blocking(move || transfer::copy_out(&owned, &image.chain, &directory)).await?;
         }
@@ -241,6 +252,18 @@ fn described(store: &Store, made: &Made) -> Result<Manifest> {
 }
 
 impl Dest {
+    /// A directory as an archive there.
+    pub(super) fn pack(&self, directory: &Path) -> Result<()> {
+        let open = || File::open(directory);
+        let packed = |to: &mut dyn Write| {
+            open()
+                .and_then(|root| stack_runtime::snapshot::pack_tree(root, to))
+                .map(drop)
+                .doing(|| "write an archive")
+        };
+        self.write(packed)
+    }
+
     /// A file appears whole or not at all.
     fn write(&self, work: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
         let Self::File(path) = self else {
@@ -273,9 +296,9 @@ mod tests {
         assert_eq!(parse("-"), Ok(Output::Tar(Dest::Stdout)));
         assert_eq!(parse("type=local,dest=out"), parse("out"));
         assert_eq!(parse("type=tar,dest=f.tar"), Ok(Output::Tar(file("f.tar"))));
-        assert_eq!(parse("type=oci,dest=f"), Ok(Output::Archive(file("f"))));
+        assert_eq!(parse("type=oci,dest=f"), Ok(Output::Archive { dest: file("f"), is_docker: false }));
         assert_eq!(parse("type=oci,dest=f,tar=false"), Ok(Output::Layout("/base/f".into())));
-        assert_eq!(parse("type=docker,dest=-"), Ok(Output::Archive(Dest::Stdout)));
+        assert_eq!(parse("type=docker,dest=-"), Ok(Output::Archive { dest: Dest::Stdout, is_docker: true }));
         assert_eq!(parse("type=docker"), Ok(Output::Image { names: Vec::new(), push: false }));
         assert_eq!(parse("type=cacheonly"), Ok(Output::Nothing));
         let Ok(Output::Image { names, push: true }) = parse(r#"type=image,"name=a:1,b:2",push=true"#) else {

@@ -5,6 +5,7 @@ use super::output::Output;
 use crate::obtain::Registries;
 use indexmap::IndexMap;
 use stack_runtime::home::Home;
+use stack_runtime::image::manifest::Manifest;
 use stack_runtime::image::{Digest, Reference, Store};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -119,7 +120,7 @@ pub struct BuildRequest {
     pub registries: Registries,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct BuildResult {
     pub image_id: Digest,
     pub tags: Vec<Reference>,
@@ -128,4 +129,6 @@ pub struct BuildResult {
     pub cached: usize,
     /// Of the manifest that was pushed.
     pub pushed: Option<Digest>,
+    /// For an index of several platforms.
+    pub(super) part: Option<Manifest>,
 }

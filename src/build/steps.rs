@@ -587,8 +587,8 @@ impl Builder<'_> {
             let names = written.tags.iter().map(ImageName::familiar).collect();
             (self.events)(BuildEvent::Exported { image_id: written.image_id.to_string(), tags: names });
         }
-        let output::Written { image_id, tags, pushed, .. } = written;
-        Ok(BuildResult { image_id, tags, steps, cached, pushed })
+        let output::Written { image_id, tags, pushed, part, .. } = written;
+        Ok(BuildResult { image_id, tags, steps, cached, pushed, part })
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     ("standard_input_is_a_context_or_a_dockerfile", standard_input_is_a_context_or_a_dockerfile),
     ("contexts_come_from_layouts_and_addresses", contexts_come_from_layouts_and_addresses),
     ("another_platform_needs_an_emulator", another_platform_needs_an_emulator),
+    ("several_platforms_are_one_index", several_platforms_are_one_index),
 ];
 
 struct Ran {
@@ -81,7 +82,11 @@ fn files_are_written_to_a_directory(bed: &Bed) {
     // What a layer removed is not among the files of a stage.
     let tar = build(bed, &["--target", "made", "-o", "-", "context"], b"").ok().stdout;
     fs::write(path(bed, "made.tar"), tar).expect("written");
-    let list = Command::new("tar").args(["--numeric-owner", "-tvf"]).arg(path(bed, "made.tar")).output().expect("tar");
+    let list = Command::new("tar")
+        .args(["--numeric-owner", "-tvf"])
+        .arg(path(bed, "made.tar"))
+        .output()
+        .expect("tar");
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
     assert!(list.contains(" d/f\n") && list.contains("bin/busybox") && !list.contains(" var/"), "{list}");
     assert!(list.lines().any(|line| line.starts_with("-rw-r-----") && line.contains("7/8")), "{list}");
@@ -241,4 +246,52 @@ fn another_platform_needs_an_emulator(bed: &Bed) {
     bed.write("Dockerfile", "FROM --platform=$BUILDPLATFORM busybox:1 AS b\nARG TARGETARCH\nRUN echo $TARGETARCH > /arch\nFROM scratch\nCOPY --from=b /arch /\n");
     build(bed, &["--platform", other, "-o", "cross", "context"], b"").ok();
     assert_eq!(text(bed, "cross/arch"), "s390x\n");
+}
+
+/// No program of the other platform is run.
+const CROSS: &str = "FROM --platform=$BUILDPLATFORM busybox:1 AS b\nARG TARGETARCH\nRUN echo $TARGETARCH > /arch\nFROM scratch\nCOPY --from=b /arch /\n";
+
+fn several_platforms_are_one_index(bed: &Bed) {
+    let Some(server) = bed.wait_for(Server::start(15_094, false)) else { return };
+    let name = server.name("team/multi:1");
+    bed.write("Dockerfile", CROSS);
+    let host = stack_runtime::image::Platform::host().to_string();
+    let both = format!("{host},linux/s390x");
+    let args = [
+        "--platform",
+        &both,
+        "-t",
+        &name,
+        "--push",
+        "-o",
+        "files",
+        "-o",
+        "type=oci,dest=multi.tar",
+        "--metadata-file",
+        "meta",
+        "context",
+    ];
+    build(bed, &args, b"").ok();
+    assert_eq!(text(bed, "files/linux_s390x/arch"), "s390x\n");
+    let kept = bed.env.store.image(&name).expect("read").expect("kept");
+    let arch = text(bed, &format!("files/{}/arch", host.replace('/', "_")));
+    assert_eq!(arch.trim(), kept.architecture, "this machine's");
+    let reference = name.parse().expect("a name");
+    let pushed = bed.wait_for(stack_runtime::image::pull::resolve_digest(&reference)).expect("pushed");
+    assert!(text(bed, "meta").contains(pushed.as_str()));
+    // Each machine gets its own from the registry, and from the archive.
+    bed.env.store.remove(&name, true).expect("removed");
+    let silent = &stack_runtime::image::progress::silent;
+    for platform in [host.as_str(), "linux/s390x"] {
+        let wanted = stack_runtime::image::Platform::parse(platform).expect("a platform");
+        let pulled =
+            bed.wait_for(stack_runtime::image::pull::pull(&bed.env.store, &reference, Some(&wanted), silent));
+        assert_eq!(pulled.expect("pulled").architecture, wanted.architecture);
+    }
+    let loaded =
+        stack_runtime::image::archive::load_path(&bed.env.store, &path(bed, "multi.tar")).expect("loaded");
+    let loaded = bed.env.store.by_id(loaded[0].id.as_str()).expect("read").expect("there");
+    assert_eq!(loaded.architecture, kept.architecture);
+    build(bed, &["--platform", &both, "-o", "type=docker,dest=x.tar", "context"], b"")
+        .fails("manifest lists");
 }

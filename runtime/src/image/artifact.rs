@@ -115,12 +115,68 @@ impl Place {
                 let blobs: Vec<Digest> =
                     manifest.layers.iter().chain([&manifest.config]).map(|b| b.digest.clone()).collect();
                 let doing = format!("write the layout {}", directory.display());
-                blocking(move || write_layout(&store, &directory, &version, &blobs, &bytes))
+                blocking(move || write_layout(&store, &directory, &version, &blobs, (OCI_MANIFEST, &bytes)))
                     .await
                     .doing(|| doing)
             }
         }
     }
+}
+
+impl Place {
+    /// Puts the images of several platforms there, as one index; gives its digest. Their blobs are in the store.
+    ///
+    /// # Errors
+    /// As [`Place::put`].
+    pub async fn put_index(
+        &self,
+        store: &Store,
+        images: &[(Platform, Manifest)],
+        report: Report<'_>,
+    ) -> Result<Digest> {
+        let doing = || "write an index".to_owned();
+        let mut index = new_index();
+        for (platform, manifest) in images {
+            let bytes = serde_json::to_vec(manifest).doing(doing)?;
+            // For whoever uploads or copies it from there.
+            let digest = store.write_blob(&bytes)?;
+            let mut descriptor = Descriptor::new(OCI_MANIFEST, digest, bytes.len() as u64);
+            descriptor.platform = Some(platform.clone());
+            index.manifests.push(descriptor);
+        }
+        let bytes = serde_json::to_vec(&index).doing(doing)?;
+        let blobs = images.iter().flat_map(|(_, m)| m.layers.iter().chain([&m.config]));
+        match self {
+            Self::Registry(reference) => {
+                let registry = Registry::open(reference, Access::Push).await?;
+                stream::iter(blobs.map(Ok))
+                    .try_for_each_concurrent(UPLOADS_AT_ONCE, |blob| upload(store, &registry, blob, report))
+                    .await?;
+                for manifest in &index.manifests {
+                    let child = store.read_blob(&manifest.digest)?;
+                    let put = || {
+                        registry.put_manifest(manifest.digest.as_str(), &manifest.media_type, child.clone())
+                    };
+                    repeated("the manifest", report, put).await?;
+                }
+                let put = || registry.put_manifest(reference.version(), OCI_INDEX, bytes.clone());
+                repeated("the index", report, put).await?;
+                Ok(Digest::of(&bytes))
+            }
+            Self::Layout { directory, version } => {
+                let (store, directory, version) = (store.clone(), directory.clone(), version.clone());
+                let blobs = blobs.chain(&index.manifests).map(|b| b.digest.clone()).collect::<Vec<_>>();
+                let doing = format!("write the layout {}", directory.display());
+                blocking(move || write_layout(&store, &directory, &version, &blobs, (OCI_INDEX, &bytes)))
+                    .await
+                    .doing(|| doing)
+            }
+        }
+    }
+}
+
+fn new_index() -> Index {
+    Index { schema_version: 2, media_type: OCI_INDEX.into(), manifests: Vec::new(), annotations: Map::new() }
 }
 
 impl std::fmt::Display for Place {
@@ -244,7 +300,7 @@ fn write_layout(
     directory: &Path,
     version: &Version,
     blobs: &[Digest],
-    manifest: &[u8],
+    (media_type, manifest): (&str, &[u8]),
 ) -> io::Result<Digest> {
     fs::create_dir_all(directory.join("blobs/sha256"))?;
     for blob in blobs {
@@ -262,14 +318,9 @@ fn write_layout(
         Version::Tag(tag) => tag.as_str(),
         _ => "latest",
     };
-    let mut index = layout_index(directory).unwrap_or_else(|_| Index {
-        schema_version: 2,
-        media_type: OCI_INDEX.into(),
-        manifests: Vec::new(),
-        annotations: Map::new(),
-    });
+    let mut index = layout_index(directory).unwrap_or_else(|_| new_index());
     index.manifests.retain(|known| known.annotations.get(REF_NAME).is_none_or(|name| name != tag));
-    let mut descriptor = Descriptor::new(OCI_MANIFEST, digest.clone(), manifest.len() as u64);
+    let mut descriptor = Descriptor::new(media_type, digest.clone(), manifest.len() as u64);
     descriptor.annotations.insert(REF_NAME.into(), tag.to_owned());
     index.manifests.push(descriptor);
     home::replace_json(&directory.join("index.json"), &index)?;

@@ -34,7 +34,7 @@ pub(in crate::cli) struct Args {
     /// Set a label of the image; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
-    /// The platform of the image [default: this machine's]
+    /// The platform of the image [default: this machine's]; several with commas between them
     #[arg(long, env = "DOCKER_DEFAULT_PLATFORM", hide_env = true)]
     platform: Option<String>,
     /// Do not use the cache
@@ -108,7 +108,9 @@ pub(in crate::cli) async fn run(args: Args, context: &Context) -> Result<()> {
     let sink: &dyn Sink = context.ui.as_ref();
     let parent = format!("Image {}", names.first().map_or("without a name", String::as_str));
     let report = |event: BuildEvent| tell(sink, &parent, args.quiet, event);
-    let result = build::build(&env, &request, &report);
+    let platforms: Vec<String> =
+        args.platform.iter().flat_map(|text| text.split(',')).map(Into::into).collect();
+    let result = build::build_for(&env, &request, &platforms, &report);
     let result = tokio::select! {
         result = result => result.map_err(Failure::from)?,
         () = context.interrupts.next() => return Err(Failure::interrupted()),
@@ -147,7 +149,6 @@ fn request(args: &Args, context: &Context) -> Result<(BuildRequest, Option<TempD
         target: args.target.clone(),
         labels: args.labels.iter().map(|text| pair(text)).collect(),
         tags: args.tags.iter().map(|name| Reference::parse(name).map_err(of_image)).collect::<Result<_>>()?,
-        platform: args.platform.clone(),
         no_cache: args.no_cache,
         no_cache_filter: args.no_cache_filter.clone(),
         pull: args.pull,
