@@ -3,7 +3,7 @@
 
 use super::digest::Digest;
 use super::error::{Doing, Error, Result};
-use super::manifest::{self, Descriptor, Index, Manifest, OCI_INDEX, OCI_MANIFEST};
+use super::manifest::{self, Descriptor, Index, Manifest, OCI_INDEX, OCI_MANIFEST, Parsed};
 use super::platform::Platform;
 use super::progress::Report;
 use super::reference::Reference;
@@ -231,11 +231,6 @@ impl From {
             }
         }
     }
-}
-
-enum Parsed {
-    Manifest(Manifest),
-    Index(Index),
 }
 
 /// Whatever its config is.
