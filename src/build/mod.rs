@@ -18,6 +18,8 @@
 //! | `csv` | fields of one line |
 //! | `elsewhere` | contexts that are not directories here |
 //! | `output` | what becomes of the image |
+//! | `attest` | statements that travel with an image |
+//! | `packages` | what is installed in an image |
 //! | `platforms` | one build for several platforms |
 //! | `emulation` | programs of other architectures |
 //! | `check` | findings without a build |
@@ -62,6 +64,7 @@
 //! Records appear by rename, and a layer is in the store before its record is: killed at any moment, a build
 //! leaves the old state or the new one.
 
+mod attest;
 mod cache;
 mod check;
 mod command;
@@ -79,6 +82,7 @@ mod key;
 mod mounts;
 mod output;
 mod owners;
+mod packages;
 mod pick;
 mod place;
 mod platforms;
@@ -95,6 +99,7 @@ mod tree;
 mod unpack;
 mod view;
 
+pub use attest::{Attest, Detail};
 pub use cache::{Kept, Pruned, Usage, chains_in_use, kept, prune, sweep, usage};
 pub use check::{Checked, check};
 pub use elsewhere::STDIN;

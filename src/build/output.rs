@@ -12,6 +12,7 @@
 //!
 //! `dest=-` is standard output. Several are written one after another, from one build.
 
+use super::attest::{self, Statement};
 use super::csv;
 use super::failure::{BuildFailure, Doing, Result};
 use super::shared::{Shared, blocking};
@@ -20,7 +21,7 @@ use super::transfer;
 use stack_runtime::image::artifact::{Place, Version};
 use stack_runtime::image::manifest::{Descriptor, Manifest, OCI_CONFIG};
 use stack_runtime::image::progress::silent;
-use stack_runtime::image::{Digest, Reference, Store, archive, push};
+use stack_runtime::image::{Digest, Platform, Reference, Store, archive, push};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -145,7 +146,14 @@ pub(super) struct Written {
     pub(super) is_kept: bool,
     /// Of the manifest that was pushed.
     pub(super) pushed: Option<Digest>,
-    pub(super) part: Option<Manifest>,
+    pub(super) part: Option<Part>,
+}
+
+/// A member of an index, and the statements about it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Part {
+    pub(super) manifest: Manifest,
+    pub(super) statements: Option<Manifest>,
 }
 
 /// The image of a stage.
@@ -154,11 +162,24 @@ struct Made {
     layers: Vec<Digest>,
     chain: String,
     tags: Vec<Reference>,
+    platform: Platform,
+    statements: Vec<Statement>,
 }
 
+/// `bases`: names of base images and their digests.
+///
 /// # Errors
 /// The first output that cannot be written.
-pub(super) async fn write(shared: &Arc<Shared>, state: &State, document: Vec<u8>) -> Result<Written> {
+pub(super) async fn write(
+    shared: &Arc<Shared>,
+    state: &State,
+    document: Vec<u8>,
+    bases: Vec<(String, Digest)>,
+) -> Result<Written> {
+    let statements = {
+        let (shared, state) = (shared.clone(), state.clone());
+        blocking(move || attest::statements(&shared, &state, &bases)).await?
+    };
     let outputs = shared.request.outputs.clone();
     let mut tags = shared.request.tags.clone();
     for output in &outputs {
@@ -168,7 +189,8 @@ pub(super) async fn write(shared: &Arc<Shared>, state: &State, document: Vec<u8>
     }
     let is_kept = outputs.is_empty() || outputs.iter().any(Output::keeps);
     let (layers, chain) = (state.diff_ids.clone(), state.chain.clone());
-    let made = Arc::new(Made { document, layers, chain, tags });
+    let platform = state.platform.clone();
+    let made = Arc::new(Made { document, layers, chain, tags, platform, statements });
     let image_id = match is_kept {
         true => {
             let (shared, made) = (shared.clone(), made.clone());
@@ -181,7 +203,7 @@ pub(super) async fn write(shared: &Arc<Shared>, state: &State, document: Vec<u8>
     for output in outputs {
         if output == Output::Part {
             let (shared, made) = (shared.clone(), made.clone());
-            part = Some(blocking(move || described(&shared.env.store, &made)).await?);
+            part = Some(blocking(move || part_of(&shared, &made)).await?);
         }
         if let Some(digest) = one(shared, &made, output).await? {
             pushed = Some(digest);
@@ -199,7 +221,11 @@ async fn one(shared: &Arc<Shared>, made: &Arc<Made>, output: Output) -> Result<O
         Output::Layout(directory) => layout(shared, made, directory).await?,
         Output::Archive { dest, .. } => blocking(move || archived(&owned.env.store, &image, &dest)).await?,
         Output::Files(directory) => {
-            blocking(move || transfer::copy_out(&owned, &image.chain, &directory)).await?;
+            let work = move || {
+                transfer::copy_out(&owned, &image.chain, &directory)?;
+                attest::write_files(&directory, &image.statements, &image.tags, &image.platform)
+            };
+            blocking(work).await?;
         }
         Output::Tar(dest) => {
             let work = move || dest.write(|to| transfer::pack_out(&owned, &image.chain, to));
@@ -236,6 +262,17 @@ async fn layout(shared: &Arc<Shared>, made: &Arc<Made>, directory: PathBuf) -> R
     let place = Place::Layout { directory, version };
     place.put(&shared.env.store, &manifest, &silent).await?;
     Ok(())
+}
+
+fn part_of(shared: &Shared, made: &Made) -> Result<Part> {
+    let store = &shared.env.store;
+    let manifest = described(store, made)?;
+    let names = &shared.request.names;
+    let statements = match made.statements.is_empty() {
+        true => None,
+        false => Some(attest::manifest(store, &made.statements, &manifest, names, &made.platform)?),
+    };
+    Ok(Part { manifest, statements })
 }
 
 fn described(store: &Store, made: &Made) -> Result<Manifest> {

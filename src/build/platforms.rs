@@ -3,15 +3,16 @@
 //! The store has one image under a name: of several platforms that of this machine, else the first. Registries, layouts
 //! and OCI archives get the index; files go to a directory each, `linux_amd64`.
 
+use super::attest;
 use super::event::BuildEvent;
 use super::failure::{BuildFailure, Doing, Result};
-use super::output::{Dest, Output};
+use super::output::{Dest, Output, Part};
 use super::request::{BuildEnv, BuildRequest, BuildResult};
 use super::steps::{Events, build};
-use stack_runtime::image::artifact::{Place, Version};
-use stack_runtime::image::manifest::Manifest;
+use stack_runtime::image::artifact::{Member, Place, Version};
 use stack_runtime::image::progress::silent;
 use stack_runtime::image::{Digest, Platform, Reference, Store};
+use stack_runtime::spec::Map;
 
 /// As [`build`], for each of these platforms (none: as the request says).
 ///
@@ -25,7 +26,10 @@ pub async fn build_for(
 ) -> Result<BuildResult> {
     let wanted =
         platforms.iter().map(|text| Platform::parse(text)).collect::<std::result::Result<Vec<_>, _>>()?;
+    let own = request.platform.as_deref().map_or_else(|| Ok(Platform::host()), Platform::parse)?;
     match wanted.as_slice() {
+        [] if !request.attest.is_none() => all(env, request, &[own], events).await,
+        [one] if !request.attest.is_none() => all(env, request, std::slice::from_ref(one), events).await,
         [] => build(env, request, events).await,
         [one] => {
             build(env, &BuildRequest { platform: Some(one.to_string()), ..request.clone() }, events).await
@@ -40,18 +44,18 @@ async fn all(
     platforms: &[Platform],
     events: Events<'_>,
 ) -> Result<BuildResult> {
-    check(request)?;
+    check(request, platforms.len() > 1)?;
     // From the first layer until the index is written.
     let _lease = env.store.lease().doing(|| "use the image store")?;
     let host = Platform::host();
     let own = platforms.iter().position(|platform| host.fit(platform).is_some()).unwrap_or(0);
     let (mut images, mut total) = (Vec::new(), None::<BuildResult>);
     for (index, platform) in platforms.iter().enumerate() {
-        let one = part(request, platform, index == own);
-        let tell = |event| events(named(event, platform));
+        let one = part(request, platform, index == own, platforms.len() > 1);
+        let tell = |event| events(if platforms.len() > 1 { named(event, platform) } else { event });
         let result = build(env, &one, &tell).await?;
-        let manifest = result.part.clone().ok_or_else(|| BuildFailure::new("a build gave no manifest"))?;
-        images.push((platform.clone(), manifest));
+        let part = result.part.clone().ok_or_else(|| BuildFailure::new("a build gave no manifest"))?;
+        images.extend(members(platform, part)?);
         let (steps, cached) = total.as_ref().map_or((0, 0), |known| (known.steps, known.cached));
         let (steps, cached) = (steps + result.steps, cached + result.cached);
         total = Some(match total {
@@ -64,18 +68,44 @@ async fn all(
     Ok(result)
 }
 
-fn check(request: &BuildRequest) -> Result<()> {
+/// The image, and what is said about it.
+fn members(platform: &Platform, part: Part) -> Result<Vec<Member>> {
+    let bytes = serde_json::to_vec(&part.manifest).doing(|| "describe the image")?;
+    let unknown = || "unknown".to_owned();
+    let about = [
+        (attest::ABOUT.to_owned(), Digest::of(&bytes).to_string()),
+        (attest::TYPE.to_owned(), attest::ATTESTATION.to_owned()),
+    ];
+    let statements = part.statements.map(|manifest| Member {
+        platform: Platform { os: unknown(), architecture: unknown(), variant: None },
+        manifest,
+        annotations: about.into_iter().collect(),
+    });
+    let annotations = Map::new();
+    let image = Member { platform: platform.clone(), manifest: part.manifest, annotations };
+    Ok(std::iter::once(image).chain(statements).collect())
+}
+
+fn check(request: &BuildRequest, is_several: bool) -> Result<()> {
     let refused = request.outputs.iter().find_map(|output| match output {
         Output::Archive { is_docker: true, .. } => {
             Some("docker exporter does not currently support exporting manifest lists")
         }
-        Output::Tar(_) => Some("an archive of files holds one platform; use type=local"),
+        Output::Tar(_) if is_several => Some("an archive of files holds one platform; use type=local"),
         _ => None,
     });
-    let refused = refused.or_else(|| {
-        (!request.cache_to.is_empty())
-            .then_some("a cache of several platforms cannot be exported; build them one by one")
-    });
+    let has_caches = is_several && !request.cache_to.is_empty();
+    let caches = "a cache of several platforms cannot be exported; build them one by one";
+    let refused = refused.or(has_caches.then_some(caches));
+    let holds = |output: &Output| match output {
+        Output::Image { push, .. } => *push,
+        Output::Archive { .. } | Output::Layout(_) | Output::Files(_) => true,
+        _ => false,
+    };
+    if !request.attest.is_none() && !request.outputs.iter().any(holds) {
+        let failure = BuildFailure::new("attestations are not supported for images of this machine's store");
+        return Err(failure.hint("Push them, or write them to a file: -o type=oci,dest=FILE."));
+    }
     refused.map_or(Ok(()), |why| Err(BuildFailure::new(why)))
 }
 
@@ -92,7 +122,7 @@ fn named(event: BuildEvent, platform: &Platform) -> BuildEvent {
 }
 
 /// The build of one of them.
-fn part(request: &BuildRequest, platform: &Platform, is_own: bool) -> BuildRequest {
+fn part(request: &BuildRequest, platform: &Platform, is_own: bool, is_several: bool) -> BuildRequest {
     let keeps =
         request.outputs.is_empty() || request.outputs.iter().any(|o| matches!(o, Output::Image { .. }));
     let mut outputs = vec![Output::Part];
@@ -104,10 +134,14 @@ fn part(request: &BuildRequest, platform: &Platform, is_own: bool) -> BuildReque
     for output in &request.outputs {
         if let Output::Files(directory) = output {
             let name = platform.to_string().replace('/', "_");
-            outputs.push(Output::Files(directory.join(name)));
+            outputs.push(Output::Files(if is_several { directory.join(name) } else { directory.clone() }));
+        }
+        if let (Output::Tar(_), false) = (output, is_several) {
+            outputs.push(output.clone());
         }
     }
-    BuildRequest { platform: Some(platform.to_string()), outputs, tags, ..request.clone() }
+    let names = names(request);
+    BuildRequest { platform: Some(platform.to_string()), outputs, tags, names, ..request.clone() }
 }
 
 /// All that were written anywhere.
@@ -120,11 +154,7 @@ fn names(request: &BuildRequest) -> Vec<Reference> {
 }
 
 /// The index, wherever it is wanted; gives the digest of what was pushed.
-async fn write(
-    store: &Store,
-    request: &BuildRequest,
-    images: &[(Platform, Manifest)],
-) -> Result<Option<Digest>> {
+async fn write(store: &Store, request: &BuildRequest, images: &[Member]) -> Result<Option<Digest>> {
     let mut pushed = None;
     let version = request.tags.first().map_or(Version::Any, |tag| Version::Tag(tag.version().to_owned()));
     for output in &request.outputs {
@@ -149,12 +179,7 @@ async fn write(
 }
 
 /// A layout, packed.
-async fn archive(
-    store: &Store,
-    images: &[(Platform, Manifest)],
-    dest: &Dest,
-    version: Version,
-) -> Result<()> {
+async fn archive(store: &Store, images: &[Member], dest: &Dest, version: Version) -> Result<()> {
     let made = tempfile::Builder::new().prefix("index-").tempdir_in(store.tmp());
     let made = made.doing(|| "make a directory for an archive")?;
     let place = Place::Layout { directory: made.path().to_owned(), version };

@@ -1,11 +1,11 @@
 //! What a build is asked for, and what it needs from its surroundings.
 
+use super::attest::Attest;
 use super::exchange::{CacheFrom, CacheTo};
-use super::output::Output;
+use super::output::{Output, Part};
 use crate::obtain::Registries;
 use indexmap::IndexMap;
 use stack_runtime::home::Home;
-use stack_runtime::image::manifest::Manifest;
 use stack_runtime::image::{Digest, Reference, Store};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -116,6 +116,10 @@ pub struct BuildRequest {
     pub cache_to: Vec<CacheTo>,
     /// None: the image in the store.
     pub outputs: Vec<Output>,
+    /// What the index is called that this is a part of; the tags are those of the store.
+    pub names: Vec<Reference>,
+    /// Statements for outputs that can hold them.
+    pub attest: Attest,
     /// Offline: other addresses are not asked either.
     pub registries: Registries,
 }
@@ -130,5 +134,5 @@ pub struct BuildResult {
     /// Of the manifest that was pushed.
     pub pushed: Option<Digest>,
     /// For an index of several platforms.
-    pub(super) part: Option<Manifest>,
+    pub(super) part: Option<Part>,
 }

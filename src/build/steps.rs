@@ -570,19 +570,34 @@ impl Builder<'_> {
         counted.1 += usize::from(cached);
     }
 
+    /// Names of the images that were used, with their digests, sorted.
+    fn bases(&self) -> Vec<(String, Digest)> {
+        let images = self.images.lock().expect("never poisoned: nothing panics while it is held");
+        let used = images.iter().filter_map(|(name, cell)| {
+            let image = cell.get()?;
+            let name = name.split(' ').next().unwrap_or(name);
+            Some((name.to_owned(), image.manifest_digest.clone().unwrap_or_else(|| image.id.clone())))
+        });
+        let mut used: Vec<_> = used.collect();
+        used.sort();
+        used.dedup();
+        used
+    }
+
     /// Writes the target stage as an image.
     async fn export(self) -> Result<BuildResult> {
         let target = self.shared.graph.position(self.shared.selection.target);
         let state = self.state(target);
         let (steps, cached) = *self.counted.lock().expect("never poisoned: nothing panics while it is held");
         let shared = self.shared.clone();
+        let bases = self.bases();
         let done = self.done.into_inner().expect("never poisoned: nothing panics while it is held");
         let warn = |text: String| (self.events)(BuildEvent::Warning(Diagnostic::warning(text)));
         let (targets, result) = (shared.request.cache_to.clone(), state.diff_ids.clone());
         let store = shared.env.store.clone();
         exchange::export(&store, &targets, &done, &result, warn).await?;
         let document = encoded(&shared, &state, &done)?;
-        let written = output::write(&shared, &state, document).await?;
+        let written = output::write(&shared, &state, document, bases).await?;
         if written.is_kept {
             let names = written.tags.iter().map(ImageName::familiar).collect();
             (self.events)(BuildEvent::Exported { image_id: written.image_id.to_string(), tags: names });

@@ -373,6 +373,11 @@ pub(super) fn copy_out(shared: &Shared, chain: &str, directory: &Path) -> Result
     })
 }
 
+/// Reads in the merged files of a chain.
+pub(super) fn look<T: Send>(shared: &Shared, chain: &str, read: fn(&Tree) -> T) -> Result<T> {
+    with_chain(shared, chain, &NoDigests, |origin| Ok(read(origin.tree)))
+}
+
 /// Writes all files of a chain as an archive.
 pub(super) fn pack_out(shared: &Shared, chain: &str, to: &mut dyn io::Write) -> Result<()> {
     // Only the isolated thread sees the mounted layers; it has to hand over the bytes.

@@ -186,8 +186,7 @@ fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
         ssh: agents(build, building)?,
         cache_from: caches(service, "cache_from", &build.cache_from, CacheFrom::parse)?,
         cache_to: caches(service, "cache_to", &build.cache_to, CacheTo::parse)?,
-        outputs: Vec::new(),
-        registries: Registries::default(),
+        ..BuildRequest::default()
     })
 }
 

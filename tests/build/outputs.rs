@@ -16,6 +16,7 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     ("contexts_come_from_layouts_and_addresses", contexts_come_from_layouts_and_addresses),
     ("another_platform_needs_an_emulator", another_platform_needs_an_emulator),
     ("several_platforms_are_one_index", several_platforms_are_one_index),
+    ("statements_travel_with_the_image", statements_travel_with_the_image),
 ];
 
 struct Ran {
@@ -294,4 +295,62 @@ fn several_platforms_are_one_index(bed: &Bed) {
     assert_eq!(loaded.architecture, kept.architecture);
     build(bed, &["--platform", &both, "-o", "type=docker,dest=x.tar", "context"], b"")
         .fails("manifest lists");
+}
+
+fn statements_travel_with_the_image(bed: &Bed) {
+    let Some(server) = bed.wait_for(Server::start(15_093, false)) else { return };
+    let name = server.name("team/stated:1");
+    bed.write(
+        "Dockerfile",
+        "FROM busybox:1\nARG A\nRUN mkdir -p /lib/apk/db && printf 'P:musl\\nV:1.2-r0\\nA:x86_64\\nL:MIT\\n' > /lib/apk/db/installed\n",
+    );
+    build(bed, &["-t", "plain:1", "--build-arg", "A=x", "context"], b"").ok();
+    let plain = bed.env.store.image("plain:1").expect("read").expect("built");
+    let args = ["-t", &name, "--build-arg", "A=x", "--provenance=mode=max", "--sbom", "--push"];
+    let args = [&args[..], &["-o", "type=oci,dest=layout,tar=false", "-o", "files", "context"]].concat();
+    build(bed, &args, b"").ok();
+    assert_eq!(
+        bed.env.store.image(&name).expect("read").expect("kept").id,
+        plain.id,
+        "the image is the same"
+    );
+    let json = |path: &str| serde_json::from_str::<serde_json::Value>(&text(bed, path)).expect("JSON");
+    let blob = |descriptor: &serde_json::Value| {
+        let digest = descriptor["digest"].as_str().expect("a digest").to_owned();
+        json(&format!("layout/blobs/sha256/{}", digest.trim_start_matches("sha256:")))
+    };
+    let index = blob(&json("layout/index.json")["manifests"][0]);
+    let (image, stated) = (&index["manifests"][0], &index["manifests"][1]);
+    assert_eq!(stated["platform"], serde_json::json!({ "os": "unknown", "architecture": "unknown" }));
+    assert_eq!(stated["annotations"]["vnd.docker.reference.digest"], image["digest"]);
+    assert_eq!(stated["annotations"]["vnd.docker.reference.type"], "attestation-manifest");
+    let layers = blob(stated)["layers"].clone();
+    let (provenance, sbom) = (blob(&layers[0]), blob(&layers[1]));
+    for (statement, kind) in
+        [(&provenance, "https://slsa.dev/provenance/v1"), (&sbom, "https://spdx.dev/Document")]
+    {
+        assert_eq!(statement["predicateType"], kind);
+        let about = statement["subject"][0]["digest"]["sha256"].as_str().expect("a digest");
+        assert_eq!(image["digest"], format!("sha256:{about}"));
+        assert!(statement["subject"][0]["name"].as_str().expect("a name").contains("team/stated@1"));
+    }
+    let definition = &provenance["predicate"]["buildDefinition"];
+    assert_eq!(definition["resolvedDependencies"][0]["uri"], "pkg:docker/busybox:1");
+    assert_eq!(definition["externalParameters"]["request"]["args"]["A"], "x");
+    let package = &sbom["predicate"]["packages"][0];
+    assert_eq!((&package["name"], &package["licenseDeclared"]), (&"musl".into(), &"MIT".into()));
+    assert!(package["externalRefs"][0]["referenceLocator"].as_str().expect("a URL").starts_with("pkg:apk/"));
+    // Files have them beside them, a registry gives the image without them.
+    assert!(json("files/sbom.spdx.json")["predicate"]["packages"][0]["name"] == "musl");
+    assert!(path(bed, "files/provenance.json").is_file() && path(bed, "files/bin/busybox").is_file());
+    bed.env.store.remove(&name, true).expect("removed");
+    let silent = &stack_runtime::image::progress::silent;
+    let reference = name.parse().expect("a name");
+    let pulled = bed.wait_for(stack_runtime::image::pull::pull(&bed.env.store, &reference, None, silent));
+    assert_eq!(pulled.expect("pulled").id, plain.id);
+    // The least says nothing of arguments; the store holds no statements.
+    build(bed, &["--build-arg", "A=x", "--attest", "type=provenance", "-o", "least", "context"], b"").ok();
+    assert!(json("least/provenance.json")["predicate"]["buildDefinition"]["externalParameters"]["request"]["args"].is_null());
+    build(bed, &["--sbom", "-t", "x:1", "context"], b"").fails("attestations are not supported");
+    build(bed, &["--attest", "type=sbom,generator=x", "context"], b"").fails("`generator`");
 }

@@ -38,6 +38,14 @@ pub enum Version {
     Digest(Digest),
 }
 
+/// What an index names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    pub platform: Platform,
+    pub manifest: Manifest,
+    pub annotations: Map,
+}
+
 /// A manifest that was found; its layers are fetched one by one, when they are needed.
 pub struct Found {
     pub manifest: Manifest,
@@ -128,24 +136,21 @@ impl Place {
     ///
     /// # Errors
     /// As [`Place::put`].
-    pub async fn put_index(
-        &self,
-        store: &Store,
-        images: &[(Platform, Manifest)],
-        report: Report<'_>,
-    ) -> Result<Digest> {
+    pub async fn put_index(&self, store: &Store, members: &[Member], report: Report<'_>) -> Result<Digest> {
         let doing = || "write an index".to_owned();
         let mut index = new_index();
-        for (platform, manifest) in images {
+        for Member { platform, manifest, annotations } in members {
             let bytes = serde_json::to_vec(manifest).doing(doing)?;
             // For whoever uploads or copies it from there.
             let digest = store.write_blob(&bytes)?;
             let mut descriptor = Descriptor::new(OCI_MANIFEST, digest, bytes.len() as u64);
             descriptor.platform = Some(platform.clone());
+            descriptor.annotations = annotations.clone();
             index.manifests.push(descriptor);
         }
         let bytes = serde_json::to_vec(&index).doing(doing)?;
-        let blobs = images.iter().flat_map(|(_, m)| m.layers.iter().chain([&m.config]));
+        let layers = members.iter().flat_map(|member| &member.manifest.layers);
+        let blobs = layers.chain(members.iter().map(|member| &member.manifest.config));
         match self {
             Self::Registry(reference) => {
                 let registry = Registry::open(reference, Access::Push).await?;

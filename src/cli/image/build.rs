@@ -4,8 +4,8 @@ use super::super::Context;
 use super::super::build::{agent, argument, tell};
 use super::of_image;
 use crate::build::{
-    self, BuildEnv, BuildEvent, BuildRequest, BuildResult, CacheFrom, CacheTo, DockerfileSource, Network,
-    Output, Secret, csv,
+    self, Attest, BuildEnv, BuildEvent, BuildRequest, BuildResult, CacheFrom, CacheTo, DockerfileSource,
+    Network, Output, Secret, csv,
 };
 use crate::event::Sink;
 use crate::failure::{Failure, Result, failed};
@@ -82,6 +82,15 @@ pub(in crate::cli) struct Args {
     /// Short for --output type=docker
     #[arg(long)]
     load: bool,
+    /// A statement about the image: type=provenance[,mode=max] or type=sbom; may be repeated
+    #[arg(long = "attest", value_name = "STATEMENT")]
+    attest: Vec<String>,
+    /// Short for --attest type=provenance,…
+    #[arg(long, value_name = "true|false|mode=max", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    provenance: Option<String>,
+    /// Short for --attest type=sbom,…
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    sbom: Option<String>,
     /// Write the id of the image there
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
@@ -163,6 +172,7 @@ fn request(args: &Args, context: &Context) -> Result<(BuildRequest, Option<TempD
         cache_from: parsed(&args.cache_from, here, CacheFrom::parse)?,
         cache_to: parsed(&args.cache_to, here, CacheTo::parse)?,
         outputs: outputs(args, here)?,
+        attest: attest(args).map_err(Failure::usage)?,
         registries: context.registries(),
         ..BuildRequest::default()
     };
@@ -193,6 +203,14 @@ fn dockerfile(args: &Args, here: &Path) -> Result<DockerfileSource> {
         Some(path) if is_elsewhere => Ok(DockerfileSource::Path(path.into())),
         Some(path) => Ok(DockerfileSource::Path(here.join(path))),
     }
+}
+
+fn attest(args: &Args) -> std::result::Result<Attest, String> {
+    let mut attest = Attest::default();
+    let short = [("provenance", &args.provenance), ("sbom", &args.sbom)];
+    let short = short.iter().filter_map(|(kind, value)| Some(format!("type={kind},{}", value.as_ref()?)));
+    args.attest.iter().cloned().chain(short).try_for_each(|line| attest.add(&line))?;
+    Ok(attest)
 }
 
 fn outputs(args: &Args, here: &Path) -> Result<Vec<Output>> {
