@@ -13,6 +13,7 @@ pub mod event;
 pub mod failure;
 pub mod find;
 pub mod host;
+pub mod obtain;
 pub mod plan;
 pub mod schedule;
 pub mod supervise;

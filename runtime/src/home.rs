@@ -14,6 +14,7 @@
 //! | `data/store/tmp/` | blobs and snapshots being made, partial downloads; swept by prune | - |
 //! | `data/store/locks/` | flock: `gc` (shared by whoever makes something), one per blob and chain being made | - |
 //! | `data/events`, `data/events.1` | whoever does something to a container: one line; bounded | `stack events` |
+//! | `data/budget.json` | `system budget` | whoever pulled or built |
 //! | `data/build/` | builder: cache records, cache mounts | builder |
 //! | `data/volumes/NAME/{volume.json,_data/}` | volume | container |
 //! | `data/volumes/NAME/.copying` | container's init, while the image's content comes in | the next such init |

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::http::{Answer, Request, cutting_proxy, serve};
+use common::http::{Answer, Request, cutting_proxy, relay, serve, stalling_proxy};
 use common::registry::Server;
 use common::{in_private_network, is_privileged, store_in};
 use stack_runtime::image::archive::load;
@@ -180,6 +180,197 @@ fn an_earlier_partial_is_used_and_a_false_one_is_not() {
         let other = store_in(&root.path().join("other"));
         std::fs::write(partial(&other), noise(2_900_000)).unwrap();
         pull(&other, &reference(&name), None, &silent).await.unwrap();
+    });
+}
+
+/// Cut at nine tenths, as by a kill: the next pull fetches the last tenth.
+#[test]
+fn a_pull_that_was_cut_goes_on_where_it_ended() {
+    if !is_privileged() {
+        return;
+    }
+    in_private_network(|| async {
+        let Some(server) = Server::start(5000, false).await else { return };
+        let (_root, from, to) = stores();
+        two_layers(&from, &server.name("app"));
+        push(&from, &reference(&server.name("app")), &silent).await.unwrap();
+        let image = from.image(&server.name("app")).unwrap().unwrap();
+        let blob = snapshot::blob(&from, image.chain_ids[0].as_str()).unwrap().unwrap();
+        let partial = to.tmp().join(format!("{}.partial", blob.digest.hex()));
+        stalling_proxy(5001, 5000, blob.size * 9 / 10).await;
+        let nine_tenths = async {
+            // The head of the answer is among the bytes of the connection.
+            while partial.metadata().map_or(0, |m| m.len()) < blob.size * 9 / 10 - 2000 {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        let name = reference("127.0.0.1:5001/app");
+        tokio::select! {
+            pulled = pull(&to, &name, None, &silent) => panic!("it was to be cut: {pulled:?}"),
+            () = nine_tenths => {}
+        }
+        let brought = cutting_proxy(5002, 5000, 0, 0).await;
+        pull(&to, &reference("127.0.0.1:5002/app"), None, &silent).await.unwrap();
+        let brought = brought.load(Ordering::SeqCst);
+        assert!(brought < blob.size * 15 / 100, "{brought} of {} bytes again", blob.size);
+    });
+}
+
+#[test]
+fn a_full_disk_is_told_before_the_first_byte() {
+    if !is_privileged() {
+        return;
+    }
+    in_private_network(|| async {
+        let Some(server) = Server::start(5000, false).await else { return };
+        let (root, from, _) = stores();
+        // Before there is another thread.
+        let small = root.path().join("small");
+        std::fs::create_dir(&small).unwrap();
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        let flags = nix::mount::MsFlags::empty();
+        let private = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
+        nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        nix::mount::mount(Some("none"), &small, Some("tmpfs"), flags, Some("size=4m")).unwrap();
+        two_layers(&from, &server.name("app"));
+        push(&from, &reference(&server.name("app")), &silent).await.unwrap();
+        let to = store_in(&small);
+        let brought = cutting_proxy(5001, 5000, 0, 0).await;
+        let error = pull(&to, &reference("127.0.0.1:5001/app"), None, &silent).await.unwrap_err();
+        let Error::Space { needed, free, .. } = &error else { panic!("{error}") };
+        assert!(*needed > 6_000_000 && *free < 4 << 20, "{error}");
+        assert!(
+            error.to_string().contains(&needed.to_string()) && error.to_string().contains(&free.to_string())
+        );
+        assert!(brought.load(Ordering::SeqCst) < 10_000, "not one byte of a layer");
+        nix::mount::umount2(&small, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    });
+}
+
+/// The environment names the file and the proxies, so the test runs itself again with another one.
+fn again(test: &str, env: &[(&str, &str)]) {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--ignored", "--nocapture"]).envs(env.iter().copied());
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{env:?}: {said}");
+}
+
+#[test]
+fn mirrors_are_asked_first_and_the_registry_last() {
+    if !is_privileged() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("registries.json");
+    let mirrors = |list: &str| format!(r#"{{"mirrors":{{"127.0.0.1:5000":[{list}]}}}}"#);
+    for (config, expected) in [
+        // Nobody, then the one that has it; the registry itself does not answer.
+        (mirrors(r#""http://127.0.0.1:5009","http://127.0.0.1:5001""#), "mirror"),
+        (mirrors(r#""http://127.0.0.1:5002","http://127.0.0.1:5003""#), "registry"),
+        (mirrors(""), "limit"),
+        (mirrors(r#""127.0.0.1:5001""#), "wrong"),
+        (r#"{"insecure-registries":["10.7.7.7:5000"]}"#.to_owned(), "insecure"),
+        ("{}".to_owned(), "secure"),
+    ] {
+        std::fs::write(&file, config).unwrap();
+        again("with_registries", &[("STACK_REGISTRIES", file.to_str().unwrap()), ("EXPECT", expected)]);
+    }
+}
+
+#[test]
+#[ignore = "run by mirrors_are_asked_first_and_the_registry_last"]
+fn with_registries() {
+    let Ok(expected) = std::env::var("EXPECT") else { return };
+    in_private_network(|| async move {
+        let (_root, from, to) = stores();
+        let port = if matches!(expected.as_str(), "mirror") { 5001 } else { 5000 };
+        let limit = |_: Request| Answer::status(429).with("ratelimit-limit", "100;w=21600");
+        let name = reference("127.0.0.1:5000/app");
+        if expected == "limit" {
+            serve(5000, limit).await;
+            let error = pull(&to, &name, None, &silent).await.unwrap_err();
+            assert!(error.to_string().contains("its limit is 100 in 6 h"), "{error}");
+            let hint = stack_runtime::engine::EngineError::from(error).hint.unwrap();
+            assert!(hint.contains("mirror") && hint.contains("registries.json"), "{hint}");
+            return;
+        }
+        let Some(server) = Server::start(port, false).await else { return };
+        two_layers(&from, &server.name("app"));
+        push(&from, &reference(&server.name("app")), &silent).await.unwrap_or_else(|error| {
+            assert!(expected == "wrong" && error.to_string().contains("registries.json"), "{error}");
+            Digest::of(b"")
+        });
+        let elsewhere = Mutex::new(Vec::new());
+        let note = |progress| {
+            if let Progress::Elsewhere { mirror, .. } = progress {
+                elsewhere.lock().unwrap().push(mirror);
+            }
+        };
+        match expected.as_str() {
+            "mirror" => {
+                let image = pull(&to, &name, None, &note).await.unwrap();
+                assert_eq!(image.references, [name], "under the registry's name");
+                assert_eq!(*elsewhere.lock().unwrap(), ["127.0.0.1:5009"]);
+            }
+            "registry" => {
+                // One does not have it, one has had enough of us.
+                serve(5002, |_| Answer::status(404)).await;
+                serve(5003, limit).await;
+                pull(&to, &name, None, &note).await.unwrap();
+                assert_eq!(*elsewhere.lock().unwrap(), ["127.0.0.1:5002", "127.0.0.1:5003"]);
+            }
+            "wrong" => {
+                let error = pull(&to, &name, None, &silent).await.unwrap_err();
+                assert!(error.to_string().contains("registries.json is not valid"), "{error}");
+            }
+            kind => {
+                let made = std::process::Command::new("ip")
+                    .args(["addr", "add", "10.7.7.7/32", "dev", "lo"])
+                    .status();
+                assert!(made.unwrap().success());
+                relay(("10.7.7.7", 5000), 5000, u64::MAX).await;
+                let pulled = pull(&to, &reference("10.7.7.7:5000/app"), None, &silent).await;
+                assert_eq!(pulled.is_ok(), kind == "insecure", "{pulled:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn proxies_of_the_environment() {
+    if !is_privileged() {
+        return;
+    }
+    let proxy = "http://127.0.0.1:5003";
+    again("with_proxy", &[("HTTPS_PROXY", proxy), ("EXPECT", "CONNECT registry.invalid:443")]);
+    again("with_proxy", &[("HTTPS_PROXY", proxy), ("NO_PROXY", "registry.invalid"), ("EXPECT", "")]);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("registries.json");
+    std::fs::write(&file, r#"{"mirrors":{"registry.invalid":["http://mirror.invalid"]}}"#).unwrap();
+    let expected = "GET http://mirror.invalid/v2/app/manifests/latest";
+    let file = file.to_str().unwrap();
+    again("with_proxy", &[("HTTP_PROXY", proxy), ("STACK_REGISTRIES", file), ("EXPECT", expected)]);
+}
+
+#[test]
+#[ignore = "run by proxies_of_the_environment"]
+fn with_proxy() {
+    let Ok(expected) = std::env::var("EXPECT") else { return };
+    in_private_network(|| async move {
+        let (_root, _, to) = stores();
+        let asked = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let seen = asked.clone();
+        serve(5003, move |request| {
+            seen.lock().unwrap().push(format!("{} {}", request.method, request.path));
+            Answer::status(403)
+        })
+        .await;
+        pull(&to, &reference("registry.invalid/app"), None, &silent).await.unwrap_err();
+        assert_eq!(asked.lock().unwrap().first().map_or("", String::as_str), expected);
+        // Never to ourselves.
+        pull(&to, &reference("127.0.0.1:5999/app"), None, &silent).await.unwrap_err();
+        assert!(asked.lock().unwrap().iter().all(|line| !line.contains("5999")));
     });
 }
 

@@ -172,6 +172,10 @@ pub struct Build {
     /// Named contexts: a directory, `docker-image://…` or `service:x`.
     pub additional_contexts: Map,
     pub platforms: Vec<String>,
+    /// Where cached layers come from: `type=registry,ref=…`, `type=local,src=…`, or a reference.
+    pub cache_from: Vec<String>,
+    /// Where layers are exported to, in the same words.
+    pub cache_to: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

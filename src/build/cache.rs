@@ -230,6 +230,52 @@ pub fn chains_in_use(home: &Home) -> BTreeSet<String> {
         .collect()
 }
 
+/// Something that the builder keeps and a later build can do without: it costs a step to make it again.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    path: PathBuf,
+    pub last_used: SystemTime,
+    /// The layer that a record names.
+    pub chain: Option<String>,
+    /// Bytes in a cache mount.
+    pub bytes: u64,
+}
+
+/// Records and cache mounts.
+pub fn kept(home: &Home) -> Vec<Kept> {
+    let records = entries(&home.build().join("cache")).into_iter().map(|entry| {
+        let chain = home::read_json::<Record>(&entry.path).ok().flatten().map(|r| r.chain_id.to_string());
+        Kept { path: entry.path, last_used: entry.used, chain, bytes: 0 }
+    });
+    let mounts = entries(&home.build().join("mounts")).into_iter().map(|entry| {
+        let bytes = blocks(&entry.path);
+        Kept { path: entry.path, last_used: entry.used, chain: None, bytes }
+    });
+    records.chain(mounts).collect()
+}
+
+impl Kept {
+    /// A mount that a build uses right now stays.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn remove(&self) -> io::Result<()> {
+        match self.chain {
+            Some(_) => fs::remove_file(&self.path),
+            None if self.path.is_dir() => remove_mount(&self.path).map(drop),
+            None => fs::remove_file(&self.path),
+        }
+    }
+}
+
+/// On disk.
+fn blocks(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
+    let below = if meta.is_dir() { entries(path).iter().map(|entry| blocks(&entry.path)).sum() } else { 0 };
+    meta.blocks() * 512 + below
+}
+
 /// How much the builder keeps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage {

@@ -233,6 +233,7 @@ pub(super) async fn execute(
     on_line: &(dyn Fn(Stream, String) + Sync),
     on_note: &(dyn Fn(String) + Sync),
 ) -> Result<Layer> {
+    super::emulation::check(&plan.platform)?;
     let (working, directory, lower, mounted) = {
         let (shared, plan, parent) = (shared.clone(), plan.clone(), parent.to_owned());
         blocking(move || prepare(&shared, &plan, &parent)).await?

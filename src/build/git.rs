@@ -7,6 +7,7 @@
 use super::cache::Cache;
 use super::failure::{BuildFailure, Doing, Result};
 use super::request::{BuildRequest, DockerfileSource, Secret};
+use crate::obtain::Registries;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::path::{Path, PathBuf};
@@ -136,6 +137,9 @@ impl Repository {
     /// # Errors
     /// What `git` says; a commit that is another one; a subdirectory that is none.
     pub(super) fn check_out(&self, directory: &Path, request: &BuildRequest) -> Result<PathBuf> {
+        if request.registries == Registries::Offline {
+            return Err(super::remote::kept_out(&self.remote));
+        }
         let git = Git { directory, authorization: self.authorization(request)? };
         git.run(&["init", "-q", "--template=", "."])?;
         let wanted = match (self.reference.as_str(), self.commit.as_str()) {

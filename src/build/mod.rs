@@ -14,6 +14,14 @@
 //! | `state` | what a stage is after a step; metadata instructions (pure) |
 //! | `key` | content-addressed cache keys |
 //! | `cache` | records on disk, prune |
+//! | `exchange` | caches that travel: import and export |
+//! | `csv` | fields of one line |
+//! | `elsewhere` | contexts that are not directories here |
+//! | `output` | what becomes of the image |
+//! | `attest` | statements that travel with an image |
+//! | `packages` | what is installed in an image |
+//! | `platforms` | one build for several platforms |
+//! | `emulation` | programs of other architectures |
 //! | `check` | findings without a build |
 //! | `tree` | a directory tree that nothing leads out of |
 //! | `view` | merged layers, mounted where nobody else sees them |
@@ -56,20 +64,28 @@
 //! Records appear by rename, and a layer is in the store before its record is: killed at any moment, a build
 //! leaves the old state or the new one.
 
+mod attest;
 mod cache;
 mod check;
 mod command;
 mod context;
+pub mod csv;
+mod elsewhere;
+mod emulation;
 mod event;
+mod exchange;
 mod failure;
 mod git;
 mod graph;
 mod inputs;
 mod key;
 mod mounts;
+mod output;
 mod owners;
+mod packages;
 mod pick;
 mod place;
+mod platforms;
 mod remote;
 mod request;
 mod run;
@@ -83,10 +99,15 @@ mod tree;
 mod unpack;
 mod view;
 
-pub use cache::{Pruned, Usage, chains_in_use, prune, sweep, usage};
+pub use attest::{Attest, Detail};
+pub use cache::{Kept, Pruned, Usage, chains_in_use, kept, prune, sweep, usage};
 pub use check::{Checked, check};
+pub use elsewhere::STDIN;
 pub use event::{BuildEvent, Stream};
+pub use exchange::{CacheFrom, CacheTo};
 pub use failure::BuildFailure;
 pub use git::is_address;
+pub use output::{Dest, Output};
+pub use platforms::build_for;
 pub use request::{BuildEnv, BuildRequest, BuildResult, DockerfileSource, Network, Secret};
 pub use steps::{Events, build};

@@ -8,6 +8,7 @@ use super::key::Key;
 use super::request::Secret;
 use super::shared::{Shared, blocking};
 use super::tree::Tree;
+use crate::obtain::Registries;
 use serde::{Deserialize, Serialize};
 use stack_runtime::home;
 use stack_runtime::image::{Digest, fetch};
@@ -85,8 +86,11 @@ pub(super) async fn obtain(shared: &Arc<Shared>, url: &str, checksum: Option<&st
     let path = shared.cache.remote(&key);
     let known = home::read_json::<Record>(&path.with_extension("json")).unwrap_or(None);
     let known = known.filter(|_| path.is_file());
+    let is_offline = shared.request.registries == Registries::Offline;
     let record = match known {
         Some(record) if expected.as_ref() == Some(&record.digest) => record,
+        Some(record) if is_offline => record,
+        _ if is_offline => return Err(kept_out(url)),
         known => download(shared, url, &path, known).await?,
     };
     if let Some(expected) = expected.filter(|expected| *expected != record.digest) {
@@ -95,6 +99,12 @@ pub(super) async fn obtain(shared: &Arc<Shared>, url: &str, checksum: Option<&st
     }
     let (shared, url) = (shared.clone(), url.to_owned());
     blocking(move || take(&shared, &path, record, url).doing(|| "keep a download")).await
+}
+
+/// `--offline`.
+pub(super) fn kept_out(address: &str) -> BuildFailure {
+    let failure = BuildFailure::new(format!("{address} is not here, and --offline keeps the network out"));
+    failure.hint("Run it once without `--offline`.")
 }
 
 async fn download(shared: &Shared, url: &str, path: &Path, known: Option<Record>) -> Result<Record> {

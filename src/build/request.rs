@@ -1,5 +1,9 @@
 //! What a build is asked for, and what it needs from its surroundings.
 
+use super::attest::Attest;
+use super::exchange::{CacheFrom, CacheTo};
+use super::output::{Output, Part};
+use crate::obtain::Registries;
 use indexmap::IndexMap;
 use stack_runtime::home::Home;
 use stack_runtime::image::{Digest, Reference, Store};
@@ -107,13 +111,28 @@ pub struct BuildRequest {
     pub no_cache_filter: Vec<String>,
     /// Sockets of ssh agents by id.
     pub ssh: IndexMap<String, PathBuf>,
+    /// Caches of other builds, the first that has a step wins.
+    pub cache_from: Vec<CacheFrom>,
+    pub cache_to: Vec<CacheTo>,
+    /// None: the image in the store.
+    pub outputs: Vec<Output>,
+    /// What the index is called that this is a part of; the tags are those of the store.
+    pub names: Vec<Reference>,
+    /// Statements for outputs that can hold them.
+    pub attest: Attest,
+    /// Offline: other addresses are not asked either.
+    pub registries: Registries,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct BuildResult {
     pub image_id: Digest,
     pub tags: Vec<Reference>,
     /// Steps that made a layer, and how many of those came from the cache.
     pub steps: usize,
     pub cached: usize,
+    /// Of the manifest that was pushed.
+    pub pushed: Option<Digest>,
+    /// For an index of several platforms.
+    pub(super) part: Option<Part>,
 }

@@ -3,21 +3,25 @@
 use super::cache::Cache;
 use super::check;
 use super::command;
+use super::elsewhere;
 use super::event::BuildEvent;
+use super::exchange::{self, CacheTo, Imported};
 use super::failure::{BuildFailure, Doing, Result};
-use super::git;
 use super::graph::Step;
 use super::inputs::{self, NamedContext};
 use super::key::Key;
+use super::output;
 use super::request::{BuildEnv, BuildRequest, BuildResult};
 use super::run::Runners;
 use super::shared::{Shared, blocking};
 use super::state::{Made, State, Words};
 use super::transfer::{self, Source};
+use crate::obtain::{Registries, obtain};
 use crate::schedule::{self, AfterFailure, Outcome};
 use stack_runtime::image::digest::chain;
-use stack_runtime::image::{Digest, Image, Platform, Progress, Reference as ImageName, pull};
+use stack_runtime::image::{Digest, Image, Platform, Progress, Reference as ImageName};
 use stack_runtime::snapshot::{self, Layer};
+use stack_schema::diagnostic::Diagnostic;
 use stack_schema::dockerfile::lint::{self, Finding};
 use stack_schema::dockerfile::stages::Reference;
 use stack_schema::dockerfile::{Instruction, Kind, parse_trigger};
@@ -39,6 +43,9 @@ struct Builder<'a> {
     /// Names resolved once per build.
     images: Mutex<HashMap<String, Arc<OnceCell<Image>>>>,
     counted: Mutex<(usize, usize)>,
+    imported: Imported,
+    /// What was made or found, in the order of its end.
+    done: Mutex<Vec<exchange::Step>>,
 }
 
 /// Builds an image and names it.
@@ -57,16 +64,22 @@ pub async fn build(
     let _lease = env.store.lease().doing(|| "use the image store")?;
     let (env, request) = (env.clone(), request.clone());
     let cache = Cache::open(&env.home).doing(|| "open the build cache")?;
-    let request = {
-        let cache = cache.clone();
-        blocking(move || git::contexts(&cache, request)).await?
-    };
+    let request = elsewhere::contexts(&env, &cache, request).await?;
     let shared = Arc::new(Shared::new(env, request, cache)?);
     report_findings(&shared, events)?;
     let stages = shared.selection.stages.iter().map(|_| Mutex::default()).collect();
     let runners = Runners::new(shared.env.program.clone());
-    let builder =
-        Builder { shared, events, runners, stages, images: Mutex::default(), counted: Mutex::default() };
+    let imported = import(&shared, events).await?;
+    let builder = Builder {
+        shared,
+        events,
+        runners,
+        stages,
+        images: Mutex::default(),
+        counted: Mutex::default(),
+        imported,
+        done: Mutex::default(),
+    };
     let outcomes = {
         let dependencies = &builder.shared.graph.dependencies;
         schedule::run(dependencies, builder.parallel(), AfterFailure::Drop, |step| builder.step(step)).await
@@ -80,6 +93,17 @@ pub async fn build(
         Some(failure) => Err(failure),
         None => builder.export().await,
     }
+}
+
+/// What the sources of cached layers have; one that cannot be read is a warning.
+async fn import(shared: &Shared, events: Events<'_>) -> Result<Imported> {
+    let request = &shared.request;
+    let warn = |text: String| events(BuildEvent::Warning(Diagnostic::warning(text)));
+    if request.registries == Registries::Offline || request.no_cache {
+        return Ok(Imported::default());
+    }
+    let platform = request.platform.as_deref().map(Platform::parse).transpose()?;
+    Ok(Imported::read(&shared.env.store, &request.cache_from, platform.as_ref(), warn).await)
 }
 
 /// Findings of the rules that need no files; where the Dockerfile wants them to be errors, nothing is built.
@@ -257,6 +281,7 @@ impl Builder<'_> {
             store.image(name).doing(|| format!("look up image {name}"))?
         };
         if let Some(image) = local.filter(fits) {
+            store.note_use(image.id.as_str());
             return Ok(image);
         }
         let reference = ImageName::parse(name)?;
@@ -265,7 +290,8 @@ impl Builder<'_> {
                 self.emit(BuildEvent::Pulling { reference: name.to_owned(), done, total });
             }
         };
-        pull::pull(store, &reference, platform, &report).await.map_err(|error| {
+        let registries = self.shared.request.registries;
+        let obtained = obtain(store, &reference, platform, registries, &report).await.map_err(|error| {
             let hint = if error.is_unreachable() {
                 "Load the image with `stack image load`, or check the network."
             } else {
@@ -273,7 +299,11 @@ impl Builder<'_> {
             };
             let failure = BuildFailure::doing(format!("pull base image {name}"), error);
             if hint.is_empty() { failure } else { failure.hint(hint) }
-        })
+        })?;
+        if let Some(notice) = obtained.notice {
+            self.emit(BuildEvent::Warning(Diagnostic::warning(notice)));
+        }
+        Ok(obtained.image)
     }
 
     async fn instruction(
@@ -456,7 +486,14 @@ impl Builder<'_> {
         let cache = &self.shared.cache;
         let is_uncached = self.is_uncached(step);
         let find = || (!is_uncached).then(|| cache.find(&self.shared.env.store, &key)).flatten();
+        let parent = if is_independent { String::new() } else { state.chain.clone() };
+        let note = |key: Digest, made: &Made| {
+            let (made, created_by) = (made.clone(), created_by.clone());
+            let step = exchange::Step { key, parent: parent.clone(), made, created_by };
+            self.done.lock().expect("never poisoned: nothing panics while it is held").push(step);
+        };
         if let Some(made) = find() {
+            note(key, &made);
             return self.found(made, created_by, is_independent, state).await;
         }
         let _lock = {
@@ -465,15 +502,38 @@ impl Builder<'_> {
         };
         // Another build may have made it meanwhile.
         if let Some(made) = find() {
+            note(key, &made);
+            return self.found(made, created_by, is_independent, state).await;
+        }
+        if let Some(made) = self.imported(&key, &parent, is_uncached).await {
+            cache.record(&key, &made, &created_by).doing(|| "record a step in the cache")?;
+            note(key, &made);
             return self.found(made, created_by, is_independent, state).await;
         }
         let (layer, corrected) = make().await?;
         let created = jiff::Timestamp::now().to_string();
         let made = Made { diff_id: layer.diff_id, chain_id: layer.chain_id, created };
-        cache.record(&corrected.unwrap_or(key), &made, &created_by).doing(|| "record a step in the cache")?;
+        let key = corrected.unwrap_or(key);
+        cache.record(&key, &made, &created_by).doing(|| "record a step in the cache")?;
+        note(key, &made);
         self.count(false);
         state.add_layer(self.in_place(made, is_independent, state).await?, created_by);
         Ok(Finished::Done)
+    }
+
+    /// From another build's cache; one that breaks off is a miss.
+    async fn imported(&self, key: &Digest, parent: &str, is_uncached: bool) -> Option<Made> {
+        if is_uncached {
+            return None;
+        }
+        match self.imported.take(&self.shared.env.store, key, parent).await {
+            Ok(made) => made,
+            Err(failure) => {
+                let text = format!("a cached layer cannot be used: {failure}");
+                self.emit(BuildEvent::Warning(Diagnostic::warning(text)));
+                None
+            }
+        }
     }
 
     async fn found(
@@ -510,23 +570,52 @@ impl Builder<'_> {
         counted.1 += usize::from(cached);
     }
 
+    /// Names of the images that were used, with their digests, sorted.
+    fn bases(&self) -> Vec<(String, Digest)> {
+        let images = self.images.lock().expect("never poisoned: nothing panics while it is held");
+        let used = images.iter().filter_map(|(name, cell)| {
+            let image = cell.get()?;
+            let name = name.split(' ').next().unwrap_or(name);
+            Some((name.to_owned(), image.manifest_digest.clone().unwrap_or_else(|| image.id.clone())))
+        });
+        let mut used: Vec<_> = used.collect();
+        used.sort();
+        used.dedup();
+        used
+    }
+
     /// Writes the target stage as an image.
     async fn export(self) -> Result<BuildResult> {
         let target = self.shared.graph.position(self.shared.selection.target);
         let state = self.state(target);
         let (steps, cached) = *self.counted.lock().expect("never poisoned: nothing panics while it is held");
         let shared = self.shared.clone();
-        let tags = shared.request.tags.clone();
-        let image_id = blocking(move || {
-            let document =
-                serde_json::to_vec(&state.document(&shared.request.labels)).doing(|| "encode the image")?;
-            Ok(shared.env.store.write_image(&document, &state.diff_ids, &shared.request.tags)?)
-        })
-        .await?;
-        let names = tags.iter().map(ImageName::familiar).collect();
-        self.emit(BuildEvent::Exported { image_id: image_id.to_string(), tags: names });
-        Ok(BuildResult { image_id, tags, steps, cached })
+        let bases = self.bases();
+        let done = self.done.into_inner().expect("never poisoned: nothing panics while it is held");
+        let warn = |text: String| (self.events)(BuildEvent::Warning(Diagnostic::warning(text)));
+        let (targets, result) = (shared.request.cache_to.clone(), state.diff_ids.clone());
+        let store = shared.env.store.clone();
+        exchange::export(&store, &targets, &done, &result, warn).await?;
+        let document = encoded(&shared, &state, &done)?;
+        let written = output::write(&shared, &state, document, bases).await?;
+        if written.is_kept {
+            let names = written.tags.iter().map(ImageName::familiar).collect();
+            (self.events)(BuildEvent::Exported { image_id: written.image_id.to_string(), tags: names });
+        }
+        let output::Written { image_id, tags, pushed, part, .. } = written;
+        Ok(BuildResult { image_id, tags, steps, cached, pushed, part })
     }
+}
+
+/// The image's configuration; with the records of its own steps if that is asked for.
+fn encoded(shared: &Shared, state: &State, done: &[exchange::Step]) -> Result<Vec<u8>> {
+    let document = state.document(&shared.request.labels);
+    if !shared.request.cache_to.iter().any(CacheTo::is_inline) {
+        return serde_json::to_vec(&document).doing(|| "encode the image");
+    }
+    let mut document = serde_json::to_value(&document).doing(|| "encode the image")?;
+    document[exchange::INLINE] = exchange::inline(done, &state.diff_ids);
+    serde_json::to_vec(&document).doing(|| "encode the image")
 }
 
 fn words_of<'a>(builder: &Builder<'_>, unset: &'a Mutex<Vec<String>>) -> Words<'a> {

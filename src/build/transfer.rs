@@ -15,7 +15,7 @@ use super::unpack;
 use super::view::{Layers, Mounts, isolated};
 use rustix::fs::Stat;
 use stack_runtime::image::Digest;
-use stack_runtime::snapshot::{Layer, Working};
+use stack_runtime::snapshot::{self, Layer, Working};
 use stack_schema::dockerfile::{Transfer, TransferSource};
 use stack_schema::ignore::Patterns;
 use std::fs::File;
@@ -352,6 +352,45 @@ fn with_chain<T: Send>(
         work(&Origin { tree: &tree, ignore: &Patterns::default(), is_context: false, digests })
     };
     isolated(&shared.cache.tmp(), inner).doing(|| "make a mount namespace")?
+}
+
+/// Copies all files of a chain into a directory, owned by the user.
+pub(super) fn copy_out(shared: &Shared, chain: &str, directory: &Path) -> Result<()> {
+    let doing = || format!("write to {}", directory.display());
+    std::fs::create_dir_all(directory).doing(doing)?;
+    let target = Tree::open(directory).doing(doing)?;
+    let placement = Placement {
+        destination: "/".into(),
+        into_directory: true,
+        owner: Some(Ids::default()),
+        chmod: None,
+        from_context: false,
+        link: false,
+    };
+    with_chain(shared, chain, &NoDigests, |origin| {
+        let selection = Selection { sources: vec!["/".into()], ..Selection::default() };
+        place(origin.tree, &target, &mut pick(origin, &selection)?, &placement)
+    })
+}
+
+/// Reads in the merged files of a chain.
+pub(super) fn look<T: Send>(shared: &Shared, chain: &str, read: fn(&Tree) -> T) -> Result<T> {
+    with_chain(shared, chain, &NoDigests, |origin| Ok(read(origin.tree)))
+}
+
+/// Writes all files of a chain as an archive.
+pub(super) fn pack_out(shared: &Shared, chain: &str, to: &mut dyn io::Write) -> Result<()> {
+    // Only the isolated thread sees the mounted layers; it has to hand over the bytes.
+    let mut file = tempfile::tempfile_in(shared.cache.tmp()).doing(|| "make a file for an archive")?;
+    let mut writer = io::BufWriter::new(&mut file);
+    with_chain(shared, chain, &NoDigests, |origin| {
+        let root = origin.tree.directory(Path::new("")).doing(|| "open the files of the image")?;
+        snapshot::pack_tree(root, &mut writer).map(drop).doing(|| "archive the files of the image")
+    })?;
+    io::Write::flush(&mut writer).doing(|| "archive the files of the image")?;
+    drop(writer);
+    io::Seek::rewind(&mut file).doing(|| "read an archive")?;
+    io::copy(&mut file, to).map(drop).doing(|| "write the archive")
 }
 
 /// Copies one path of a source to `name` in a plain directory, for mounts.

@@ -54,6 +54,15 @@ pub(super) struct Global {
     /// Show what would be done and why, and do nothing
     #[arg(long, global = true)]
     pub(super) dry_run: bool,
+    /// Use only what is here: no registry and no other address is asked
+    #[arg(
+        long,
+        env = "STACK_OFFLINE",
+        hide_env = true,
+        global = true,
+        value_parser = clap::builder::FalseyValueParser::new()
+    )]
+    pub(super) offline: bool,
     /// At most so many steps at once; -1 for no limit
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(super) parallel: Option<i64>,
@@ -149,7 +158,7 @@ pub(super) enum Verb {
     /// Volumes: list, inspect, remove
     #[command(subcommand)]
     Volume(volume::Verb),
-    /// Disk use
+    /// Disk use and the health of the image store
     #[command(subcommand)]
     System(system::Verb),
     /// Bring the stack back after a boot: what `restart: always` and `unless-stopped` want

@@ -2,9 +2,12 @@
 
 use super::image::of_image;
 use super::{Context, Hushed};
-use crate::build::{self, BuildEnv, BuildEvent, BuildRequest, DockerfileSource, Network, Secret};
+use crate::build::{
+    self, BuildEnv, BuildEvent, BuildRequest, CacheFrom, CacheTo, DockerfileSource, Network, Secret,
+};
 use crate::event::{Event, Sink};
 use crate::failure::{Failure, Kind, Result, failed};
+use crate::obtain::Registries;
 use crate::plan::Plan;
 use crate::plan::intent::{self, Intent};
 use crate::plan::label;
@@ -14,10 +17,10 @@ use indexmap::IndexMap;
 use stack_runtime::home::Home;
 use stack_runtime::image::{Reference, Store};
 use stack_schema::diagnostic::Diagnostic;
-use stack_schema::project::{Build, FileContent, Grant, Project};
+use stack_schema::project::{Build, FileContent, Grant, Project, Service};
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileTypeExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -114,7 +117,7 @@ fn check(context: &Context, project: &Project, plan: &Plan) -> Result<()> {
 }
 
 /// `KEY` alone takes the value that interpolation would see.
-fn argument(text: &str, value: &impl Fn(&str) -> Option<String>) -> (String, Option<String>) {
+pub(super) fn argument(text: &str, value: &impl Fn(&str) -> Option<String>) -> (String, Option<String>) {
     match text.split_once('=') {
         Some((key, value)) => (key.to_string(), Some(value.to_string())),
         None => (text.to_string(), value(text)),
@@ -123,13 +126,12 @@ fn argument(text: &str, value: &impl Fn(&str) -> Option<String>) -> (String, Opt
 
 /// Builds a service's image.
 pub(super) async fn build(
-    home: &Home,
-    store: Store,
+    (home, store, registries): (&Home, Store, Registries),
     project: &Project,
     building: &Building,
     events: &dyn Sink,
 ) -> Result<()> {
-    let request = request(project, building)?;
+    let request = BuildRequest { registries, ..request(project, building)? };
     let env = BuildEnv::new(home.clone(), store);
     let parent = format!("Image {}", building.reference);
     let quiet = building.quiet;
@@ -182,7 +184,25 @@ fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
         ulimits: build.ulimits.iter().map(|(name, limit)| (name.clone(), (limit.soft, limit.hard))).collect(),
         no_cache_filter: build.no_cache_filter.clone(),
         ssh: agents(build, building)?,
+        cache_from: caches(service, "cache_from", &build.cache_from, CacheFrom::parse)?,
+        cache_to: caches(service, "cache_to", &build.cache_to, CacheTo::parse)?,
+        ..BuildRequest::default()
     })
+}
+
+/// Relative paths begin where the user is, as docker's do.
+fn caches<T>(
+    service: &Service,
+    attribute: &str,
+    lines: &[String],
+    parse: fn(&str, &Path) -> std::result::Result<T, String>,
+) -> Result<Vec<T>> {
+    let here = std::env::current_dir().map_err(failed("find the current directory"))?;
+    let parsed = |(index, line): (usize, &String)| {
+        let key = format!("services.{}.build.{attribute}[{index}]", service.key);
+        parse(line, &here).map_err(|why| Failure::from(Diagnostic::error(why).key(key)))
+    };
+    lines.iter().enumerate().map(parsed).collect()
 }
 
 /// Those of the file, and whose image it is.
@@ -227,7 +247,7 @@ fn agents(build: &Build, building: &Building) -> Result<IndexMap<String, PathBuf
     all.into_iter().map(|(id, path)| Ok((id.clone(), agent(&id, path)?))).collect()
 }
 
-fn agent(id: &str, path: Option<String>) -> Result<PathBuf> {
+pub(super) fn agent(id: &str, path: Option<String>) -> Result<PathBuf> {
     let refuse = |why: String| Failure::new(Kind::Project, why);
     let path = path.or_else(|| std::env::var("SSH_AUTH_SOCK").ok()).filter(|path| !path.is_empty());
     let path =
@@ -255,7 +275,7 @@ fn secret(project: &Project, grant: &Grant) -> Result<(String, Secret)> {
     Ok((id.clone(), secret))
 }
 
-fn tell(events: &dyn Sink, parent: &str, quiet: bool, event: BuildEvent) {
+pub(super) fn tell(events: &dyn Sink, parent: &str, quiet: bool, event: BuildEvent) {
     let line = match event {
         BuildEvent::Warning(finding) => return events.emit(Event::warning(finding.message)),
         BuildEvent::Pulling { reference, done, total } => {

@@ -88,6 +88,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
         context.ui.diagnostics(&refusals)
     }
     if args.resolve_image_digests || args.lock_image_digests {
+        context.needs_network("resolving digests")?;
         digests::pin(&mut loaded).await?;
     }
     if args.lock_image_digests {

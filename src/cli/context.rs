@@ -8,8 +8,9 @@ use crate::event::{Event, Sink};
 use crate::failure::{Failure, Kind, Result, failed};
 use crate::find::{self, Asked, Found, Place};
 use crate::host::HostEngine;
+use crate::obtain::Registries;
 use crate::plan::intent::Intent;
-use crate::plan::step::Action;
+use crate::plan::step::{Action, Step};
 use crate::plan::{Plan, converge, images_of, label};
 use crate::ui::Ui;
 use stack_runtime::engine::Engine;
@@ -35,6 +36,9 @@ pub struct Context {
     hushed: OnceLock<Hushed>,
     pub(super) interrupts: Interrupts,
     agreed: OnceLock<()>,
+    offline: bool,
+    /// What registries are asked for must come from them.
+    insists: OnceLock<()>,
 }
 
 /// What a `--quiet…` flag keeps from the user.
@@ -90,6 +94,8 @@ impl Context {
             hushed: OnceLock::new(),
             interrupts: Interrupts::default(),
             agreed: OnceLock::new(),
+            offline: global.offline,
+            insists: OnceLock::new(),
         })
     }
 
@@ -105,6 +111,30 @@ impl Context {
 
     pub fn is_agreed(&self) -> bool {
         self.agreed.get().is_some()
+    }
+
+    /// From now on an image that is here does not stand in for one that a registry would not give (`stack pull`).
+    pub fn insist(&self) {
+        let _ = self.insists.set(());
+    }
+
+    pub fn registries(&self) -> Registries {
+        match (self.offline, self.insists.get()) {
+            (true, _) => Registries::Offline,
+            (false, Some(())) => Registries::Required,
+            (false, None) => Registries::Preferred,
+        }
+    }
+
+    /// For what makes no sense without a network.
+    ///
+    /// # Errors
+    /// With `--offline`.
+    pub fn needs_network(&self, what: &str) -> Result<()> {
+        match self.offline {
+            true => Err(Failure::usage(format!("{what} needs the network, and --offline keeps it out"))),
+            false => Ok(()),
+        }
     }
 
     pub fn engine(&self) -> HostEngine {
@@ -325,6 +355,10 @@ impl Context {
             report = work => report,
             () = self.interrupts.next() => return Err(Failure::interrupted()),
         };
+        let brings = |step: &Step| matches!(step.action, Action::Pull { .. } | Action::Build(_));
+        if plan.steps().any(|(_, step)| brings(step)) {
+            super::system::keep_budget(self, &images_of(&scene.project));
+        }
         match report.failure() {
             None => Ok(report),
             Some((_, failure, container)) => {

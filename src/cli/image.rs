@@ -1,9 +1,12 @@
 //! `stack image …`, and the images that plans work on: the local store, pulls and builds.
 
+mod build;
+
 use super::Context;
 use crate::apply::images::Images;
 use crate::event::{Event, Sink};
 use crate::failure::{Failure, Kind, Result, failed};
+use crate::obtain::{Registries, obtain};
 use crate::plan::spec::ImageView;
 use crate::plan::step::Building;
 use crate::ui::human;
@@ -20,11 +23,12 @@ use std::path::PathBuf;
 /// The images of this machine.
 pub(super) struct Local {
     home: Home,
+    registries: Registries,
 }
 
 impl Local {
     pub(super) fn new(context: &Context) -> Self {
-        Self { home: context.home.clone() }
+        Self { home: context.home.clone(), registries: context.registries() }
     }
 
     fn store(&self) -> Result<Store> {
@@ -47,12 +51,17 @@ impl Images for Local {
         let platform = platform.map(Platform::parse).transpose().map_err(of_image)?;
         let parent = format!("Image {reference}");
         let report = |progress| tell(events, &parent, &progress);
-        image::pull::pull(&self.store()?, &parsed, platform.as_ref(), &report).await.map_err(of_image)?;
+        let store = self.store()?;
+        let obtained = obtain(&store, &parsed, platform.as_ref(), self.registries, &report).await;
+        if let Some(notice) = obtained.map_err(of_image)?.notice {
+            events.emit(Event::warning(notice));
+        }
         Ok(())
     }
 
     async fn build(&self, project: &Project, building: &Building, events: &dyn Sink) -> Result<()> {
-        super::build::build(&self.home, self.store()?, project, building, events).await
+        let place = (&self.home, self.store()?, self.registries);
+        super::build::build(place, project, building, events).await
     }
 }
 
@@ -68,6 +77,9 @@ pub(super) fn tell(events: &dyn Sink, parent: &str, progress: &Progress) {
         Progress::Layer { digest, phase, done, total } => {
             let id = human::short_id(digest.as_ref()).to_string();
             events.emit(Event::part(id, parent, word(*phase), (*done, *total)));
+        }
+        Progress::Elsewhere { mirror, reason } => {
+            events.emit(Event::warning(format!("mirror {mirror} is of no help: {reason}")));
         }
         Progress::Retrying { what, reason, attempt } => {
             events.emit(Event::info(format!("retrying {what} (attempt {attempt}): {reason}")));
@@ -92,6 +104,8 @@ pub(super) enum Verb {
     /// List images
     #[command(visible_alias = "list")]
     Ls(LsArgs),
+    /// Build an image from a Dockerfile, as `docker build` does
+    Build(Box<build::Args>),
     /// Pull an image
     Pull(NamesArgs),
     /// Push an image
@@ -164,9 +178,13 @@ pub(super) struct RemoveArgs {
 }
 
 pub(super) async fn run(verb: Verb, context: &Context) -> Result<()> {
+    if matches!(verb, Verb::Pull(_)) {
+        context.insist();
+    }
     let local = Local::new(context);
     match verb {
         Verb::Ls(args) => list(&args, context, &local),
+        Verb::Build(args) => build::run(*args, context).await,
         Verb::Pull(args) => pull(args, context, &local).await,
         Verb::Push(args) => push(args, context, &local).await,
         Verb::Load(args) => load(args, context, local).await,
@@ -260,6 +278,7 @@ async fn pull(args: NamesArgs, context: &Context, local: &Local) -> Result<()> {
         local.pull(name, None, sink).await?;
         sink.emit(Event::done(&thing, "Pulled"));
     }
+    super::system::keep_budget(context, &args.names);
     context.ui.settle();
     context.ui.data(&args.names.iter().map(|n| format!("{}\n", full(n))).collect::<String>());
     Ok(())
@@ -270,6 +289,7 @@ fn full(name: &str) -> String {
 }
 
 async fn push(args: NamesArgs, context: &Context, local: &Local) -> Result<()> {
+    context.needs_network("a push")?;
     for name in &args.names {
         let sink: &dyn Sink = if args.quiet { &crate::event::Silent } else { context.ui.as_ref() };
         push_one(local, name, sink).await?;

@@ -33,6 +33,7 @@ pub(super) struct LogoutArgs {
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
+    context.needs_network("signing in")?;
     let server = name(args.server.as_deref());
     let wrong = |message: &str| Failure::new(Kind::Usage, message);
     let user = match args.username {

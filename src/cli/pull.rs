@@ -45,6 +45,7 @@ pub(super) struct PushArgs {
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
+    context.insist();
     if args.quiet {
         context.hush(Hushed::Parts);
     }
@@ -101,6 +102,7 @@ pub(super) async fn push_services(
     services: &[String],
     ignore_failures: bool,
 ) -> Result<()> {
+    context.needs_network("a push")?;
     let local = Local::new(context);
     let is_meant = |key: &String| services.is_empty() || services.contains(key);
     for service in scene.project.services.values().filter(|s| is_meant(&s.key)) {

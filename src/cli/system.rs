@@ -1,4 +1,9 @@
-//! `stack system …`: disk use, and freeing what nothing needs.
+//! `stack system …`: disk use, its budget, freeing what nothing needs, and what is damaged.
+
+mod budget;
+mod check;
+
+pub(super) use budget::keep as keep_budget;
 
 use super::Context;
 use super::image::of_image;
@@ -25,6 +30,10 @@ pub(super) enum Verb {
         #[arg(long, default_value = "table", value_name = "FORMAT")]
         format: String,
     },
+    /// Show or set how much images and build cache may take; builds and pulls then free what was not used for longest
+    Budget(budget::Args),
+    /// Verify every digest of the image store
+    Check(check::Args),
     /// Remove stopped run containers, unused images and the build cache
     Prune {
         /// Also images with a name that no container uses
@@ -41,6 +50,8 @@ pub(super) enum Verb {
 
 pub(super) fn run(verb: Verb, context: &Context) -> Result<()> {
     match verb {
+        Verb::Budget(args) => budget::run(&args, context),
+        Verb::Check(args) => check::run(&args, context),
         Verb::Df { format } => show(&format, context),
         Verb::Prune { all, volumes, force } => prune(all, volumes, force, context),
     }
@@ -74,6 +85,7 @@ struct Row {
 
 fn show(format: &str, context: &Context) -> Result<()> {
     let rows = rows(context)?;
+    let budget = budget::shown(context)?;
     let text = match format {
         "table" => {
             let mut table = Table::new(&["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]);
@@ -82,9 +94,13 @@ fn show(format: &str, context: &Context) -> Result<()> {
                     [row.count.to_string(), row.active.to_string(), size(row.bytes), size(row.reclaimable)];
                 table.row(std::iter::once(row.kind.to_string()).chain(cells));
             }
-            table.render()
+            let line = budget.map(|budget| format!("\n{}\n", budget.text()));
+            table.render() + &line.unwrap_or_default()
         }
-        "json" => rows.iter().map(|row| row.json() + "\n").collect(),
+        "json" => {
+            let rows = rows.iter().map(Row::json).chain(budget.map(|budget| budget.json()));
+            rows.map(|row| row + "\n").collect()
+        }
         other => return Err(Failure::usage(format!("unsupported format {other:?}"))),
     };
     context.ui.data(&text);

@@ -60,6 +60,7 @@ fn make(
     let store = Store::open(home)?;
     // A prune that begins after this sees the record; one before it is waited for, and prepare tells what it took.
     let _lease = store.lease()?;
+    store.note_use(&spec.image_id);
     snapshot::prepare(&store, &spec.chain_id, hidden)?.keep();
     let created_at = jiff::Timestamp::now().to_string();
     let record =

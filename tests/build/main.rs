@@ -10,7 +10,9 @@ mod bases;
 mod bed;
 mod cases;
 mod copying;
+mod exchange;
 mod killed;
+mod outputs;
 #[path = "../../runtime/tests/common/registry.rs"]
 #[allow(clippy::unwrap_used, dead_code)]
 mod registry;
@@ -29,8 +31,18 @@ fn main() -> ExitCode {
     }
     bed::prepare_namespaces();
     let arguments = Arguments::from_args();
-    let cases =
-        [cases::ALL, copying::ALL, running::ALL, rules::ALL, bases::ALL, remote::ALL, killed::ALL].concat();
+    let cases = [
+        cases::ALL,
+        copying::ALL,
+        running::ALL,
+        rules::ALL,
+        bases::ALL,
+        remote::ALL,
+        exchange::ALL,
+        outputs::ALL,
+        killed::ALL,
+    ]
+    .concat();
     let trials = cases.into_iter().map(|(name, case)| Trial::test(name, move || bed::run(case))).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -2,6 +2,7 @@
 
 use crate::bed::{Bed, Case};
 use stack::build::{BuildRequest, DockerfileSource, Secret};
+use stack::obtain::Registries;
 use stack_runtime::image::Digest;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -97,6 +98,16 @@ fn files_are_downloaded_and_asked_for_again(bed: &Bed) {
     // Without a tag it is downloaded, and the same content is the same step.
     site.lock().expect("not poisoned").etag = None;
     assert_eq!(bed.build(&text).counts(), (2, 2));
+    // Offline nobody is asked, and what was never got is missed.
+    let before = asked(&site);
+    let offline = |text: &str| BuildRequest { registries: Registries::Offline, ..bed.request(text) };
+    bed.build_request(offline(&text)).success();
+    let unknown =
+        bed.build_request(offline(&format!("FROM scratch\nADD http://127.0.0.1:{port}/new /"))).failure();
+    assert!(unknown.contains("--offline keeps the network out"), "{unknown}");
+    let git = bed.build_request(offline("FROM scratch\nADD https://127.0.0.1/x.git /")).failure();
+    assert!(git.contains("--offline keeps the network out"), "{git}");
+    assert_eq!(asked(&site), before);
     let missing = bed.build(&format!("FROM scratch\nADD http://127.0.0.1:{port}/missing /")).failure();
     assert!(missing.contains("404") && missing.contains(":2:1"), "{missing}");
     let mut secret = bed.request(&format!("FROM scratch\nADD http://127.0.0.1:{port}/secret /"));
@@ -203,7 +214,7 @@ fn repositories_are_contexts_and_sources(bed: &Bed) {
         (format!("{address}?what=1"), "unexpected query"),
         (format!("{address}?branch=main&commit={first}"), "expected commit"),
         (format!("{address}#main:../.."), "no directory of"),
-        ("https://127.0.0.1/x.tar".into(), "is not supported"),
+        ("https://127.0.0.1/x.tar".into(), "failed to download https://127.0.0.1/x.tar"),
     ] {
         let failed = from(context.clone()).failure();
         assert!(failed.contains(why), "{context}: {failed}");

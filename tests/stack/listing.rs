@@ -406,3 +406,75 @@ fn builds_are_told_step_by_step() {
         build(&["job", "web"]).says("Image shop/web:2 Built");
     });
 }
+
+#[test]
+fn damage_of_the_store_is_found_and_repaired() {
+    World::with_busybox().run(|world| {
+        let project = world.project("harm", &[("compose.yaml", DAMAGED), ("Dockerfile", DOCKERFILE)]);
+        project.stack(&["up", "-d"]).ok();
+        project.world.stack(&["system", "check"]).ok().says("no damage");
+        let snapshots = world.home.join("store/snapshots");
+        let mut built =
+            std::fs::read_dir(snapshots).unwrap().flatten().map(|entry| entry.path().join("fs/built"));
+        let built = built.find(|path| path.exists()).unwrap();
+        std::fs::write(built, "changed").unwrap();
+
+        let found = project.world.stack(&["system", "check"]).code(1).says("the image store is damaged");
+        let container = format!("container {}-web-1", project.name);
+        assert!(found.stdout.contains(&container) && found.stdout.contains("image harm/web:1"), "{found}");
+        let kept = project.world.stack(&["system", "check", "--repair"]).code(1);
+        assert!(kept.stdout.contains(&format!("kept, as {container} runs on it")), "{kept}");
+        let row = project.world.stack(&["system", "check", "--format", "json"]).code(1);
+        assert_eq!(rows(&row.stdout)[0]["Kind"], "layer");
+
+        project.stack(&["down", "-t", "0"]).ok();
+        let repaired = project.world.stack(&["system", "check", "--repair"]).ok();
+        assert!(repaired.stdout.contains("with it went image harm/web:1"), "{repaired}");
+        project.world.stack(&["system", "check"]).ok().says("no damage");
+        // Made anew by the next build.
+        project.stack(&["up", "-d"]).ok();
+        assert_eq!(project.stack(&["exec", "-T", "web", "cat", "/built"]).ok().stdout, "built\n");
+    });
+}
+
+const DAMAGED: &str = r#"
+services:
+  web:
+    build: .
+    image: harm/web:1
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+"#;
+
+#[test]
+fn a_budget_is_kept_after_builds() {
+    World::with_busybox().run(|world| {
+        let project = world.project("frugal", &[("compose.yaml", DAMAGED), ("Dockerfile", DOCKERFILE)]);
+        let stack = |args: &[&str]| project.world.stack(args);
+        stack(&["system", "budget"]).ok().says("No budget is set");
+        stack(&["system", "budget", "lots"]).code(1).says("invalid size");
+        project.stack(&["up", "-d"]).ok();
+        let dockerfile =
+            |size: u32| format!("FROM busybox:1\nRUN dd if=/dev/zero of=/large bs=1M count={size}\n");
+        let size = || stack(&["system", "df", "--format", "json"]).ok();
+        project.write("Dockerfile", &dockerfile(20));
+        project.stack(&["build"]).ok();
+        // The next image takes the name; the first is used by the container, the second by nobody.
+        stack(&["system", "budget", "30m"]).ok();
+        assert!(rows(&size().stdout).iter().any(|row| row["Type"] == "Budget"));
+        stack(&["system", "df"]).ok().says("Budget of images and build cache: ");
+        project.write("Dockerfile", &dockerfile(21));
+        project.stack(&["build"]).ok().says("to keep the budget of 31.5MB");
+        let images = rows(&stack(&["image", "ls", "--format", "json"]).ok().stdout);
+        assert_eq!(images.len(), 3, "busybox, the container's and the new one: {images:?}");
+        assert_eq!(project.stack(&["exec", "-T", "web", "cat", "/built"]).ok().stdout, "built\n");
+        // What is new is needed, whatever the budget.
+        stack(&["system", "budget", "1m"]).ok();
+        project.write("Dockerfile", &dockerfile(22));
+        project.stack(&["build"]).ok().says("more than their budget of 1.05MB");
+        project.stack(&["up", "-d"]).ok();
+        stack(&["system", "budget", "none"]).ok();
+        stack(&["system", "budget"]).ok().says("No budget is set");
+        stack(&["system", "check"]).ok();
+    });
+}

@@ -404,3 +404,49 @@ fn images_come_from_and_go_to_a_registry() {
         world.assert_no_leak();
     });
 }
+
+#[test]
+fn without_a_registry_what_is_here_does() {
+    let _ = registry::program(); // while there still is a way out
+    World::with_busybox().run(|world| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let Some(server) = runtime.block_on(registry::Server::start(free_port(), false)) else { return };
+        let (library, other) = (server.name("library/tool:1"), server.name("library/other:1"));
+        let compose = format!(
+            "services:\n  a: {{image: '{library}', command: [sleep, '1000'], stop_signal: SIGKILL}}\n  b: {{build: ., command: [sleep, '1000'], stop_signal: SIGKILL}}\n"
+        );
+        let dockerfile = format!("FROM {library}\nRUN echo made > /made\n");
+        let project = world.project("offline", &[("compose.yaml", &compose), ("Dockerfile", &dockerfile)]);
+        for name in [&library, &other] {
+            world.stack(&["image", "tag", "busybox:1", name]).ok();
+            world.stack(&["image", "push", name]).ok();
+            world.stack(&["image", "rm", name]).ok();
+        }
+        // Not even one that would answer.
+        project.stack(&["--offline", "up", "-d"]).code(1).says("--offline keeps the network out");
+        project.stack(&["pull"]).ok();
+        let digest = world.stack(&["image", "inspect", &library]).ok().json()[0]["RepoDigests"][0].clone();
+        let digest = digest.as_str().unwrap().rsplit('@').next().unwrap().to_owned();
+        drop(server);
+
+        let up = project.stack(&["up", "-d", "--pull", "always", "a"]).ok();
+        assert!(up.stderr.contains("cannot be reached") && up.stderr.contains(&digest), "{up}");
+        let built = project.stack(&["build", "--pull"]).ok();
+        assert!(built.stderr.contains("cannot be reached") && built.stderr.contains(&digest), "{built}");
+        // Who asks for a pull wants one.
+        project.stack(&["pull", "a"]).code(1).says("cannot be reached");
+        world.stack(&["image", "pull", &library]).code(1).says("cannot be reached");
+        let offline = [("STACK_OFFLINE", "1")];
+        let quiet = world.stack_in(&project.directory, &offline, &["up", "-d", "--pull", "always"]).ok();
+        assert!(!quiet.stderr.contains("cannot be reached"), "{quiet}");
+        project.stack(&["pull", "--offline", "a"]).ok();
+        world.stack_in(&project.directory, &[("STACK_OFFLINE", "0")], &["pull", "a"]).code(1);
+        world.stack(&["--offline", "image", "pull", &other]).code(1).says("library/other:1 is not here");
+        for refused in [vec!["push"], vec!["config", "--resolve-image-digests"], vec!["image", "push", &library]] {
+            let args = [vec!["--offline"], refused].concat();
+            project.stack(&args).code(1).says("needs the network");
+        }
+        project.stack(&["down", "-t", "0"]).ok();
+        world.assert_no_leak();
+    });
+}

@@ -16,6 +16,9 @@ pub enum Error {
     /// The registry answered that it has no such thing.
     #[error("{what} not found in registry {registry}")]
     NotFound { what: String, registry: String },
+    /// Only what is here may be used.
+    #[error("{0} is not here, and --offline keeps the network out")]
+    Offline(String),
     #[error("no such image: {0}")]
     NoSuchImage(String),
     #[error("access to {what} denied by registry {registry}: {reason}")]
@@ -23,6 +26,11 @@ pub enum Error {
     /// Any other refusal of the registry.
     #[error("registry {registry} answered {status} for {what}: {reason}")]
     Registry { what: String, registry: String, status: u16, reason: String },
+    /// A registry's limit; a mirror may have none.
+    #[error("registry {registry} allows no more requests now{}: {reason} (asked for {what})", .limit.as_ref().map(|l| format!(", its limit is {l}")).unwrap_or_default())]
+    TooMany { what: String, registry: String, limit: Option<String>, reason: String },
+    #[error("{what} needs at least {needed} bytes in {place}, which has {free} bytes free")]
+    Space { what: String, place: String, needed: u64, free: u64 },
     #[error("{what} has digest {found}, expected {expected}")]
     Digest { what: String, expected: Digest, found: Digest },
     #[error("{what} has {found} bytes, expected {expected}")]
@@ -49,10 +57,27 @@ impl Error {
         matches!(self, Self::Unreachable { .. })
     }
 
+    /// Whether another registry may give what this one did not.
+    pub(crate) fn is_of_registry(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::NotFound { .. }
+                | Self::Unauthorised { .. }
+                | Self::Registry { .. }
+                | Self::TooMany { .. }
+                | Self::Digest { .. }
+                | Self::Size { .. }
+                | Self::Invalid { .. }
+        )
+    }
+
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Unreachable { .. } => ErrorKind::Unreachable,
-            Self::NotFound { .. } | Self::NoSuchImage(_) | Self::Platform { .. } => ErrorKind::NotFound,
+            Self::Offline(_) | Self::NotFound { .. } | Self::NoSuchImage(_) | Self::Platform { .. } => {
+                ErrorKind::NotFound
+            }
             Self::Unauthorised { .. } => ErrorKind::PermissionDenied,
             Self::InUse(_) => ErrorKind::Conflict,
             _ => ErrorKind::Other,
@@ -67,6 +92,13 @@ impl Error {
             Self::Unreachable { .. } => {
                 Some("Check the name of the registry and the network, or load the image from an archive.")
             }
+            Self::Offline(_) => Some("Run it once without `--offline`, or load the image from an archive."),
+            Self::TooMany { .. } => Some(
+                "Wait, sign in with `stack login`, or name a mirror of the registry in ~/.config/stack/registries.json.",
+            ),
+            Self::Space { .. } => Some(
+                "Free some with `stack system prune`, or set STACK_HOME to a directory on a larger disk.",
+            ),
             _ => None,
         }
     }

@@ -7,21 +7,28 @@
 //! | [`config`] | the image configuration document, complete with Docker's own fields |
 //! | [`manifest`] | manifests and indexes, both vocabularies |
 //! | [`store`] | what is on disk: blobs, image records, references, leases |
+//! | [`check`] | every digest computed again, and repairing |
+//! | [`budget`] | keeping to a number of bytes |
 //! | [`prune`] | freeing what nothing refers to, sizes |
 //! | [`compress`] | gzip and zstd by their magic bytes, bounded |
 //! | [`tar_read`], [`tar_write`] | tar: bounded reading, reproducible writing |
 //! | `transfer` | one blob, resumed, repeated and verified |
 //! | `registry` | one registry over HTTP: tokens, manifests, blobs, uploads |
+//! | `registries` | mirrors and insecure registries |
 //! | `auth`, [`login`] | credentials of `config.json` and their helpers |
 //! | [`pull`], [`push`] | whole images, with progress |
 //! | [`fetch`] | one file over HTTP |
+//! | [`artifact`] | manifests in registries and OCI layouts, blob by blob |
 //! | [`archive`] | load, save, import |
 //!
 //! Reading is synchronous and cheap (a handful of small files). Only [`pull`] and [`push`] are
 //! asynchronous; load, save, import and unpacking block and belong on a blocking thread.
 
 pub mod archive;
+pub mod artifact;
 mod auth;
+pub mod budget;
+pub mod check;
 pub mod compress;
 pub mod config;
 pub mod digest;
@@ -38,6 +45,7 @@ pub mod prune;
 pub mod pull;
 pub mod push;
 pub mod reference;
+mod registries;
 mod registry;
 pub mod store;
 pub mod tar_read;

@@ -11,6 +11,8 @@ pub enum Progress {
     Resolved { digest: Digest, layers: usize, size: u64 },
     /// A layer, named by its blob's digest. Bytes of the blob.
     Layer { digest: Digest, phase: Phase, done: u64, total: u64 },
+    /// A mirror could not give it; the next one, or the registry itself, is asked.
+    Elsewhere { mirror: String, reason: String },
     /// A transfer broke and is tried again.
     Retrying { what: String, reason: String, attempt: u32 },
 }

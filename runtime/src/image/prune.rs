@@ -61,9 +61,9 @@ pub struct Usage {
 
 /// What is reached from some images.
 #[derive(Default)]
-struct Reached {
-    blobs: BTreeSet<String>,
-    chains: BTreeSet<String>,
+pub(super) struct Reached {
+    pub(super) blobs: BTreeSet<String>,
+    pub(super) chains: BTreeSet<String>,
 }
 
 /// What is in use is asked for under the lock: whoever makes a container holds a
@@ -72,22 +72,25 @@ struct Reached {
 /// # Errors
 /// [`Error::InUse`] while a pull, build or load runs; nothing is freed then.
 pub fn prune(store: &Store, in_use: impl FnOnce() -> io::Result<InUse>, which: Which) -> Result<Freed> {
-    let lock = store.open_gc_lock().doing(|| "lock the image store".to_owned())?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(fs::TryLockError::WouldBlock) => {
-            return Err(Error::InUse(
-                "images are being pulled, built or loaded; try again afterwards".into(),
-            ));
-        }
-        Err(fs::TryLockError::Error(e)) => return Err(e).doing(|| "lock the image store".to_owned()),
-    }
+    let lock = alone(store)?;
     let in_use = in_use().doing(|| "find out which images are in use".to_owned())?;
     free(store, &in_use, which, &lock).doing(|| "prune images".to_owned())
 }
 
+/// Nothing is made while this is held.
+pub(crate) fn alone(store: &Store) -> Result<File> {
+    let lock = store.open_gc_lock().doing(|| "lock the image store".to_owned())?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::InUse(
+            "images are being pulled, built, loaded or checked; try again afterwards".into(),
+        )),
+        Err(fs::TryLockError::Error(e)) => Err(e).doing(|| "lock the image store".to_owned()),
+    }
+}
+
 /// The lock is a parameter to show that it is held.
-fn free(store: &Store, in_use: &InUse, which: Which, _lock: &File) -> io::Result<Freed> {
+pub(super) fn free(store: &Store, in_use: &InUse, which: Which, _lock: &File) -> io::Result<Freed> {
     let mut freed = Freed::default();
     let (kept, gone): (Vec<Image>, Vec<Image>) =
         store.images()?.into_iter().partition(|i| stays(i, in_use, which));
@@ -120,7 +123,7 @@ fn stays(image: &Image, in_use: &InUse, which: Which) -> bool {
     }
 }
 
-fn reach(store: &Store, images: &[Image], in_use: &InUse) -> Reached {
+pub(super) fn reach(store: &Store, images: &[Image], in_use: &InUse) -> Reached {
     let mut reached = Reached::default();
     for image in images {
         reached.blobs.insert(image.id.hex().to_owned());
@@ -181,7 +184,7 @@ fn sweep(
 }
 
 /// Out of the way in one step first: a snapshot is there whole or not at all.
-fn remove_snapshot(store: &Store, path: &Path) -> io::Result<()> {
+pub(crate) fn remove_snapshot(store: &Store, path: &Path) -> io::Result<()> {
     let doomed = tempfile::Builder::new().prefix("doomed-").tempdir_in(store.tmp())?;
     fs::rename(path, doomed.path().join("snapshot"))?;
     doomed.close()
@@ -199,7 +202,7 @@ fn is_old(path: &Path) -> bool {
 }
 
 /// Blocks on disk, without following links.
-fn disk_use(path: &Path) -> io::Result<u64> {
+pub(super) fn disk_use(path: &Path) -> io::Result<u64> {
     let metadata = match path.symlink_metadata() {
         Ok(metadata) => metadata,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),

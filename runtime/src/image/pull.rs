@@ -1,7 +1,7 @@
 //! Pulling: a name in a registry becomes an image in the store.
 //!
 //! Manifest, config, then all layers at once (a few at a time), each unpacked as soon as it
-//! and all below it are there. A layer whose snapshot exists is not fetched. The name is
+//! and all below it are there. A layer whose snapshot exists is not fetched, unless its archive was lost. The name is
 //! written last, so a pull that was cut leaves the old image in place.
 
 use super::compress;
@@ -12,9 +12,9 @@ use super::manifest::{self, Descriptor, Manifest, Parsed};
 use super::platform::Platform;
 use super::progress::{Phase, Progress, Report};
 use super::reference::Reference;
-use super::registry::{Access, Registry};
+use super::registry::{Registry, Source};
 use super::store::{BlobRecord, DOCUMENT_MAX, Image, Lease, Store};
-use super::transfer::{blocking, download, repeated, report_layer};
+use super::transfer::{blocking, download, missing_bytes, repeated, report_layer};
 use crate::snapshot;
 use futures_util::future::{try_join, try_join_all};
 use std::fs::File;
@@ -36,7 +36,30 @@ pub async fn pull(
 ) -> Result<Image> {
     let owned = store.clone();
     let lease = Arc::new(blocking(move || owned.lease()).await.doing(|| "lock the image store".to_owned())?);
-    let registry = Registry::open(reference, Access::Pull).await?;
+    let mut sources = Registry::sources(reference)?;
+    let last = sources.pop().expect("the registry itself is one");
+    for mirror in sources {
+        let pulled = pull_from(store, reference, platform, &mirror, lease.clone(), report).await;
+        match pulled {
+            Err(error) if error.is_of_registry() => {
+                let reason = error.to_string();
+                report(Progress::Elsewhere { mirror: mirror.name().to_owned(), reason });
+            }
+            pulled => return pulled,
+        }
+    }
+    pull_from(store, reference, platform, &last, lease, report).await
+}
+
+async fn pull_from(
+    store: &Store,
+    reference: &Reference,
+    platform: Option<&Platform>,
+    source: &Source,
+    lease: Arc<Lease>,
+    report: Report<'_>,
+) -> Result<Image> {
+    let registry = source.open().await?;
     let resolved = resolve(&registry, reference, platform, report).await?;
     let total = resolved.manifest.layers.iter().map(|l| l.size).sum();
     report(Progress::Resolved {
@@ -47,6 +70,7 @@ pub async fn pull(
     let pull = Pull { store, registry: &registry, lease, report };
     let (config, document) = pull.config(&resolved.manifest, reference).await?;
     check_platform(&document, platform, reference)?;
+    pull.check_space(&resolved.manifest.layers, &document.rootfs.diff_ids, reference)?;
     pull.layers(&resolved.manifest.layers, &document.rootfs.diff_ids).await?;
     finish(store, reference, &resolved, &config, &document)
 }
@@ -61,9 +85,15 @@ struct Resolved {
 
 /// The digest that a name stands for in its registry now, without pulling it.
 pub async fn resolve_digest(reference: &Reference) -> Result<Digest> {
-    let registry = Registry::open(reference, Access::Pull).await?;
-    let bytes = registry.manifest(reference.version()).await?;
-    Ok(Digest::of(&bytes))
+    let ask = |source: Source| async move { source.open().await?.manifest(reference.version()).await };
+    let mut sources = Registry::sources(reference)?;
+    let last = sources.pop().expect("the registry itself is one");
+    for mirror in sources {
+        if let Ok(bytes) = ask(mirror).await {
+            return Ok(Digest::of(&bytes));
+        }
+    }
+    Ok(Digest::of(&ask(last).await?))
 }
 
 async fn resolve(
@@ -122,6 +152,7 @@ fn finish(
     if reference.digest().is_none() {
         store.tag_as(&id, reference, Some(resolved.digest.clone()))?;
     }
+    store.note_use(id.as_str());
     store.image(id.as_str())?.ok_or_else(|| Error::NoSuchImage(id.to_string()))
 }
 
@@ -146,6 +177,26 @@ impl Pull<'_> {
             return Err(Error::invalid(what(), format!("it names {diff_ids} layers, the manifest {layers}")));
         }
         Ok((bytes, document))
+    }
+
+    /// Before the first layer's first byte: what is certain to be needed has to be free. Files take at least as much as
+    /// their compressed archive, nearly always.
+    fn check_space(&self, blobs: &[Descriptor], diff_ids: &[Digest], reference: &Reference) -> Result<()> {
+        let mut parent = String::new();
+        let mut needed = 0;
+        for (blob, diff_id) in blobs.iter().zip(diff_ids) {
+            parent = chain(&parent, diff_id).to_string();
+            if !snapshot::exists(self.store, &parent) {
+                needed += missing_bytes(self.store, blob) + blob.size;
+            }
+        }
+        let place = self.store.root();
+        let disk = rustix::fs::statvfs(place).doing(|| "ask for free space".to_owned())?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if needed <= free {
+            return Ok(());
+        }
+        Err(Error::Space { what: reference.familiar(), place: place.display().to_string(), needed, free })
     }
 
     /// Downloads run side by side; unpacking follows them from the base up.
@@ -182,7 +233,7 @@ impl Pull<'_> {
         at_once: &Semaphore,
         arrived: oneshot::Sender<bool>,
     ) -> Result<()> {
-        if snapshot::exists(self.store, chain_id) {
+        if snapshot::exists(self.store, chain_id) && snapshot::has_archive(self.store, chain_id) {
             report_layer(self.report, blob, Phase::Exists, blob.size);
             let _ = arrived.send(false);
             return Ok(());
@@ -213,7 +264,13 @@ impl Pull<'_> {
     }
 }
 
-fn unpack(store: &Store, blob: &Descriptor, parent: &str, diff_id: &Digest) -> Result<()> {
+/// Makes the layer of a blob that is in the store, on top of `parent` (`""`: base), unless it is there. Blocks.
+///
+/// The caller holds a [`Lease`].
+///
+/// # Errors
+/// [`Error::Digest`] when it is another layer; what is wrong with the archive.
+pub fn unpack(store: &Store, blob: &Descriptor, parent: &str, diff_id: &Digest) -> Result<()> {
     let doing = || format!("open blob {}", blob.digest);
     let file = File::open(store.blob_path(&blob.digest)).doing(doing)?;
     let plain = compress::decode(file, compress::bound(blob.size)).doing(doing)?;

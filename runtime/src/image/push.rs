@@ -99,6 +99,18 @@ async fn describe(
     Ok(Descriptor::new(&blob.media_type, blob.digest, blob.size))
 }
 
+/// The layer of a chain as a compressed blob of the store, made if it is missing. Blocks.
+///
+/// The caller holds a [`Lease`].
+///
+/// # Errors
+/// That there is no such layer; the operating system's.
+pub fn packed(store: &Store, chain_id: &Digest, diff_id: &Digest) -> Result<Descriptor> {
+    let layer = LayerRecord { diff_id: diff_id.clone(), chain_id: chain_id.clone() };
+    let blob = packed_blob(store, &layer)?;
+    Ok(Descriptor::new(&blob.media_type, blob.digest, blob.size))
+}
+
 /// The layer's compressed blob, made if it is missing.
 fn packed_blob(store: &Store, layer: &LayerRecord) -> Result<BlobRecord> {
     let doing = || format!("compress layer {}", layer.diff_id);

@@ -1,8 +1,8 @@
 //! One repository of one registry over HTTP: the distribution API, version 2.
 //!
 //! Requests go out without credentials first; a 401 says how to get a token, which is then
-//! kept. Registries on loopback addresses may speak plain HTTP or show a certificate that
-//! nobody signed, as with Docker. No answer at all is [`Error::Unreachable`], so that callers
+//! kept. Registries on loopback addresses, and those configured as insecure ([`super::registries`]),
+//! may speak plain HTTP or show a certificate that nobody signed, as with Docker. No answer at all is [`Error::Unreachable`], so that callers
 //! can tell "nobody there" from "not here" and "not for you".
 //!
 //! Automatic decompression stays off everywhere: digests are of the bytes as they travel.
@@ -12,6 +12,7 @@ use super::digest::Digest;
 use super::error::{Error, Result};
 use super::manifest::{DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use super::reference::Reference;
+use super::registries::{Config, Endpoint};
 use super::store::DOCUMENT_MAX;
 use base64::Engine;
 use reqwest::header::{
@@ -48,9 +49,37 @@ pub(crate) struct Registry {
     authorization: Mutex<Option<String>>,
 }
 
+/// One place to pull from.
+pub(crate) struct Source {
+    endpoint: Endpoint,
+    reference: Reference,
+}
+
+impl Source {
+    pub(crate) fn name(&self) -> &str {
+        &self.endpoint.name
+    }
+
+    pub(crate) async fn open(&self) -> Result<Registry> {
+        let credentials = auth::credentials(&self.endpoint.name);
+        Registry::at(self.endpoint.clone(), &self.reference, Access::Pull, credentials).await
+    }
+}
+
 impl Registry {
     pub(crate) async fn open(reference: &Reference, access: Access) -> Result<Self> {
         Self::with(reference, access, auth::credentials(reference.registry())).await
+    }
+
+    /// Mirrors first, then the registry itself: each is to be asked for what those before it could not give.
+    pub(crate) fn sources(reference: &Reference) -> Result<Vec<Source>> {
+        let config = Config::read()?;
+        let registry = config.registry(reference.registry());
+        let mirrors = config.mirrors(reference.registry()).into_iter();
+        Ok(mirrors
+            .chain([registry])
+            .map(|endpoint| Source { endpoint, reference: reference.clone() })
+            .collect())
     }
 
     pub(super) async fn with(
@@ -58,11 +87,22 @@ impl Registry {
         access: Access,
         credentials: Credentials,
     ) -> Result<Self> {
-        let name = reference.registry().to_owned();
-        let host = if name == "docker.io" { "registry-1.docker.io" } else { &name };
-        let is_local = is_loopback(host);
-        let client = client(is_local).map_err(|e| unreachable(&name, &e))?;
-        let base = if is_local { local_base(&client, host).await } else { format!("https://{host}") };
+        let endpoint = Config::read()?.registry(reference.registry());
+        Self::at(endpoint, reference, access, credentials).await
+    }
+
+    async fn at(
+        endpoint: Endpoint,
+        reference: &Reference,
+        access: Access,
+        credentials: Credentials,
+    ) -> Result<Self> {
+        let Endpoint { name, host, base, is_insecure } = endpoint;
+        let client = client_for(&host, is_insecure).map_err(|e| unreachable(&name, &e))?;
+        let base = match base {
+            Some(base) => base,
+            None => local_base(&client, &host).await,
+        };
         Ok(Self {
             client,
             base,
@@ -304,8 +344,10 @@ impl Registry {
             return Ok(response);
         }
         let (what, registry) = (what.to_owned(), self.name.clone());
+        let limit = header(&response, "ratelimit-limit").map(|limit| spoken_limit(&limit));
         let reason = self.reason(response).await;
         Err(match status {
+            StatusCode::TOO_MANY_REQUESTS => Error::TooMany { what, registry, limit, reason },
             StatusCode::NOT_FOUND => Error::NotFound { what, registry },
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 Error::Unauthorised { what, registry, reason }
@@ -359,14 +401,23 @@ struct AnswerError {
 }
 
 pub(super) fn client(is_local: bool) -> reqwest::Result<Client> {
+    made_client(is_local, is_local)
+}
+
+fn client_for(host: &str, is_insecure: bool) -> reqwest::Result<Client> {
+    made_client(is_loopback(host), is_insecure)
+}
+
+fn made_client(is_local: bool, is_insecure: bool) -> reqwest::Result<Client> {
     // An error means that it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = || {
         let agent = concat!("stack/", env!("CARGO_PKG_VERSION"));
         let builder =
             Client::builder().user_agent(agent).connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT);
-        // A proxy is never between us and ourselves.
-        if is_local { builder.no_proxy().tls_danger_accept_invalid_certs(true) } else { builder }
+        // A proxy is never between us and ourselves; others are those of HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+        let builder = if is_local { builder.no_proxy() } else { builder };
+        if is_insecure { builder.tls_danger_accept_invalid_certs(true) } else { builder }
     };
     // The machine's own store first; a machine without one gets the public authorities.
     builder().build().or_else(|_| builder().tls_backend_preconfigured(public_authorities()).build())
@@ -411,6 +462,17 @@ fn header(response: &Response, name: &str) -> Option<String> {
     Some(response.headers().get(name)?.to_str().ok()?.to_owned())
 }
 
+/// `100;w=21600`: so many in so many seconds.
+fn spoken_limit(text: &str) -> String {
+    let (count, window) = text.split_once(";w=").unwrap_or((text, ""));
+    match window.parse::<u64>() {
+        Ok(seconds) if seconds % 3600 == 0 => format!("{count} in {} h", seconds / 3600),
+        Ok(seconds) if seconds % 60 == 0 => format!("{count} in {} min", seconds / 60),
+        Ok(seconds) => format!("{count} in {seconds} s"),
+        Err(_) => count.to_owned(),
+    }
+}
+
 type Parameters = Vec<(String, String)>;
 
 fn parameter<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a str> {
@@ -448,6 +510,13 @@ mod tests {
         assert_eq!(parameter(&parameters, "error"), Some("invalid_token"));
         assert_eq!(parse_challenge("Basic realm=x").unwrap().0, "basic");
         assert_eq!(parse_challenge("Basic").unwrap().1, []);
+    }
+
+    #[test]
+    fn limits_are_spoken() {
+        for (text, spoken) in [("100;w=21600", "100 in 6 h"), ("5;w=90", "5 in 90 s"), ("7", "7")] {
+            assert_eq!(spoken_limit(text), spoken);
+        }
     }
 
     #[test]

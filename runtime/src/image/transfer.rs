@@ -61,7 +61,8 @@ async fn repeated_if<T, F: Future<Output = Result<T>>>(
 
 fn is_passing(error: &Error) -> bool {
     match error {
-        Error::Registry { status, .. } => *status == 429 || *status >= 500,
+        Error::TooMany { .. } => true,
+        Error::Registry { status, .. } => *status >= 500,
         _ => false,
     }
 }
@@ -107,6 +108,19 @@ impl Partial {
     }
 }
 
+fn partial_path(store: &Store, blob: &Descriptor) -> PathBuf {
+    store.tmp().join(format!("{}.partial", blob.digest.hex()))
+}
+
+/// Bytes of a blob that are still to be fetched.
+pub(crate) fn missing_bytes(store: &Store, blob: &Descriptor) -> u64 {
+    if store.has_blob(&blob.digest) {
+        return 0;
+    }
+    let there = fs::metadata(partial_path(store, blob)).map_or(0, |partial| partial.len());
+    blob.size.saturating_sub(there)
+}
+
 /// Fetches a blob into the store unless it is there.
 pub(crate) async fn download(
     store: &Store,
@@ -124,7 +138,7 @@ pub(crate) async fn download(
     if store.has_blob(&blob.digest) {
         return Ok(());
     }
-    let (path, size) = (store.tmp().join(format!("{}.partial", blob.digest.hex())), blob.size);
+    let (path, size) = (partial_path(store, blob), blob.size);
     let mut partial = blocking(move || Partial::open(path, size)).await.doing(doing)?;
     let resumed = partial.length() > 0;
     let mut checked = fetch(registry, blob, &mut partial, report).await;

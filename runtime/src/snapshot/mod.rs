@@ -22,10 +22,12 @@ mod rebase;
 mod times;
 pub(crate) mod tree;
 mod unpack;
+mod verify;
 
 pub use rebase::rebase;
 
 pub use tree::{opaque, owner};
+pub(crate) use verify::damage;
 
 use crate::home;
 use crate::image::digest::{Hasher, Hashing, chain};
@@ -34,6 +36,7 @@ use crate::image::store::{BlobRecord, LAYERS_MAX};
 use crate::image::{Digest, Doing, Error, Result, Store};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufWriter, Read, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// `meta.json`.
@@ -101,6 +104,11 @@ pub fn size(store: &Store, chain_id: &str) -> u64 {
 /// The blob that holds the layer's archive; `None`: it was built here.
 pub fn blob(store: &Store, chain_id: &str) -> io::Result<Option<BlobRecord>> {
     home::read_json(&directory(store, chain_id)?.join("blob.json"))
+}
+
+/// Whether the archive that the layer came as is at hand; of one that was built here it can be made.
+pub(crate) fn has_archive(store: &Store, chain_id: &str) -> bool {
+    blob(store, chain_id).is_ok_and(|blob| blob.is_none_or(|blob| store.has_blob(&blob.digest)))
 }
 
 pub(crate) fn set_blob(store: &Store, chain_id: &str, blob: &BlobRecord) -> io::Result<()> {
@@ -244,6 +252,14 @@ impl Drop for Working {
             let _ = std::fs::remove_dir_all(&self.directory);
         }
     }
+}
+
+/// Writes a directory, also one that layers are mounted on, as an archive; the same tree gives the same bytes.
+///
+/// # Errors
+/// The operating system's.
+pub fn pack_tree(root: impl AsFd, to: impl Write) -> io::Result<u64> {
+    pack::pack_open(root.as_fd(), to)
 }
 
 /// Writes the layer's archive, byte for byte the one its diff id names.

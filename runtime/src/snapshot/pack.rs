@@ -18,10 +18,14 @@ use std::path::Path;
 
 /// Writes the whole archive; returns the bytes of file content.
 pub(super) fn pack(root: &Path, to: impl Write) -> io::Result<u64> {
+    pack_open(tree::open_root(root)?.as_fd(), to)
+}
+
+/// The same of a directory that is open.
+pub(super) fn pack_open(root: BorrowedFd<'_>, to: impl Write) -> io::Result<u64> {
     let mut packer = Packer { writer: Writer::new(to), linked: HashMap::new(), size: 0 };
-    let root = tree::open_root(root)?;
-    packer.root(&root)?;
-    packer.children(root.as_fd(), b"")?;
+    packer.root(root)?;
+    packer.children(root, b"")?;
     packer.writer.finish()?.flush()?;
     Ok(packer.size)
 }

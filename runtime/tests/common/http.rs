@@ -125,3 +125,28 @@ async fn forward(
         }
     }
 }
+
+/// Forwards to a port; a connection that brought `after` bytes back brings no more, and stays.
+pub(crate) async fn stalling_proxy(port: u16, to: u16, after: u64) {
+    relay(("127.0.0.1", port), to, after).await;
+}
+
+/// Forwards from an address to a port of this machine.
+pub(crate) async fn relay(from: (&str, u16), to: u16, after: u64) {
+    let listener = TcpListener::bind(from).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut from_client, mut to_client) = client.into_split();
+                let server = TcpStream::connect(("127.0.0.1", to)).await?;
+                let (from_server, mut to_server) = server.into_split();
+                tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+                let brought = tokio::io::copy(&mut from_server.take(after), &mut to_client).await?;
+                if brought == after {
+                    std::future::pending::<()>().await;
+                }
+                to_client.shutdown().await
+            });
+        }
+    });
+}

@@ -21,9 +21,9 @@ pub(super) const BUILD: &[Attribute] = &[
     row("services.*.build.ssh.*", SCALAR | NULL, "A socket or key."),
     labels("services.*.build.labels", "Labels of the image."),
     row("services.*.build.labels.*", SCALAR | NULL, "One label."),
-    row("services.*.build.cache_from", LIST, "Where cached layers come from.").not_yet(),
+    row("services.*.build.cache_from", LIST, "Where cached layers come from."),
     row("services.*.build.cache_from[]", STR, "A source."),
-    row("services.*.build.cache_to", LIST, "Where layers are exported to.").not_yet(),
+    row("services.*.build.cache_to", LIST, "Where layers are exported to."),
     row("services.*.build.cache_to[]", STR, "A target."),
     boolean("services.*.build.no_cache", "Take nothing from the cache."),
     row("services.*.build.no_cache_filter", STR | LIST, "Stages that take nothing from the cache.")

@@ -169,6 +169,8 @@ impl Session<'_> {
             shm_size: bytes(node, "shm_size"),
             ulimits: ulimits(node),
             no_cache_filter: list(node, "no_cache_filter"),
+            cache_from: list(node, "cache_from"),
+            cache_to: list(node, "cache_to"),
             ssh: list(node, "ssh").iter().map(|item| agent(item)).collect(),
             extra_hosts: hosts(node),
             secrets: items(node, "secrets").filter_map(build_grant).collect(),

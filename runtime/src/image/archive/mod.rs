@@ -11,7 +11,7 @@ mod save;
 
 pub use import::import;
 pub use load::{Loaded, load, load_path};
-pub use save::save;
+pub use save::{save, save_as};
 
 use super::reference::Reference;
 use serde::{Deserialize, Serialize};

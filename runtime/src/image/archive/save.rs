@@ -24,13 +24,33 @@ use std::io::{self, Write};
 /// Writes an archive that `docker load`, `podman load` and [`super::load`] read. Images are
 /// named by reference (only this name goes along) or by id (no name goes along).
 pub fn save(store: &Store, images: &[String], to: impl Write) -> Result<()> {
+    let named = images.iter().map(|text| {
+        let image = store.image(text)?.ok_or_else(|| Error::NoSuchImage(text.clone()))?;
+        let name = Reference::parse(text).ok().filter(|r| image.references.contains(r));
+        Ok((image, name))
+    });
+    save_named(store, named, to)
+}
+
+/// As [`save`], one image with names that the store need not know.
+pub fn save_as(store: &Store, id: &Digest, names: &[Reference], to: impl Write) -> Result<()> {
+    let image = store.by_id(id.as_str())?.ok_or_else(|| Error::NoSuchImage(id.to_string()))?;
+    let names: Vec<Option<Reference>> =
+        if names.is_empty() { vec![None] } else { names.iter().cloned().map(Some).collect() };
+    save_named(store, names.into_iter().map(|name| Ok((image.clone(), name))), to)
+}
+
+fn save_named(
+    store: &Store,
+    images: impl Iterator<Item = Result<(Image, Option<Reference>)>>,
+    to: impl Write,
+) -> Result<()> {
     let _lease = store.lease().doing(|| "lock the image store".to_owned())?;
     let mut saver = Saver { store, writer: Writer::new(to), written: BTreeSet::new() };
     let mut index = Vec::new();
     let mut docker: Vec<DockerImage> = Vec::new();
-    for text in images {
-        let image = store.image(text)?.ok_or_else(|| Error::NoSuchImage(text.clone()))?;
-        let name = Reference::parse(text).ok().filter(|r| image.references.contains(r));
+    for named in images {
+        let (image, name) = named?;
         saver.image(&image, name.as_ref(), &mut index, &mut docker)?;
     }
     saver.json("oci-layout", &serde_json::json!({ "imageLayoutVersion": "1.0.0" }))?;
