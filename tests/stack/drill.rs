@@ -18,7 +18,7 @@ const IDLE: &str =
 
 /// Where its descriptors lead, of the shell that runs this and was given nothing but the first three. A `/dev/null`
 /// that is not the container's is told.
-const DESCRIPTORS: &str = "ls -l /proc/$$/fd | awk '/->/ { print $(NF-2), $NF }'; for n in 0 1 2; do \
+const DESCRIPTORS: &str = "ls -l /proc/$$/fd >/tmp/fds; awk '/->/ { print $(NF-2), $NF }' /tmp/fds; for n in 0 1 2; do \
     test $(readlink /proc/$$/fd/$n) != /dev/null || test /proc/$$/fd/$n -ef /dev/null || echo \"$n foreign\"; done";
 
 /// Lines of `N TARGET`: nothing but standard input, output and error, each a pipe, a terminal or nothing.
