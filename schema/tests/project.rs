@@ -228,7 +228,10 @@ fn what_is_not_honoured_is_named() {
         ("services.a.use_api_socket", "services: {a: {image: i, use_api_socket: true}}"),
         ("services.a.pre_start", "services: {a: {image: i, pre_start: [{image: m, per_replica: false}]}}"),
         ("secrets.s.driver", "services: {a: {image: i, secrets: [s]}}\nsecrets: {s: {file: f, driver: d}}"),
-        ("configs.c.template_driver", "services: {a: {image: i, configs: [c]}}\nconfigs: {c: {file: f, template_driver: d}}"),
+        (
+            "configs.c.template_driver",
+            "services: {a: {image: i, configs: [c]}}\nconfigs: {c: {file: f, template_driver: d}}",
+        ),
     ] {
         let loaded = load(text);
         let named = loaded.diagnostics.iter().find(|found| found.key_path == attribute);
@@ -239,4 +242,17 @@ fn what_is_not_honoured_is_named() {
         assert!(place.is_text(attribute.rsplit('.').next().expect("a key")), "{attribute}");
         assert!(loaded.project.is_some(), "{attribute}");
     }
+}
+
+#[test]
+fn a_service_without_a_platform_has_the_default_one() {
+    let files = [
+        ("compose.yaml", "services: {a: {image: i}, b: {image: i, platform: linux/amd64}}"),
+        (".env", "DOCKER_DEFAULT_PLATFORM=linux/arm64"),
+    ];
+    let loaded = case(&files, &[]).load();
+    assert!(!stack_schema::load::render::yaml(&loaded).contains("arm64"));
+    let project = project(loaded);
+    assert_eq!(project.services["a"].platform.as_deref(), Some("linux/arm64"));
+    assert_eq!(project.services["b"].platform.as_deref(), Some("linux/amd64"));
 }

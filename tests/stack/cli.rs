@@ -165,8 +165,12 @@ fn findings_are_data_where_data_is_asked_for() {
 #[test]
 fn files_from_elsewhere_are_refused_by_name() {
     let place = Place::with(SHOP);
-    for file in ["oci://registry.example/shop:1", "https://example.com/shop.git#main:sub", "git@example.com:shop.git"] {
-        place.stack(&["-f", file, "config"]).fails_with(&format!("reading `{file}` from elsewhere is not supported"));
+    for file in
+        ["oci://registry.example/shop:1", "https://example.com/shop.git#main:sub", "git@example.com:shop.git"]
+    {
+        place
+            .stack(&["-f", file, "config"])
+            .fails_with(&format!("reading `{file}` from elsewhere is not supported"));
     }
 }
 
