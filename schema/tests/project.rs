@@ -243,3 +243,16 @@ fn what_is_not_honoured_is_named() {
         assert!(loaded.project.is_some(), "{attribute}");
     }
 }
+
+#[test]
+fn a_service_without_a_platform_has_the_default_one() {
+    let files = [
+        ("compose.yaml", "services: {a: {image: i}, b: {image: i, platform: linux/amd64}}"),
+        (".env", "DOCKER_DEFAULT_PLATFORM=linux/arm64"),
+    ];
+    let loaded = case(&files, &[]).load();
+    assert!(!stack_schema::load::render::yaml(&loaded).contains("arm64"));
+    let project = project(loaded);
+    assert_eq!(project.services["a"].platform.as_deref(), Some("linux/arm64"));
+    assert_eq!(project.services["b"].platform.as_deref(), Some("linux/amd64"));
+}

@@ -175,6 +175,14 @@ fn orphans_are_told_of_and_removed_when_asked() {
         assert!(!quiet.stderr.contains("found orphan"), "{quiet}");
         project.stack(&["up", "-d", "--remove-orphans"]).ok().says(&format!("Container {orphan} Removed"));
         assert_eq!(project.ps().len(), 1);
+        let alone = std::fs::read_to_string(project.directory.join("compose.yaml")).unwrap();
+        project.write("compose.yaml", LIFE);
+        project.stack(&["up", "-d"]).ok();
+        project.write("compose.yaml", &alone);
+        project
+            .stack_with(&[("COMPOSE_REMOVE_ORPHANS", "1")], &["up", "-d"])
+            .ok()
+            .says(&format!("Container {orphan} Removed"));
     });
 }
 

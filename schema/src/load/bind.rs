@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-impl Session<'_> {
+impl<'r> Session<'r> {
     pub(super) fn bind(&self, tree: &Arc<Node>, disabled: NodeMap, name: String) -> Project {
         let services: IndexMap<String, Service> = members(tree.get("services"))
             .map(|(key, node)| (key.to_owned(), self.service(key, node)))
@@ -40,6 +40,12 @@ impl Session<'_> {
         };
         forget_absent(&mut project);
         project
+    }
+
+    /// Of services that name none. It is no attribute: `config` does not show it.
+    pub(super) fn default_platform(&self) -> Option<&'r str> {
+        let platform = self.request.environment.get("DOCKER_DEFAULT_PLATFORM");
+        platform.filter(|platform| !platform.is_empty())
     }
 
     fn env_files_of_environment(&self) -> Vec<PathBuf> {
@@ -86,7 +92,7 @@ impl Session<'_> {
             image: text(node, "image"),
             build: node.get("build").map(|build| self.build(build)),
             pull_policy: pull_policy(node),
-            platform: text(node, "platform"),
+            platform: text(node, "platform").or_else(|| self.default_platform().map(str::to_owned)),
             command: words(node, "command"),
             entrypoint: words(node, "entrypoint"),
             environment: optional_strings(node.get("environment")),

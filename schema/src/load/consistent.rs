@@ -14,13 +14,14 @@ use std::collections::{HashMap, HashSet};
 pub(super) fn check(
     tree: &Node,
     selection: &Selection,
+    default_platform: Option<&str>,
     broken: bool,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<Diagnostic> {
     let empty = Map::default();
     let services = tree.get("services").and_then(Node::as_map).unwrap_or(&empty);
     let enabled = selection.enabled.iter().map(String::as_str).collect();
-    let checker = Checker { tree, services, selection, enabled };
+    let checker = Checker { tree, services, selection, enabled, default_platform };
     let mut found = Vec::new();
     let mut refused = Vec::new();
     for key in &selection.enabled {
@@ -49,6 +50,8 @@ struct Checker<'t> {
     services: &'t Map,
     selection: &'t Selection,
     enabled: HashSet<&'t str>,
+    /// From DOCKER_DEFAULT_PLATFORM.
+    default_platform: Option<&'t str>,
 }
 
 struct Service<'t> {
@@ -97,6 +100,7 @@ impl Checker<'_> {
     /// Valid for `docker compose config`, and an error of the engine as soon as a container is created.
     fn refusals(&self, service: &Service<'_>, refused: &mut Found) {
         service::restart(service, refused);
+        self.default_platform(service, refused);
         service::durations(service, refused);
         service::published(service, refused);
         if let Some(name) =
@@ -188,6 +192,16 @@ impl Checker<'_> {
                     .at(entry.node.place.clone())
                     .key(format!("{}.build.additional_contexts.{name}", service.path())),
             );
+        }
+    }
+
+    fn default_platform(&self, service: &Service<'_>, refused: &mut Found) {
+        let default = self.default_platform.filter(|_| service.text("platform").is_none());
+        let platforms: Vec<&str> = texts(service.find("build.platforms")).collect();
+        if let Some(default) = default.filter(|p| !platforms.is_empty() && !platforms.contains(p)) {
+            let message =
+                format!("`build.platforms` must contain `{default}`, which DOCKER_DEFAULT_PLATFORM asks for");
+            refused.push(service.error("build.platforms", message));
         }
     }
 

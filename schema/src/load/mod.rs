@@ -276,7 +276,8 @@ impl<'a> Session<'a> {
         }
         let selection = select::select(&mut tree, self.request, &mut self.diagnostics);
         if !self.request.no_consistency && !verbatim {
-            self.refusals = consistent::check(&tree, &selection, broken, &mut self.diagnostics);
+            self.refusals =
+                consistent::check(&tree, &selection, self.default_platform(), broken, &mut self.diagnostics);
             self.refusals.iter_mut().for_each(|refusal| self.provenance.lengthen(refusal, Some(&tree)));
         }
         self.trace(Some(&tree));

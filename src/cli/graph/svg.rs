@@ -25,10 +25,10 @@ pub(super) fn text(project: &str, needs: &Needs) -> String {
         let (left, top, middle) = (place.x - place.width / 2.0, place.y, place.y + BOX_HEIGHT / 2.0 + 5.0);
         let (width, key) = (place.width, escaped(&service.key));
         let title = service.remark();
-        let _ = write!(
+        let _ = writeln!(
             out,
             "<g><title>{key} {title}</title><rect x=\"{left:.0}\" y=\"{top:.0}\" width=\"{width:.0}\" \
-             height=\"{BOX_HEIGHT}\" rx=\"5\"{dashes}/><text x=\"{:.0}\" y=\"{middle:.0}\">{key}</text></g>\n",
+             height=\"{BOX_HEIGHT}\" rx=\"5\"{dashes}/><text x=\"{:.0}\" y=\"{middle:.0}\">{key}</text></g>",
             place.x
         );
     }
@@ -73,9 +73,9 @@ fn arrow(out: &mut String, from: &Spot, to: &Spot, need: &Need) {
     let bend = if end > start { 0.0 } else { from.width.max(to.width) / 2.0 + GAP };
     let (class, marker) = if need.is_circular { ("need circle", "circle") } else { ("need", "arrow") };
     let dashes = if need.is_optional { " stroke-dasharray=\"4 4\"" } else { "" };
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "<path class=\"{class}\" marker-end=\"url(#{marker})\"{dashes} d=\"M{:.0} {start:.0} C{:.0} {:.0} {:.0} {:.0} {:.0} {end:.0}\"/>\n",
+        "<path class=\"{class}\" marker-end=\"url(#{marker})\"{dashes} d=\"M{:.0} {start:.0} C{:.0} {:.0} {:.0} {:.0} {:.0} {end:.0}\"/>",
         from.x,
         from.x + bend,
         start + 30.0,
@@ -85,7 +85,7 @@ fn arrow(out: &mut String, from: &Spot, to: &Spot, need: &Need) {
     );
     if !need.remark.is_empty() {
         let (x, y) = ((from.x + to.x + 1.5 * bend) / 2.0, (start + end) / 2.0);
-        let _ = write!(out, "<text class=\"remark\" x=\"{x:.0}\" y=\"{y:.0}\">{}</text>\n", need.remark);
+        let _ = writeln!(out, "<text class=\"remark\" x=\"{x:.0}\" y=\"{y:.0}\">{}</text>", need.remark);
     }
 }
 
