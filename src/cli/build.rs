@@ -15,7 +15,7 @@ use crate::plan::step::{Action, Building};
 use crate::ui::human;
 use indexmap::IndexMap;
 use stack_runtime::home::Home;
-use stack_runtime::image::{Reference, Store};
+use stack_runtime::image::{Platform, Reference, Store};
 use stack_schema::diagnostic::Diagnostic;
 use stack_schema::project::{Build, FileContent, Grant, Project, Service};
 use std::collections::BTreeSet;
@@ -168,7 +168,7 @@ fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
         target: build.target.clone(),
         labels: labels(project, building, build),
         tags: tags(building, build)?,
-        platform: service.platform.clone().or_else(|| build.platforms.first().cloned()),
+        platform: service.platform.clone().or_else(|| own_or_first(&build.platforms)),
         no_cache: building.no_cache || build.no_cache,
         pull: building.pull || build.pull,
         network: network(build)?,
@@ -188,6 +188,13 @@ fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
         cache_to: caches(service, "cache_to", &build.cache_to, CacheTo::parse)?,
         ..BuildRequest::default()
     })
+}
+
+/// The store has one image under a name: of several platforms this machine's.
+fn own_or_first(platforms: &[String]) -> Option<String> {
+    let host = Platform::host();
+    let is_own = |text: &&String| Platform::parse(text).is_ok_and(|platform| host.fit(&platform).is_some());
+    platforms.iter().find(is_own).or(platforms.first()).cloned()
 }
 
 /// Relative paths begin where the user is, as docker's do.
@@ -291,5 +298,22 @@ pub(super) fn tell(events: &dyn Sink, parent: &str, quiet: bool, event: BuildEve
     };
     if !quiet {
         events.emit(Event::Output { parent: parent.to_string(), line });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_platforms_this_machines_is_built() {
+        let own = Platform::host().to_string();
+        let list = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(own_or_first(&list(&["linux/mips64le", &own])), Some(own));
+        assert_eq!(
+            own_or_first(&list(&["linux/mips64le", "linux/s390x"])).as_deref(),
+            Some("linux/mips64le")
+        );
+        assert_eq!(own_or_first(&[]), None);
     }
 }
