@@ -112,7 +112,10 @@ fn interpolated(data: &[u8]) {
     interpolate::references(text, &mut references);
     for finding in &findings {
         if let Finding::Used { name, .. } | Finding::Unset { name, .. } = finding {
-            assert!(references.len() > 100 || references.iter().any(|reference| reference.name == *name), "{name}");
+            assert!(
+                references.len() > 100 || references.iter().any(|reference| reference.name == *name),
+                "{name}"
+            );
         }
     }
     // Text in which every dollar sign is doubled is itself.

@@ -85,9 +85,11 @@ impl Merger<'_> {
             .attribute
             .is_some_and(|attribute| matches!(attribute.short, Short::KeyValue | Short::Labels));
         let nothing = Shape::default();
+        if theirs.iter().any(|(_, entry)| entry.node.tag == Tag::Reset) {
+            mine.retain(|key, _| theirs.get(key).is_none_or(|node| node.tag != Tag::Reset));
+        }
         for (key, mut entry) in theirs {
             if entry.node.tag == Tag::Reset {
-                mine.remove(&key);
                 if self.keep_resets {
                     mine.insert(key, entry);
                 }
