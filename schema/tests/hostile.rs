@@ -122,15 +122,15 @@ fn a_scalar_of_megabytes_is_a_scalar() {
     assert_eq!(project.services["a"].labels["l"].len(), long.len());
 }
 
-/// A megabyte of references on one line: looking to the end of the line for each would take minutes.
+/// Many references on one line: looking to the end of the line for each would take minutes.
 #[test]
 fn references_cost_what_they_are_long() {
     for one_of_many in ["${A:-x}", "${A}", "$A", "${!}", "${A:-{}", "${", "$$", "${A:-${B:-c}}", "${A?}"] {
-        let text = one_of_many.repeat((1 << 20) / one_of_many.len());
+        let text = one_of_many.repeat((1 << 18) / one_of_many.len());
         let found = one(format!("services: {{a: {{image: i, labels: {{l: '{text}'}}}}}}\n"));
         assert!(found.diagnostics.len() <= 1001, "{one_of_many}: {}", found.diagnostics.len());
     }
-    let different: String = (0..100_000).map(|number| format!("$A{number} ")).collect();
+    let different: String = (0..30_000).map(|number| format!("$A{number} ")).collect();
     one(format!("services: {{a: {{image: i, labels: {{l: '{different}'}}}}}}\n"));
 }
 
