@@ -1,6 +1,7 @@
 //! Layers that mean harm, beyond what `images.rs` shows: names, repetitions, sizes, headers and devices.
 
-#[allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use stack_runtime::image::Store;
@@ -29,7 +30,7 @@ fn archive(entries: &[(Entry, &[u8])]) -> Vec<u8> {
 
 fn unpack(store: &Store, bytes: &[u8]) -> Result<PathBuf, String> {
     let layer = snapshot::unpack(store, "", bytes, None).map_err(|e| e.to_string())?;
-    Ok(snapshot::lower_dirs(store, &layer.chain_id.to_string()).unwrap().remove(0))
+    Ok(snapshot::lower_dirs(store, layer.chain_id.as_ref()).unwrap().remove(0))
 }
 
 fn file(path: &str) -> Entry {
