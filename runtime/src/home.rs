@@ -18,7 +18,7 @@
 //! | `data/volumes/NAME/.copying` | container's init, while the image's content comes in | the next such init |
 //! | `data/networks/{NAME.json,.lock}` | network create | network, planner |
 //! | `data/networks/NAME.d/ID.json` | supervisors, for containers on a network that several projects use | the others' supervisors, planner |
-//! | `data/stacks/PROJECT/lock` | flock: one changing command per project at a time | - |
+//! | `data/stacks/PROJECT/lock` | flock: one changing command per project at a time; goes with `down` | - |
 //! | `data/stacks/PROJECT/names/NAME` | create, rename: a link to the id | create |
 //! | `data/stacks/PROJECT/containers/.ID`, `….removed` | being made, being removed; swept | - |
 //! | `data/stacks/PROJECT/containers/ID/config.json` | create, rename | everyone |
@@ -41,6 +41,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Written to `data/format`; another value is refused.
@@ -180,30 +181,91 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
         .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", path.display())))
 }
 
-/// An exclusive lock held until dropped (flock on a file that stays).
+/// An exclusive lock held until dropped (flock on a file, which stays unless its holder removes it).
 #[derive(Debug)]
-pub struct Lock(#[allow(dead_code)] File);
+pub struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Lets go of it with its file, and with its directory if that is empty then. Who waits for it makes them anew.
+    ///
+    /// # Errors
+    /// When the file cannot be removed.
+    pub fn remove(self) -> io::Result<()> {
+        fs::remove_file(&self.path)?;
+        if let Some(dir) = self.path.parent() {
+            // Not empty: somebody was faster.
+            let _ = fs::remove_dir(dir);
+        }
+        Ok(())
+    }
+
+    /// Whether the file is still there: whoever had the lock before may have removed it.
+    fn is_current(&self) -> io::Result<bool> {
+        let ours = self.file.metadata()?.ino();
+        match fs::metadata(&self.path) {
+            Ok(now) => Ok(now.ino() == ours),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+}
 
 /// Waits for the lock.
 pub fn lock(path: &Path) -> io::Result<Lock> {
-    let file = open_lock(path)?;
-    file.lock()?;
-    Ok(Lock(file))
+    loop {
+        let lock = open_lock(path)?;
+        lock.file.lock()?;
+        if lock.is_current()? {
+            return Ok(lock);
+        }
+    }
 }
 
 /// `None` when somebody else holds it.
 pub fn try_lock(path: &Path) -> io::Result<Option<Lock>> {
-    let file = open_lock(path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(Lock(file))),
-        Err(fs::TryLockError::WouldBlock) => Ok(None),
-        Err(fs::TryLockError::Error(e)) => Err(e),
+    loop {
+        let lock = open_lock(path)?;
+        match lock.file.try_lock() {
+            Ok(()) if lock.is_current()? => return Ok(Some(lock)),
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Ok(None),
+            Err(fs::TryLockError::Error(e)) => return Err(e),
+        }
     }
 }
 
-fn open_lock(path: &Path) -> io::Result<File> {
-    if let Some(dir) = path.parent() {
+fn open_lock(path: &Path) -> io::Result<Lock> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    loop {
         fs::create_dir_all(dir)?;
+        match File::options().create(true).truncate(false).write(true).read(true).open(path) {
+            // The directory went with the lock of somebody else.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !dir.is_dir() => {}
+            file => return Ok(Lock { file: file?, path: path.to_owned() }),
+        }
     }
-    File::options().create(true).truncate(false).write(true).read(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_lock_that_is_removed_makes_it_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("project/lock");
+        let first = lock(&path).unwrap();
+        assert!(try_lock(&path).unwrap().is_none());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| lock(&path).unwrap());
+            first.remove().unwrap();
+            let second = waiting.join().unwrap();
+            assert!(try_lock(&path).unwrap().is_none(), "it is held, and by the file that is there now");
+            second.remove().unwrap();
+        });
+        assert!(!dir.path().join("project").exists());
+    }
 }

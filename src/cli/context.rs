@@ -323,11 +323,15 @@ impl Context {
                 _ => None,
             })
             .collect();
-        if started.is_empty() {
-            return;
+        if !started.is_empty() {
+            self.warn_of(scene, &started, true).await;
         }
+    }
+
+    /// Says what these containers did not get, and of the `whole` stack what it lacks.
+    pub(super) async fn warn_of(&self, scene: &Scene, started: &BTreeSet<&str>, whole: bool) {
         // A supervisor that cannot be asked has failed the starts themselves.
-        for warned in scene.engine.warnings(&scene.project.name).await.unwrap_or_default() {
+        for warned in scene.engine.warnings(&scene.project.name, whole).await.unwrap_or_default() {
             match warned.container {
                 Some(name) if started.contains(name.as_str()) => {
                     self.ui.emit(Event::warning(format!("container {name}: {}", warned.text)));

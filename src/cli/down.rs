@@ -1,9 +1,10 @@
 //! `stack down`: converge to the empty project.
 
 use super::Context;
-use crate::failure::Result;
+use crate::failure::{Result, failed};
 use crate::find::is_true;
 use crate::plan::intent::{self, Intent, RemoveImages};
+use stack_runtime::home::Lock;
 use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
@@ -51,5 +52,14 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
             .as_deref()
             .map(|which| if which == "all" { RemoveImages::All } else { RemoveImages::Local }),
     };
-    context.carry_out(&scene, &Intent::Down(intent)).await.map(drop)
+    context.carry_out(&scene, &Intent::Down(intent)).await?;
+    lock.map_or(Ok(()), |lock| leave(context, &scene.project.name, lock))
+}
+
+/// A project that has no container any more has no directory either.
+fn leave(context: &Context, project: &str, lock: Lock) -> Result<()> {
+    let failed = || failed("remove the project's directory");
+    let mut left = std::fs::read_dir(context.home.stack(project)).map_err(failed())?;
+    let is_empty = left.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "lock"));
+    if is_empty { lock.remove().map_err(failed()) } else { Ok(()) }
 }

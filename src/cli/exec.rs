@@ -3,13 +3,14 @@
 use super::Context;
 use super::terminal::{Raw, size};
 use crate::failure::{Failure, Result, failed};
+use crate::host::streams::{Streams, copy};
 use crate::plan::label::Labelled;
 use crate::supervise::Exec;
 use rustix::termios::{Winsize, tcsetwinsize};
 use stack_runtime::engine::{EngineError, ErrorKind};
 use stack_runtime::observed::{ContainerObserved, State};
 use stack_runtime::spec::ExecSpec;
-use std::io::{IsTerminal, Read, Write};
+use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
 
 #[derive(Debug, clap::Args)]
@@ -62,14 +63,19 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
         let null = std::fs::File::options().read(true).write(true).open("/dev/null");
         let null = null.map_err(failed("open /dev/null"))?;
         return Ok(client
-            .exec(&container.id, &spec, [null.as_fd(), null.as_fd(), null.as_fd()], size)
+            .exec(&container.id, &spec, Some([null.as_fd(), null.as_fd(), null.as_fd()]), size)
             .await
             .map(drop)?);
     }
-    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-    let exec = client.exec(&container.id, &spec, streams, size).await.map_err(refused)?;
-    exit(attend(exec).await?)
+    if tty {
+        let exec = client.exec(&container.id, &spec, None, size).await.map_err(refused)?;
+        return exit(attend(exec).await?);
+    }
+    let streams = Streams::open(std::io::stdin().as_fd()).map_err(failed("prepare the streams"))?;
+    let started = client.exec(&container.id, &spec, Some(streams.sides()), size).await;
+    let code = started.map_err(refused)?.wait().await?;
+    streams.finish().await;
+    exit(code)
 }
 
 /// A shell's codes for a program that is not there (127) or may not be executed (126).
@@ -150,16 +156,6 @@ pub(super) fn relay(master: OwnedFd) -> Result<tokio::task::JoinHandle<()>> {
     std::thread::spawn(move || copy(std::io::stdin().lock(), input));
     tokio::spawn(follow_size(resized));
     Ok(tokio::task::spawn_blocking(move || copy(std::fs::File::from(master), std::io::stdout())))
-}
-
-/// To the end of `from`; a reader or writer that is gone ends it, too.
-fn copy(mut from: impl Read, mut to: impl Write) {
-    let mut buffer = [0; 16 << 10];
-    while let Ok(count) = from.read(&mut buffer) {
-        if count == 0 || to.write_all(&buffer[..count]).and_then(|()| to.flush()).is_err() {
-            return;
-        }
-    }
 }
 
 async fn follow_size(master: OwnedFd) {

@@ -14,6 +14,7 @@ use stack_runtime::monitor::Attachment;
 use stack_runtime::observed::Exit;
 use stack_schema::project::{Mount, MountKind, Port, Project, Service};
 use stack_schema::short::{is_path, parse_port, parse_volume, split_words};
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Read};
 use tokio::sync::mpsc;
 
@@ -246,7 +247,14 @@ struct One<'a> {
 impl One<'_> {
     async fn start(&self) -> Result<()> {
         let started = self.scene.engine.start(&self.scene.project.name, self.id).await;
-        self.or_removed(started).await
+        self.or_removed(started).await?;
+        self.warn(true).await;
+        Ok(())
+    }
+
+    /// What it did not get.
+    async fn warn(&self, whole: bool) {
+        self.context.warn_of(self.scene, &BTreeSet::from([self.name]), whole).await;
     }
 
     /// Compose leaves nothing of a run that never ran.
@@ -262,6 +270,8 @@ impl One<'_> {
         let attach = Attach { size: size().filter(|_| tty).map(|s| (s.ws_row, s.ws_col)) };
         let started = self.scene.engine.start_attached(&self.scene.project.name, self.id, attach).await;
         let attachment = self.or_removed(started).await?;
+        // Its output does not wait for the stack's way out, which is rarely at fault.
+        self.warn(false).await;
         let raw = if tty { Raw::enter() } else { None };
         self.carry(&attachment, tty, interactive).await?;
         let exit = self.ended().await?;

@@ -173,12 +173,12 @@ impl HostEngine {
         self.ask(project, request).await.map(drop)
     }
 
-    /// What the running containers asked for and could not be had, and what the stack lacks.
-    pub async fn warnings(&self, project: &str) -> Result<Vec<Warned>> {
+    /// What the running containers asked for and could not be had; of the `whole` stack, also what it lacks.
+    pub async fn warnings(&self, project: &str, whole: bool) -> Result<Vec<Warned>> {
         if self.running_client(project).await?.is_none() {
             return Ok(Vec::new());
         }
-        match self.ask(project, Request::Warnings).await? {
+        match self.ask(project, Request::Warnings { whole }).await? {
             Reply::Warnings(warnings) => Ok(warnings),
             other => Err(supervise::unexpected(&other)),
         }

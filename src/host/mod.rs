@@ -19,6 +19,7 @@ pub mod process;
 pub mod record;
 pub mod remove;
 pub mod signal;
+pub(crate) mod streams;
 #[cfg(test)]
 mod tests;
 mod watching;

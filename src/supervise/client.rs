@@ -138,16 +138,16 @@ impl Client {
         }
     }
 
-    /// Runs a process in a running container. Without a terminal it gets the three streams; with one, its master
-    /// side comes back in [`Exec::terminal`], of `size` rows and columns, and the streams are not used.
+    /// Runs a process in a running container. It gets the three streams; without them it has a terminal of `size`
+    /// rows and columns, whose master side comes back in [`Exec::terminal`].
     pub async fn exec(
         &self,
         id: &str,
         spec: &ExecSpec,
-        streams: [BorrowedFd<'_>; 3],
+        streams: Option<[BorrowedFd<'_>; 3]>,
         size: (u16, u16),
     ) -> Result<Exec> {
-        let fds: &[_] = if spec.tty { &[] } else { &streams };
+        let fds = streams.as_ref().map_or(&[][..], |streams| streams);
         let request = Request::Exec { id: id.into(), spec: spec.clone(), size };
         let mut wire = self.send(request, fds).await?;
         match self.reply(&mut wire).await? {

@@ -71,7 +71,7 @@ async fn reply(stack: &Arc<Stack>, request: Request) -> Result<Reply> {
     match request {
         Request::Ping => return Ok(Reply::Pong { pid: std::process::id() }),
         Request::Inspect => return Ok(Reply::Containers(stack.watched())),
-        Request::Warnings => return Ok(Reply::Warnings(stack.warned().await)),
+        Request::Warnings { whole } => return Ok(Reply::Warnings(stack.warned(whole).await)),
         Request::Wait { id, until } => return wait(stack, &id, until).await.map(Reply::Waited),
         Request::EnsureNetwork { name } => ensure_network(stack, &name).await?,
         Request::RemoveNetwork { name } => stack.network.remove_network(&name).await?,

@@ -93,8 +93,10 @@ pub enum Request {
     },
     Subscribe,
     Inspect,
-    /// What the running containers asked for and could not be had, and what the stack lacks.
-    Warnings,
+    /// What the running containers asked for and could not be had; of the `whole` stack, also what it lacks.
+    Warnings {
+        whole: bool,
+    },
     /// Answered when everything is done that clients asked for who are gone by now; stops at least under way.
     Settle,
     /// Ends the supervisor if nothing runs.
@@ -119,7 +121,7 @@ impl Request {
                 | Self::Exec { .. }
                 | Self::Subscribe
                 | Self::Inspect
-                | Self::Warnings
+                | Self::Warnings { .. }
                 | Self::Settle
         )
     }

@@ -222,17 +222,23 @@ impl Stack {
         all
     }
 
-    /// What is not as asked for. Waits for an uplink that is being started, which is a matter of milliseconds.
-    pub(super) async fn warned(&self) -> Vec<Warned> {
+    /// What is not as asked for. Of the `whole` stack it waits for an uplink that is being started, which is a matter
+    /// of milliseconds.
+    pub(super) async fn warned(&self, whole: bool) -> Vec<Warned> {
         let mut all = self.container_warnings();
-        let mut uplink = self.network.uplink();
-        let begun = uplink.wait_for(|state| *state != UplinkState::Starting);
-        if let Ok(Ok(state)) = tokio::time::timeout(UPLINK_START, begun).await
-            && let UplinkState::Failed(why) = &*state
-        {
-            all.push(Warned { container: None, text: why.clone() });
+        if whole && let Some(text) = self.uplink_failure().await {
+            all.push(Warned { container: None, text });
         }
         all
+    }
+
+    async fn uplink_failure(&self) -> Option<String> {
+        let mut uplink = self.network.uplink();
+        let begun = uplink.wait_for(|state| *state != UplinkState::Starting);
+        match &*tokio::time::timeout(UPLINK_START, begun).await.ok()?.ok()? {
+            UplinkState::Failed(why) => Some(why.clone()),
+            _ => None,
+        }
     }
 
     fn container_warnings(&self) -> Vec<Warned> {

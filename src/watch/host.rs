@@ -2,10 +2,11 @@
 
 use super::session::Doer;
 use super::sync::{Replica, Root};
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::host::HostEngine;
 use crate::host::process::ProcessMark;
 use crate::host::record::{ContainerDir, ContainerRecord, container_ids};
+use crate::host::streams::Streams;
 use crate::plan::intent::{Building, Intent, Recreate, Up};
 use crate::plan::label;
 use stack_runtime::container::{ids_of, root_at_rest};
@@ -124,13 +125,12 @@ impl<V: Verb> HostDoer<V> {
 
     /// Its output goes to ours.
     async fn exec_in(&self, id: &str, spec: &ExecSpec) -> Result<i32, Failure> {
-        let nothing =
-            File::open("/dev/null").map_err(|e| Failure::other(format!("failed to open /dev/null: {e}")))?;
-        let (out, err) = (io::stdout(), io::stderr());
-        let streams = [nothing.as_fd(), out.as_fd(), err.as_fd()];
+        let nothing = File::open("/dev/null").map_err(failure::failed("open /dev/null"))?;
+        let streams = Streams::open(nothing.as_fd()).map_err(failure::failed("prepare the streams"))?;
         let client = self.engine.client(&self.project).await?;
-        let mut exec = client.exec(id, spec, streams, (0, 0)).await?;
-        Ok(exec.wait().await?)
+        let code = client.exec(id, spec, Some(streams.sides()), (0, 0)).await?.wait().await?;
+        streams.finish().await;
+        Ok(code)
     }
 }
 

@@ -168,3 +168,18 @@ fn an_exec_ends_with_its_container() {
         exec.wait(PATIENCE).code(137);
     });
 }
+
+#[test]
+fn an_exec_reads_and_writes_files_whole_and_in_order() {
+    World::with_busybox().run(|world| {
+        let text: String = (0..20_000).map(|n| format!("line {n}\n")).collect();
+        let project = world.project("files", &[("compose.yaml", &one(IDLE)), ("input", &text)]);
+        project.stack(&["up", "-d"]).ok();
+        let exec = |script: &str| project.reading("input", &["exec", "-T", "web", "sh", "-c", script]);
+        assert!(exec("cat").ok().stdout == text, "the whole file, and nothing else");
+        assert_eq!(exec("read -r first; cat >&2; exit 4").code(4).stderr.lines().count(), 19_999);
+        // Whoever stays behind with the streams is not waited for, and what was said before is there.
+        let ran = exec("sleep 1000 & echo last words").ok();
+        assert_eq!(ran.text(), "last words");
+    });
+}

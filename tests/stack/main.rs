@@ -6,9 +6,12 @@ mod common;
 mod fake;
 
 mod attached;
+mod builds;
 mod cli;
+mod converge;
 mod crash;
 mod database;
+mod drill;
 mod example;
 mod external;
 mod face;

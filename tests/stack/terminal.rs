@@ -236,7 +236,8 @@ fn run_has_a_terminal_whose_first_byte_is_seen() {
             std::thread::sleep(Duration::from_millis(50));
             run.lines().iter().any(|line| line == "22 98").then_some(())
         });
-        run.press("echo be''gun; sleep 1000\r");
+        // Told by the program itself: until then the shell is in front, and would swallow what is meant for it.
+        run.press("sh -c \"echo be''gun; exec sleep 1000\"\r");
         run.until("begun");
         run.press("\u{3}");
         run.until("^C");

@@ -46,6 +46,8 @@ volumes: {{ data: {{}} }}
         assert_eq!(made.uid(), caller, "what a container makes in a bind mount is the caller's");
         let ran = project.stack(&["run", "--rm", "-T", "other", "sh", "-c", "exit 7"]);
         ran.code(7);
+        let limited = project.stack(&["run", "--rm", "-T", "web", "sleep", "0.5"]).ok();
+        limited.says("memory limit is not applied");
 
         project.stack(&["down"]).ok();
         assert!(project.stack(&["volume", "ls", "-q"]).ok().text().contains("data"));

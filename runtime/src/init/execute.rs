@@ -4,7 +4,7 @@ use super::{Context, Note, reaper};
 use crate::container::DEFAULT_PATH;
 use crate::sys::process;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
-use rustix::fs::{FileType, Gid, Uid, fchown};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fchown, fstat, major, minor, open};
 use std::ffi::CString;
 use std::io;
 use std::os::fd::AsFd;
@@ -14,7 +14,10 @@ use std::os::fd::AsFd;
 pub(super) fn streams(context: &mut Context<'_>, terminal: bool) -> io::Result<()> {
     // Now, since a filter may forbid it later. What we open from here on says so itself.
     process::close_on_exec_except(&context.preserved)?;
-    let Some([input, output, error]) = context.streams.take() else { return inherited(context) };
+    let Some([input, output, error]) = context.streams.take() else {
+        inherited(context)?;
+        return replace_null();
+    };
     if context.owns_streams {
         for stream in [&input, &output, &error] {
             own(stream, context, terminal)?;
@@ -25,8 +28,37 @@ pub(super) fn streams(context: &mut Context<'_>, terminal: bool) -> io::Result<(
     dup2_stderr(&error)?;
     if terminal {
         rustix::process::ioctl_tiocsctty(&input)?;
+        return Ok(());
+    }
+    replace_null()
+}
+
+/// The `/dev/null` in here instead of the host's, whose mode root could change for everybody. What cannot be opened
+/// or is something else (an image is hostile) replaces nothing.
+fn replace_null() -> io::Result<()> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let Ok(own) = open("/dev/null", flags, Mode::empty()) else { return Ok(()) };
+    if !is_null(&own) {
+        return Ok(());
+    }
+    if is_null(io::stdin()) {
+        dup2_stdin(&own)?;
+    }
+    if is_null(io::stdout()) {
+        dup2_stdout(&own)?;
+    }
+    if is_null(io::stderr()) {
+        dup2_stderr(&own)?;
     }
     Ok(())
+}
+
+/// Character device 1:3 (`null(4)`).
+fn is_null(stream: impl AsFd) -> bool {
+    fstat(stream).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && (major(stat.st_rdev), minor(stat.st_rdev)) == (1, 3)
+    })
 }
 
 /// Streams that came from whoever called us are where they belong. Their pipes become the user's as far as we may.

@@ -301,7 +301,11 @@ pub(super) fn mask(context: &Context<'_>, masked: &Path) -> io::Result<()> {
         set_attributes(&tree, READ_ONLY | NO_SUID | NO_DEV | NO_EXEC, 0, false)?;
         tree
     } else {
-        open_tree(CWD, "/dev/null", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = open_tree(CWD, "/dev/null", flags)?;
+        // It is the host's: whoever is root in here must not change its mode or owner.
+        set_attributes(&tree, READ_ONLY | NO_SUID | NO_EXEC, 0, false)?;
+        tree
     };
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(&tree, "", target, "", flags)?)

@@ -187,7 +187,8 @@ impl Monitor {
         self.streams.greet();
         self.started_at = Timestamp::now().to_string();
         self.write_run().named("write run.json")?;
-        packet::send(&self.child.link, b"g", &[]).named("start init")?;
+        // One that is gone has said why.
+        let _ = packet::send(&self.child.link, b"g", &[]);
         progress.finish(&self.child)
     }
 
@@ -262,7 +263,12 @@ impl Monitor {
 impl Progress {
     /// Takes one note; false when there are no more.
     pub(crate) fn read(&mut self, child: &Child) -> bool {
-        let Ok((bytes, mut fds)) = packet::receive(&child.link) else { return false };
+        let received = match packet::receive(&child.link) {
+            // It ended without reading our go. That is told once, before what it had to say.
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => packet::receive(&child.link),
+            received => received,
+        };
+        let Ok((bytes, mut fds)) = received else { return false };
         match serde_json::from_slice(&bytes) {
             Ok(Note::Warning(warning)) => self.warnings.push(warning),
             Ok(Note::Terminal) => self.terminal = fds.pop(),

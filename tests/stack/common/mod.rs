@@ -147,11 +147,23 @@ impl World {
         }
     }
 
-    fn take_down(&self) {
+    /// What `down` of each project said if it failed: it may explain a leak, and is no failure of a test by itself,
+    /// which may have broken its files on purpose.
+    fn take_down(&self) -> Vec<String> {
+        const PATIENCE: Duration = Duration::from_secs(60);
+        let mut failures = Vec::new();
+        let stacks = self.home.join("stacks");
         for (name, directory) in self.projects.borrow().iter() {
             let args = ["-p", name, "down", "-v", "-t", "0", "--remove-orphans"];
-            let _ = command::try_run(self, directory, &[], &args, Duration::from_secs(60));
+            match command::try_run(self, directory, &[], &args, PATIENCE) {
+                Some(ran) if ran.status.success() => {
+                    assert!(!stacks.join(name).exists(), "down leaves the directory of {name}");
+                }
+                Some(ran) => failures.push(ran.to_string()),
+                None => failures.push(format!("down of {name} did not end in {PATIENCE:?}")),
+            }
         }
+        failures
     }
 }
 
@@ -203,8 +215,11 @@ impl Wanted {
             self.images.provide(&world.home);
         }
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&world)));
-        world.take_down();
+        let failures = world.take_down();
         let leaks = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.assert_no_leak()));
+        if leaks.is_err() {
+            let _ = writeln!(std::io::stderr(), "{}", failures.join("\n"));
+        }
         leak::sweep(&world);
         clear(&world.root, result.is_err());
         for ended in [result, leaks] {

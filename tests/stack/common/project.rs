@@ -61,6 +61,18 @@ impl Project<'_> {
         command::run_in(self.world, &self.directory, &["unshare", "--user"], &self.named(args), PATIENCE)
     }
 
+    /// As a shell would, with a file of the project as standard input.
+    pub fn reading(&self, input: &str, args: &[&str]) -> Ran {
+        let script = format!("exec \"$@\" <{input}");
+        command::run_in(
+            self.world,
+            &self.directory,
+            &["sh", "-c", &script, "sh"],
+            &self.named(args),
+            PATIENCE,
+        )
+    }
+
     /// A file may carry a `name:`; two tests must still not meet.
     pub(super) fn named<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
         [&["-p", self.name.as_str()], args].concat()
