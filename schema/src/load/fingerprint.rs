@@ -12,7 +12,7 @@ const EXCLUDED: [&str; 5] = ["build", "pull_policy", "scale", "depends_on", "pro
 pub(super) fn fingerprint(service: &Node) -> String {
     let mut hash = Hash(Sha256::new());
     let counts =
-        |key: &str, entry: &Entry| !EXCLUDED.contains(&key) && !(key == "deploy" && says_nothing(entry));
+        |key: &str, entry: &Entry| !(EXCLUDED.contains(&key) || (key == "deploy" && says_nothing(entry)));
     let written = match &service.value {
         Value::Map(map) => members(&mut hash, map, counts, |hash, key, node| match (key, &node.value) {
             ("deploy", Value::Map(deploy)) => {
