@@ -104,7 +104,15 @@ pub fn parse(bytes: &[u8], what: &str) -> Result<Parsed> {
     if value.get("schemaVersion").and_then(serde_json::Value::as_u64) == Some(1) {
         return Err(Error::NotYet(format!("the first manifest schema, which {what} has,")));
     }
-    match (value.get("layers").is_some(), value.get("manifests").is_some()) {
+    let stated = value.get("mediaType").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let (is_manifest, is_index) = (value.get("layers").is_some(), value.get("manifests").is_some());
+    // Who goes by the type and who goes by the members must not see two different images in the same bytes.
+    if (is_manifest && [OCI_INDEX, DOCKER_INDEX].contains(&stated))
+        || (is_index && [OCI_MANIFEST, DOCKER_MANIFEST].contains(&stated))
+    {
+        return Err(invalid(&format!("it is called `{stated}` but is something else")));
+    }
+    match (is_manifest, is_index) {
         (true, true) => Err(invalid("it is a manifest and an index at once")),
         (false, false) => Err(invalid("it is neither a manifest nor an index")),
         (true, false) => {
@@ -218,6 +226,11 @@ mod tests {
             (manifest(OCI_CONFIG, "text/plain"), "not a layer"),
             (r#"{"schemaVersion":1,"fsLayers":[]}"#.into(), "first manifest schema"),
             (r#"{"schemaVersion":2,"layers":[],"manifests":[]}"#.into(), "at once"),
+            (format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","layers":[]}}"#), "something else"),
+            (
+                format!(r#"{{"schemaVersion":2,"mediaType":"{DOCKER_MANIFEST}","manifests":[]}}"#),
+                "something else",
+            ),
             ("{}".into(), "neither"),
             ("[".into(), "not valid"),
         ] {

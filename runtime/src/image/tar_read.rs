@@ -11,6 +11,8 @@ const BLOCK: usize = 512;
 const EXTENSION_MAX: u64 = 1 << 20;
 /// More entries than this in one archive are refused.
 const ENTRIES_MAX: u64 = 10_000_000;
+/// In both forms, old GNU and PAX.
+const SPARSE: &str = "sparse archives are not supported yet";
 /// No file system has larger files.
 const SIZE_MAX: u64 = 1 << 62;
 
@@ -104,6 +106,9 @@ impl<R: Read> Reader<R> {
         size: u64,
         extensions: Extensions,
     ) -> io::Result<Option<Entry>> {
+        if header.entry_type().as_byte() == b'S' {
+            return Err(invalid(SPARSE));
+        }
         let kind = kind(header);
         let mut entry = Entry {
             path: extensions.path.unwrap_or_else(|| header.path_bytes().into_owned()),
@@ -297,7 +302,7 @@ fn apply_records<'a>(
             b"gid" => entry.gid = id(number(value))?,
             b"mtime" => entry.mtime = time(value)?,
             _ if key.starts_with(b"GNU.sparse.") => {
-                return Err(invalid("sparse archives are not supported yet"));
+                return Err(invalid(SPARSE));
             }
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {

@@ -43,6 +43,7 @@ impl Session<'_> {
         environment: &Env,
     ) {
         let around = Around { base, environment };
+        self.bases.clear();
         let Some(services) = document.get("services").and_then(Node::as_map) else { return };
         let extending: Vec<String> = services
             .iter()
@@ -89,6 +90,15 @@ impl Session<'_> {
             // Every service of the circle would tell the same.
             if !self.diagnostics.iter().any(|diagnostic| diagnostic.message.starts_with(CIRCLE)) {
                 self.report(circular(key, &named.place, chain));
+            }
+            return None;
+        }
+        if chain.len() == MAX_CHAIN {
+            let message = format!("services extend each other more than {MAX_CHAIN} times in a row");
+            if !self.diagnostics.iter().any(|diagnostic| diagnostic.message == message) {
+                self.report(
+                    Diagnostic::error(message).at(named.place.clone()).key(format!("services.{key}.extends")),
+                );
             }
             return None;
         }
@@ -162,24 +172,39 @@ impl Session<'_> {
     }
 
     /// The documents of a base file, merged. What does not fit in services that nobody extends does not count.
-    fn extended_document(&mut self, source: &Arc<Source>, name: &str, environment: &Env) -> Option<Node> {
+    fn extended_document(
+        &mut self,
+        source: &Arc<Source>,
+        name: &str,
+        environment: &Env,
+    ) -> Option<Arc<Node>> {
+        let key = Arc::as_ptr(source);
+        if !self.bases.contains_key(&key) {
+            let base = self.base_document(source, environment);
+            self.bases.insert(key, base);
+        }
+        let base = self.bases.get(&key)?;
+        let prefix = format!("services.{name}.");
+        let counts = |found: &&Diagnostic| found.key_path.starts_with(&prefix) || found.key_path.is_empty();
+        self.diagnostics.extend(base.findings.iter().filter(counts).cloned());
+        base.tree.clone()
+    }
+
+    fn base_document(&mut self, source: &Arc<Source>, environment: &Env) -> Base {
+        let mut base = Base { tree: None, findings: Vec::new() };
         let mut merged: Option<Node> = None;
         for document in self.parse(source) {
-            let mut document = self.interpolated(document, environment)?;
+            let Some(mut document) = self.interpolated(document, environment) else { return base };
             let before = self.diagnostics.len();
             self.canonicalise(&mut document);
-            let prefix = format!("services.{name}.");
-            let mut index = 0;
-            self.diagnostics.retain(|diagnostic| {
-                index += 1;
-                index <= before || diagnostic.key_path.starts_with(&prefix) || diagnostic.key_path.is_empty()
-            });
+            base.findings.extend(self.diagnostics.drain(before..));
             let mut whole = merged.take().unwrap_or_else(|| Node::map(document.place.clone()));
             let notes = self.notes();
             merge::merge_extending(&mut whole, document, attributes::root(), &Trail::Root, notes);
             merged = Some(whole);
         }
-        merged
+        base.tree = merged.map(Arc::new);
+        base
     }
 
     fn missing(&self, document: &Node, name: &str, place: &Place, source: &Source) -> Diagnostic {
@@ -191,6 +216,16 @@ impl Session<'_> {
             None => diagnostic,
         }
     }
+}
+
+/// A longer chain is a mistake, or meant to exhaust the stack.
+const MAX_CHAIN: usize = 100;
+
+/// A file that services extend from, read once for all of them.
+pub(super) struct Base {
+    tree: Option<Arc<Node>>,
+    /// What does not fit, whichever service it belongs to.
+    findings: Vec<Diagnostic>,
 }
 
 fn service_shape() -> &'static Shape {

@@ -6,12 +6,16 @@ use crate::diagnostic::Diagnostic;
 use crate::keypath::Trail;
 use crate::short;
 use crate::yaml::{Entry, Map, Node, Tag, Value, scalar};
+use std::collections::HashSet;
 
 pub(super) struct Fit<'d> {
     /// Strings with `$` were not interpolated and are not judged; what is judged stays as written.
     pub(super) lenient: bool,
     pub(super) diagnostics: &'d mut Vec<Diagnostic>,
 }
+
+/// More findings of one kind than this would never be shown, and take time to make.
+const ENOUGH: usize = 1001;
 
 impl Fit<'_> {
     pub(super) fn root(&mut self, document: &mut Node) {
@@ -77,11 +81,14 @@ impl Fit<'_> {
                 None => unknown.push(key.to_owned()),
             }
         }
-        for key in unknown {
-            if let Some(entry) = map.remove(&key) {
-                self.diagnostics.push(unknown_key(&key, &entry, shape, path));
-            }
+        if unknown.is_empty() {
+            return;
         }
+        for (key, entry) in unknown.iter().filter_map(|key| Some((key, map.entry(key)?))).take(ENOUGH) {
+            self.diagnostics.push(unknown_key(key, entry, shape, path));
+        }
+        let unknown: HashSet<&str> = unknown.iter().map(String::as_str).collect();
+        map.retain(|key, _| !unknown.contains(key));
     }
 
     /// The key of a resource or service.
@@ -201,7 +208,10 @@ pub(super) fn nulls(node: &Node, shape: &Shape, path: &Trail<'_>, diagnostics: &
         Value::Null => {
             let misplaced = shape.attribute.filter(|attribute| !attribute.accepts(form::NULL));
             let is_known = || diagnostics.iter().any(|known| known.place.as_ref() == Some(&node.place));
-            if let Some(attribute) = misplaced.filter(|_| node.tag != Tag::Reset && !is_known()) {
+            let is_enough = || diagnostics.len() > ENOUGH;
+            if let Some(attribute) =
+                misplaced.filter(|_| node.tag != Tag::Reset && !is_enough() && !is_known())
+            {
                 diagnostics.push(misfit(node, attribute, path));
             }
         }

@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// Deeper than any real project; the cycle check alone would already end.
 const MAX_DEPTH: usize = 64;
 
+/// In all: files that each include the next one twice would else be read without end.
+const MAX_INCLUDED: usize = 1000;
+
 const SECTIONS: [&str; 6] = ["services", "networks", "volumes", "secrets", "configs", "models"];
 
 /// One entry of the list.
@@ -67,6 +70,14 @@ impl Session<'_> {
         };
         if let Some(chain) = self.cycle(&first_path, &inclusion.place) {
             self.report(chain);
+            return None;
+        }
+        self.included += 1;
+        if self.included > MAX_INCLUDED {
+            if self.included == MAX_INCLUDED + 1 {
+                let message = format!("more than {MAX_INCLUDED} files are included");
+                self.report(Diagnostic::error(message).at(inclusion.place.clone()).key("include"));
+            }
             return None;
         }
         let environment = self.included_environment(inclusion, base, &directory, environment);

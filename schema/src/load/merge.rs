@@ -91,9 +91,11 @@ impl Merger<'_> {
             .attribute
             .is_some_and(|attribute| matches!(attribute.short, Short::KeyValue | Short::Labels));
         let nothing = Shape::default();
+        if theirs.iter().any(|(_, entry)| entry.node.tag == Tag::Reset) {
+            mine.retain(|key, _| theirs.get(key).is_none_or(|node| node.tag != Tag::Reset));
+        }
         for (key, mut entry) in theirs {
             if entry.node.tag == Tag::Reset {
-                mine.remove(&key);
                 if self.keep_resets {
                     mine.insert(key, entry);
                 }
@@ -179,4 +181,109 @@ fn pools(mine: &[Node], theirs: Vec<Node>) -> Vec<Node> {
             (_, value) => Node::new(value, pool.place),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attributes;
+    use crate::load::{canonical::Canonical, fit::Fit, render, unique};
+    use crate::source::Source;
+    use crate::yaml;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    /// A canonical document.
+    fn document(text: &str) -> Node {
+        let source = Arc::new(Source { name: "t".into(), path: None, text: text.into() });
+        let mut diagnostics = Vec::new();
+        let mut tree = yaml::parse(&source, yaml::Limits::default(), &mut diagnostics).remove(0);
+        Fit { lenient: false, diagnostics: &mut diagnostics }.root(&mut tree);
+        Canonical { lenient: false, diagnostics: &mut diagnostics }.root(&mut tree);
+        assert!(diagnostics.is_empty(), "{text}\n{diagnostics:?}");
+        tree
+    }
+
+    type Rule = fn(&mut Node, Node, &Shape, &Trail<'_>, Notes<'_>);
+
+    fn merged(mut base: Node, over: Node, rule: Rule) -> Node {
+        let (mut diagnostics, mut links) = (Vec::new(), Vec::new());
+        let notes = Notes { diagnostics: &mut diagnostics, links: &mut links };
+        rule(&mut base, over, attributes::root(), &Trail::Root, notes);
+        assert!(diagnostics.is_empty(), "{diagnostics:?}");
+        base
+    }
+
+    /// What it says, lists that are sets without repetition, keys in order.
+    fn meaning(mut tree: Node) -> String {
+        let (mut diagnostics, mut links) = (Vec::new(), Vec::new());
+        let mut notes = Notes { diagnostics: &mut diagnostics, links: &mut links };
+        unique::unique(&mut tree, attributes::root(), &Trail::Root, &mut notes);
+        let mut json = render::to_json(&tree);
+        json.sort_all_objects();
+        json.to_string()
+    }
+
+    fn line() -> impl Strategy<Value = String> {
+        let few = "[a-c]";
+        prop_oneof![
+            (few, few).prop_map(|(k, v)| format!("environment: {{{k}: {v}}}")),
+            (few, few).prop_map(|(k, v)| format!("labels: [{k}={v}]")),
+            few.prop_map(|w| format!("command: [{w}, x]")),
+            few.prop_map(|w| format!("image: {w}")),
+            (1u16..4).prop_map(|port| format!("ports: [\"{port}:80\"]")),
+            (few, few).prop_map(|(from, to)| format!("volumes: [./{from}:/{to}]")),
+            (1u8..9).prop_map(|n| format!("healthcheck: {{test: x, retries: {n}}}")),
+            (few, 1u8..9).prop_map(|(k, n)| format!("ulimits: {{{k}: {n}}}")),
+            few.prop_map(|w| format!("depends_on: [{w}]")),
+            few.prop_map(|w| format!("networks: {{{w}: {{aliases: [{w}1]}}}}")),
+            few.prop_map(|w| format!("dns: {w}")),
+            few.prop_map(|w| format!("tmpfs: [/{w}]")),
+            (1u8..9).prop_map(|n| format!("deploy: {{replicas: {n}}}")),
+            few.prop_map(|w| format!("deploy: {{labels: {{{w}: x}}}}")),
+        ]
+    }
+
+    /// Services `a` and `b`, each attribute at most once, without tags.
+    fn file() -> impl Strategy<Value = String> {
+        prop::collection::vec(prop::collection::vec(line(), 0..6), 2).prop_map(|services| {
+            let mut text = String::from("services:\n");
+            for (name, mut lines) in ["a", "b"].into_iter().zip(services) {
+                lines.sort();
+                lines.dedup_by(|one, other| one.split(':').next() == other.split(':').next());
+                text.push_str(&format!("  {name}:\n    init: true\n"));
+                lines.iter().for_each(|line| text.push_str(&format!("    {line}\n")));
+            }
+            text
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn nothing_is_the_identity(text in file()) {
+            let alone = meaning(document(&text));
+            let nothing = || document("services: {}\n");
+            prop_assert_eq!(meaning(merged(nothing(), document(&text), merge)), alone.clone());
+            prop_assert_eq!(meaning(merged(document(&text), nothing(), merge)), alone);
+        }
+
+        /// Without tags it does not matter which two of three files are merged first, as `extends` and `include` do it.
+        #[test]
+        fn files_merge_in_any_grouping(a in file(), b in file(), c in file()) {
+            let left = merged(merged(document(&a), document(&b), merge), document(&c), merge);
+            let right = merged(document(&a), merged(document(&b), document(&c), merge_extending), merge);
+            prop_assert_eq!(meaning(left), meaning(right));
+        }
+
+        /// A reset of the last file holds in either grouping.
+        #[test]
+        fn a_reset_survives_grouping(a in file(), b in file()) {
+            let reset = || document("services: {a: {environment: !reset null, ports: !reset [], labels: !override {z: z}}}\n");
+            let left = merged(merged(document(&a), document(&b), merge), reset(), merge);
+            let right = merged(document(&a), merged(document(&b), reset(), merge_extending), merge);
+            prop_assert_eq!(meaning(left), meaning(right));
+        }
+    }
 }

@@ -185,6 +185,18 @@ fn sort(diagnostics: &mut Vec<Diagnostic>) {
     ordered.sort_by_key(|(rank, diagnostic)| (*rank, diagnostic.place.as_ref().map(|place| place.start)));
     diagnostics.extend(ordered.into_iter().map(|(_, diagnostic)| diagnostic));
     diagnostics.dedup();
+    shorten(diagnostics);
+}
+
+/// More findings than this are of no use to anybody, and each costs time to show.
+const MOST_FINDINGS: usize = 1000;
+
+fn shorten(diagnostics: &mut Vec<Diagnostic>) {
+    let Some(more) = diagnostics.len().checked_sub(MOST_FINDINGS).filter(|more| *more > 0) else { return };
+    let worst = diagnostics.iter().map(|found| found.severity).max().unwrap_or(Severity::Warning);
+    diagnostics.truncate(MOST_FINDINGS);
+    let rest = Diagnostic::warning(format!("{more} more findings are not shown"));
+    diagnostics.push(Diagnostic { severity: worst, ..rest });
 }
 
 /// One load: what all phases share.
@@ -208,6 +220,10 @@ struct Session<'a> {
     traced: usize,
     /// The files being included, outermost first, with the places that include them.
     including: Vec<(PathBuf, Place)>,
+    /// How many files were included so far.
+    included: usize,
+    /// The files that the services of the current document extend from.
+    bases: HashMap<*const Source, extend::Base>,
     tree: Option<Node>,
 }
 
@@ -226,6 +242,8 @@ impl<'a> Session<'a> {
             unset: Vec::new(),
             traced: 0,
             including: Vec::new(),
+            included: 0,
+            bases: HashMap::new(),
             tree: None,
         }
     }
@@ -323,10 +341,22 @@ impl<'a> Session<'a> {
                 self.sources.insert(path.to_owned(), source.clone());
                 Some(source)
             }
-            Err(message) => {
+            Err(Unreadable { message, place: None }) => {
                 let diagnostic = Diagnostic::error(message);
                 self.report(match asked {
                     Some(place) => diagnostic.at(place.clone()),
+                    None => diagnostic,
+                });
+                None
+            }
+            Err(Unreadable { message, place: Some(place) }) => {
+                let hint = match place.start {
+                    0 => "Save the file as UTF-8 (it may be UTF-16, or no text at all).",
+                    _ => "Save the file as UTF-8.",
+                };
+                let diagnostic = Diagnostic::error(message).at(place).hint(hint);
+                self.report(match asked {
+                    Some(asked) => diagnostic.related(asked.clone(), "the file is named here"),
                     None => diagnostic,
                 });
                 None
@@ -335,20 +365,41 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Reads a file as a source; the error is a sentence about it.
-pub fn read_source(files: &dyn Files, path: &Path, display_base: &Path) -> Result<Arc<Source>, String> {
+/// Why a file is no source.
+#[derive(Debug, Clone)]
+pub struct Unreadable {
+    /// A sentence.
+    pub message: String,
+    /// The first byte that is not UTF-8.
+    pub place: Option<Place>,
+}
+
+/// Reads a file as a source.
+///
+/// # Errors
+/// It is not there, cannot be read, or is not UTF-8.
+pub fn read_source(files: &dyn Files, path: &Path, display_base: &Path) -> Result<Arc<Source>, Unreadable> {
     let name = display_name(path, display_base);
-    let bytes = files.read(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => format!("the file `{name}` does not exist"),
-        _ => format!("the file `{name}` cannot be read: {error}"),
+    let bytes = files.read(path).map_err(|error| {
+        let message = match error.kind() {
+            std::io::ErrorKind::NotFound => format!("the file `{name}` does not exist"),
+            _ => format!("the file `{name}` cannot be read: {error}"),
+        };
+        Unreadable { message, place: None }
     })?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        format!(
-            "the file `{name}` is not UTF-8: the byte at offset {} is wrong",
-            error.utf8_error().valid_up_to()
-        )
-    })?;
-    Ok(Arc::new(Source { name, path: Some(path.to_owned()), text }))
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Arc::new(Source { name, path: Some(path.to_owned()), text })),
+        Err(error) => Err(not_text(name, path, error.utf8_error().valid_up_to(), error.as_bytes())),
+    }
+}
+
+/// The place stands in what can be read of the file.
+fn not_text(name: String, path: &Path, at: usize, bytes: &[u8]) -> Unreadable {
+    let message = format!("the file `{name}` is not UTF-8: the byte at offset {at} is wrong");
+    let shown = &bytes[..bytes.len().min(at + 200)];
+    let text = String::from_utf8_lossy(shown).into_owned();
+    let source = Arc::new(Source { name, path: Some(path.to_owned()), text });
+    Unreadable { message, place: Some(Place { source, start: at, end: at + '\u{fffd}'.len_utf8() }) }
 }
 
 /// The path as the user would write it from `base`.

@@ -65,7 +65,10 @@ impl Session<'_> {
         }
         let mut tree = merged?;
         if tree.as_map().is_some_and(|map| map.keys().all(|key| key == "version")) {
-            self.report(Diagnostic::error("the Compose file is empty").at(tree.place.clone()));
+            // What should have been in it may just have failed to be included.
+            if !self.failed() {
+                self.report(Diagnostic::error("the Compose file is empty").at(tree.place.clone()));
+            }
             return None;
         }
         let notes = self.notes();

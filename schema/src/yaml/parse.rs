@@ -90,8 +90,11 @@ struct Anchored {
     height: usize,
 }
 
-/// The parser allows 255 levels in the text; aliases must not nest deeper than this either.
-const MAX_DEPTH: usize = 300;
+/// Levels in the text: far more than anything has, and few enough for the smallest stack this runs on.
+const MAX_WRITTEN: usize = 128;
+
+/// Levels with those that aliases add.
+const MAX_DEPTH: usize = 200;
 
 fn height(node: &Node) -> usize {
     let below = match &node.value {
@@ -246,9 +249,20 @@ impl<'t, 'd> Composer<'t, 'd> {
         place.end = place.start + text.trim_end().len();
     }
 
+    /// One level further down.
+    fn deepen(&mut self, place: &Place) -> Fallible<()> {
+        self.depth += 1;
+        if self.depth > MAX_WRITTEN {
+            let message = format!("more than {MAX_WRITTEN} levels of nesting");
+            let place = Place { end: place.start, ..place.clone() };
+            return Err(Box::new(Diagnostic::error(message).at(place)));
+        }
+        Ok(())
+    }
+
     fn sequence(&mut self, place: &mut Place) -> Fallible<Vec<Node>> {
         let mut items = Vec::new();
-        self.depth += 1;
+        self.deepen(place)?;
         loop {
             match self.next()? {
                 (Event::SequenceEnd, span) => {
@@ -265,7 +279,7 @@ impl<'t, 'd> Composer<'t, 'd> {
 
     fn mapping(&mut self, place: &mut Place) -> Fallible<Map> {
         let mut map = Map::default();
-        self.depth += 1;
+        self.deepen(place)?;
         let mut merged: Option<(Place, Vec<Map>)> = None;
         loop {
             let event = match self.next()? {
