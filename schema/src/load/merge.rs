@@ -208,7 +208,7 @@ mod tests {
 
     fn merged(mut base: Node, over: Node, rule: Rule) -> Node {
         let (mut diagnostics, mut links) = (Vec::new(), Vec::new());
-        let notes = Notes { diagnostics: &mut diagnostics, links: &mut links };
+        let notes = Notes { diagnostics: &mut diagnostics, links: &mut links, verbatim: false };
         rule(&mut base, over, attributes::root(), &Trail::Root, notes);
         assert!(diagnostics.is_empty(), "{diagnostics:?}");
         base
@@ -217,7 +217,7 @@ mod tests {
     /// What it says, lists that are sets without repetition, keys in order.
     fn meaning(mut tree: Node) -> String {
         let (mut diagnostics, mut links) = (Vec::new(), Vec::new());
-        let mut notes = Notes { diagnostics: &mut diagnostics, links: &mut links };
+        let mut notes = Notes { diagnostics: &mut diagnostics, links: &mut links, verbatim: false };
         unique::unique(&mut tree, attributes::root(), &Trail::Root, &mut notes);
         let mut json = render::to_json(&tree);
         json.sort_all_objects();
