@@ -117,7 +117,7 @@ impl Bed {
         let nothing = std::fs::File::open("/dev/null").expect("null");
         let client = self.client().await;
         let streams = [nothing.as_fd(), writer.as_fd(), nothing.as_fd()];
-        let mut exec = client.exec(id, &spec, streams, (0, 0)).await.expect("exec");
+        let mut exec = client.exec(id, &spec, Some(streams), (0, 0)).await.expect("exec");
         drop(writer);
         let code = exec.wait().await.expect("exit code");
         let mut text = String::new();

@@ -210,7 +210,7 @@ async fn exec_into_a_stopped_container_is_refused(bed: Bed) {
     let nothing = std::fs::File::open("/dev/null").expect("null");
     let streams = [nothing.as_fd(), nothing.as_fd(), nothing.as_fd()];
     let error =
-        bed.client().await.exec(&id, &ExecSpec::default(), streams, (0, 0)).await.expect_err("stopped");
+        bed.client().await.exec(&id, &ExecSpec::default(), Some(streams), (0, 0)).await.expect_err("stopped");
     assert_eq!(error.kind, ErrorKind::Conflict);
     bed.down().await;
 }
