@@ -82,8 +82,10 @@ fn manifests(data: &[u8]) {
     if let Ok(document) = serde_json::from_slice::<Document>(data) {
         let written = serde_json::to_vec(&document).expect("a document is JSON");
         let again: Document = serde_json::from_slice(&written).expect("what is written is read");
-        // A long fraction or exponent, in a field nobody knows, may change in its last digit.
-        let is_exact = !data.windows(2).any(|pair| pair[0].is_ascii_digit() && b".eE".contains(&pair[1]));
+        // A number that is no short integer, in a field nobody knows, may change in its last digit.
+        let is_float = data.windows(2).any(|pair| pair[0].is_ascii_digit() && b".eE".contains(&pair[1]));
+        let is_long = data.split(|byte| !byte.is_ascii_digit()).any(|digits| digits.len() > 15);
+        let is_exact = !is_float && !is_long;
         assert!(!is_exact || serde_json::to_vec(&again).expect("JSON") == written);
     }
 }
