@@ -148,3 +148,26 @@ fn memory_that_ran_out_is_known_without_a_supervisor() {
         assert_eq!(project.ps()[0]["ExitCode"], 137);
     });
 }
+
+#[test]
+fn a_removal_that_was_cut_off_is_made_by_the_next_supervisor() {
+    World::with_busybox().run(|world| {
+        let project = world.project("removal", &[("compose.yaml", &one("command: [sleep, '1000']"))]);
+        project.stack(&["up", "-d"]).ok();
+        let script = "until test -e /go; do sleep 0.02; done";
+        let ran = project.stack(&["run", "-d", "--rm", "web", "sh", "-c", script]).ok();
+        let dir = world.home.join("stacks").join(&project.name).join("containers").join(ran.text());
+        let pid = supervisor(&project);
+        kill_process(Pid::from_raw(pid.unwrap()).unwrap(), Signal::STOP).unwrap();
+        let run = read(dir.join("run.json"));
+        std::fs::write(format!("/proc/{}/root/go", run["pid"]), "").unwrap();
+        eventually("its end is written", || dir.join("exit.json").exists().then_some(()));
+        // As if it had been killed between noting the end and removing what ended.
+        let mut noted = read(dir.join("supervision.json"));
+        noted["is_up"] = false.into();
+        std::fs::write(dir.join("supervision.json"), noted.to_string()).unwrap();
+        kill(pid);
+        eventually("it is gone", || (project.ps().len() == 1 && !dir.exists()).then_some(()));
+        assert_eq!(project.ps_field("web", "State"), "running");
+    });
+}

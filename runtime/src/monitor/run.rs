@@ -229,7 +229,6 @@ impl Monitor {
 
     fn fail(&self, error: &LaunchError) {
         let _ = pidfd_send_signal(&self.child.pidfd, Signal::KILL);
-        let _ = fs::remove_file(self.bundle.dir.join("run.json"));
         let exit = Exit {
             code: Some(error.code),
             error: Some(error.to_string()),
@@ -238,6 +237,8 @@ impl Monitor {
             ..Exit::default()
         };
         self.end(&exit);
+        // Last: with neither file it would look as if it had never been started.
+        let _ = fs::remove_file(self.bundle.dir.join("run.json"));
     }
 
     /// The witness first; then the process, its group and everything else may go.

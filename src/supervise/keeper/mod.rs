@@ -144,6 +144,8 @@ impl Keeper {
             () if supervision.is_waiting => Phase::Waiting,
             // It ran when the last supervisor looked: its exit is still to be dealt with.
             () if supervision.is_up && exit.is_some() => Phase::Up,
+            // It ended, and its removal was cut off.
+            () if record.spec.auto_remove && exit.is_some() => Phase::Up,
             // Its start was cut off.
             () if supervision.is_up => Phase::Starting,
             () => Phase::Down,
