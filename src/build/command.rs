@@ -396,11 +396,11 @@ fn cache(
     let namespace = shared.outside.given("BUILDKIT_CACHE_MOUNT_NS").unwrap_or_default();
     let label = format!("{namespace}{}", id.as_deref().unwrap_or(target));
     let directory = mounts::cache_id(Some(&label), target, owner, from.as_deref());
-    let opened = mounts::open_cache(&shared.cache, &directory, &label, *sharing, owner, no_cache);
-    let opened = opened.doing(|| format!("open the cache `{label}`"))?;
-    if let Some(from) = planned.from.as_ref().filter(|_| opened.fresh) {
-        transfer::materialise(shared, from, source, &opened.data, "/")?;
-    }
+    let wanted = mounts::Wanted { label: &label, sharing: *sharing, owner, empty: no_cache };
+    let opened = mounts::open_cache(&shared.cache, &directory, &wanted, |data| match &planned.from {
+        Some(from) => transfer::materialise(shared, from, source, data, "/"),
+        None => Ok(()),
+    })?;
     let kind = MountKindSpec::Directory { source: opened.data.clone() };
     mounted.specs.push(MountSpec { kind, target: target.to_owned(), read_only: planned.mount.read_only });
     mounted._caches.push(opened);

@@ -19,6 +19,7 @@ use stack_runtime::spec::{MountKindSpec, MountSpec};
 use stack_schema::dockerfile::mount::{Mount, MountKind, Owner, Sharing};
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// As in BuildKit.
@@ -63,8 +64,6 @@ pub(super) fn key(key: Key, mount: &Mount, target: Option<&str>, digest: Option<
 /// A cache mount in use: the lock is held until it is dropped.
 pub(super) struct CacheMount {
     pub(super) data: PathBuf,
-    /// It was made just now, so initial content belongs in it.
-    pub(super) fresh: bool,
     _lock: File,
 }
 
@@ -76,65 +75,119 @@ pub(super) fn cache_id(id: Option<&str>, target: &str, owner: &Owner, source: Op
     key.finish().hex()[..32].to_owned()
 }
 
-/// Takes a cache for one RUN. Blocks while somebody else has a locked one.
+/// What a cache is to be when a RUN gets it.
+pub(super) struct Wanted<'a> {
+    pub(super) label: &'a str,
+    pub(super) sharing: Sharing,
+    pub(super) owner: &'a Owner,
+    /// Without what it held, unless somebody uses it right now (as in BuildKit).
+    pub(super) empty: bool,
+}
+
+/// Takes a cache for one RUN; `fill` puts initial content into one that was made just now.
+/// Blocks while somebody else has a locked one.
 pub(super) fn open_cache(
     cache: &Cache,
     id: &str,
-    label: &str,
-    sharing: Sharing,
-    owner: &Owner,
-    empty: bool,
-) -> io::Result<CacheMount> {
-    for attempt in 0.. {
-        let name = if attempt == 0 { id.to_owned() } else { format!("{id}-{attempt}") };
+    wanted: &Wanted<'_>,
+    fill: impl Fn(&Path) -> Result<()>,
+) -> Result<CacheMount> {
+    let (label, private) = (wanted.label, wanted.sharing == Sharing::Private);
+    let mut other = 0;
+    loop {
+        let name = if other == 0 { id.to_owned() } else { format!("{id}-{other}") };
         let directory = cache.mount(&name);
-        fs::create_dir_all(&directory)?;
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(directory.join("lock"))?;
-        match sharing {
-            Sharing::Shared => lock.lock_shared()?,
-            Sharing::Private if attempt < PRIVATE_MAX => match lock.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => continue,
-                Err(TryLockError::Error(e)) => return Err(e),
-            },
-            _ => lock.lock()?,
+        let lock = lock_file(&directory).doing(|| format!("open the cache `{label}`"))?;
+        let alone = match lock.try_lock() {
+            Ok(()) => true,
+            Err(TryLockError::WouldBlock) => false,
+            Err(TryLockError::Error(e)) => return Err(e).doing(|| format!("lock the cache `{label}`")),
+        };
+        if !alone && private && other < PRIVATE_MAX {
+            other += 1;
+            continue;
         }
-        // A prune may have removed the directory between making and locking it.
-        if directory.join("lock").exists() {
-            return use_cache(directory, label, lock, owner, empty);
+        if let Some(mount) = use_cache(directory, lock, alone, wanted, &fill)? {
+            return Ok(mount);
         }
     }
-    unreachable!("the loop ends by returning")
 }
 
+fn lock_file(directory: &Path) -> io::Result<File> {
+    fs::create_dir_all(directory)?;
+    File::options().create(true).truncate(false).read(true).write(true).open(directory.join("lock"))
+}
+
+/// None: it was removed by a prune, or emptied by another build, before the lock was had.
 fn use_cache(
     directory: PathBuf,
-    label: &str,
     lock: File,
-    owner: &Owner,
-    empty: bool,
-) -> io::Result<CacheMount> {
-    let data = directory.join("data");
-    if empty && data.exists() {
-        fs::remove_dir_all(&data)?;
+    mut alone: bool,
+    wanted: &Wanted<'_>,
+    fill: &impl Fn(&Path) -> Result<()>,
+) -> Result<Option<CacheMount>> {
+    let doing = || format!("open the cache `{}`", wanted.label);
+    let shared = wanted.sharing == Sharing::Shared;
+    if !alone {
+        if shared { lock.lock_shared() } else { lock.lock() }.doing(doing)?;
+        alone = !shared;
     }
-    let fresh = match fs::create_dir(&data) {
-        Ok(()) => true,
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
-        Err(e) => return Err(e),
-    };
-    if fresh {
-        fs::write(directory.join("id"), label)?;
-        apply(&data, owner, 0o755)?;
+    if !is_still(&directory.join("lock"), &lock).doing(doing)? {
+        return Ok(None);
+    }
+    let data = directory.join("data");
+    if alone {
+        make_cache(&directory, &data, wanted, fill)?;
+        if shared {
+            // Not atomic: somebody may have it in between.
+            lock.lock_shared().doing(doing)?;
+        }
+    }
+    if !is_still(&directory.join("lock"), &lock).doing(doing)? || !data.exists() {
+        return Ok(None);
     }
     // Its last use, for pruning by age.
-    File::open(&directory)?.set_modified(std::time::SystemTime::now())?;
-    Ok(CacheMount { data, fresh, _lock: lock })
+    File::open(&directory).and_then(|d| d.set_modified(std::time::SystemTime::now())).doing(doing)?;
+    Ok(Some(CacheMount { data, _lock: lock }))
+}
+
+/// Whether the locked file is the one that others find there.
+fn is_still(path: &Path, lock: &File) -> io::Result<bool> {
+    let own = lock.metadata()?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (own.dev(), own.ino())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Only for who is alone with the cache. It gets its name when it is complete.
+fn make_cache(
+    directory: &Path,
+    data: &Path,
+    wanted: &Wanted<'_>,
+    fill: &impl Fn(&Path) -> Result<()>,
+) -> Result<()> {
+    let doing = || format!("open the cache `{}`", wanted.label);
+    if !wanted.empty && data.exists() {
+        return Ok(());
+    }
+    let new = directory.join("new");
+    for old in [data, &new] {
+        remove_tree(old).doing(doing)?;
+    }
+    fs::create_dir(&new).doing(doing)?;
+    apply(&new, wanted.owner, 0o755).doing(doing)?;
+    fill(&new)?;
+    fs::write(directory.join("id"), wanted.label).doing(doing)?;
+    fs::rename(&new, data).doing(doing)
+}
+
+fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 fn apply(path: &Path, owner: &Owner, mode: u32) -> io::Result<()> {
@@ -260,26 +313,31 @@ mod tests {
         }
     }
 
+    fn open(cache: &Cache, sharing: Sharing, empty: bool) -> CacheMount {
+        let wanted = Wanted { label: "/c", sharing, owner: &own(), empty };
+        let fill = |data: &Path| fs::write(data.join("initial"), "").doing(|| "fill it");
+        open_cache(cache, "id", &wanted, fill).expect("opened")
+    }
+
     #[test]
     fn private_caches_do_not_meet_and_shared_ones_do() {
         let (_directory, cache) = cache();
-        let open = |sharing| open_cache(&cache, "id", "/c", sharing, &own(), false).expect("opened");
+        let open = |sharing| open(&cache, sharing, false);
         let (a, b) = (open(Sharing::Private), open(Sharing::Private));
         assert_ne!(a.data, b.data);
         drop((a, b));
         let (a, b) = (open(Sharing::Shared), open(Sharing::Shared));
         assert_eq!(a.data, b.data);
-        assert!(!b.fresh);
     }
 
     #[test]
     fn a_locked_cache_has_one_user_at_a_time() {
         let (_directory, cache) = cache();
-        let first = open_cache(&cache, "id", "/c", Sharing::Locked, &own(), false).expect("opened");
+        let first = open(&cache, Sharing::Locked, false);
         let (tell, told) = std::sync::mpsc::channel();
         let other = cache.clone();
         let waiting = std::thread::spawn(move || {
-            let second = open_cache(&other, "id", "/c", Sharing::Locked, &own(), false).expect("opened");
+            let second = open(&other, Sharing::Locked, false);
             tell.send(()).expect("somebody listens");
             second.data.join("x").exists()
         });
@@ -291,16 +349,40 @@ mod tests {
     }
 
     #[test]
-    fn an_emptied_cache_is_fresh() {
+    fn an_emptied_cache_has_its_initial_content() {
         let (_directory, cache) = cache();
-        let open = |empty| open_cache(&cache, "id", "/c", Sharing::Locked, &own(), empty).expect("opened");
+        let open = |empty| open(&cache, Sharing::Locked, empty);
         let first = open(false);
-        assert!(first.fresh);
-        fs::write(first.data.join("x"), "x").expect("written");
+        let names = |mount: &CacheMount| (mount.data.join("initial"), mount.data.join("x"));
+        let (initial, x) = names(&first);
+        assert!(initial.exists());
+        fs::remove_file(&initial).expect("removed");
+        fs::write(&x, "x").expect("written");
         drop(first);
-        assert!(!open(false).fresh);
-        let emptied = open(true);
-        assert!(emptied.fresh && !emptied.data.join("x").exists());
+        assert!(!initial.exists() && x.exists(), "it is filled once");
+        drop(open(false));
+        assert!(!initial.exists() && x.exists(), "it is filled once");
+        drop(open(true));
+        assert!(initial.exists() && !x.exists());
+    }
+
+    #[test]
+    fn a_shared_cache_is_not_emptied_under_the_hands_of_its_users() {
+        let (_directory, cache) = cache();
+        std::thread::scope(|scope| {
+            for own in 0..4 {
+                let cache = &cache;
+                scope.spawn(move || {
+                    for round in 0..200 {
+                        let mount = open(cache, Sharing::Shared, true);
+                        let file = mount.data.join(format!("{own}-{round}"));
+                        fs::write(&file, "").expect("written");
+                        std::thread::yield_now();
+                        assert!(file.exists() && mount.data.join("initial").exists());
+                    }
+                });
+            }
+        });
     }
 
     #[test]
