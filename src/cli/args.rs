@@ -2,7 +2,7 @@
 
 use super::{
     build, builder, config, doctor, down, enable, events, exec, explain, graph, image, images, life, login,
-    logs, ls, port, ps, pull, run, schema, system, top, up, version, volume, watch,
+    logs, ls, port, ps, pull, run, scale, schema, system, top, up, version, volume, volumes, watch,
 };
 use crate::find::Asked;
 use crate::ui::Wishes;
@@ -113,6 +113,8 @@ pub(super) enum Verb {
     Run(Box<run::Args>),
     /// Create containers without starting them
     Create(Box<up::CreateArgs>),
+    /// Change the number of containers of services
+    Scale(scale::Args),
     /// Start containers that exist
     Start(life::StartArgs),
     /// Stop containers
@@ -131,6 +133,8 @@ pub(super) enum Verb {
     Port(port::Args),
     /// List the images that containers use
     Images(images::Args),
+    /// List the volumes of the project
+    Volumes(volumes::Args),
     /// List projects
     Ls(ls::Args),
     /// Pull the images of services

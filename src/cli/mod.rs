@@ -34,12 +34,14 @@ mod pull;
 mod reason;
 mod renew;
 mod run;
+mod scale;
 mod schema;
 mod system;
 mod top;
 pub mod up;
 mod version;
 mod volume;
+mod volumes;
 mod watch;
 
 use crate::failure::{Failure, Result};
@@ -140,6 +142,8 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<()> {
             schema::run(context);
             Ok(())
         }
+        Verb::Scale(args) => scale::run(args, context).await,
+        Verb::Volumes(args) => volumes::run(args, context).await,
         Verb::Watch(args) => watch::run(args, context).await,
         Verb::Enable(args) => enable::enable(&args, context),
         Verb::Disable(args) => enable::disable(&args, context),

@@ -117,3 +117,34 @@ fn what_ended_and_has_not_changed_is_started_and_not_made_anew() {
         assert_eq!(project.stack(&["exec", "-T", "api", "cat", "/mine"]).ok().text(), "mine");
     });
 }
+
+#[test]
+fn scale_changes_the_numbers_of_the_named_services_alone() {
+    let compose = r#"
+x-stays: &stays { image: "busybox:1", command: [sleep, "1000"], stop_signal: SIGKILL }
+services:
+  db: { <<: *stays }
+  api: { <<: *stays, depends_on: [db] }
+  other: { <<: *stays }
+  built: { build: { dockerfile_inline: "FROM busybox:1" } }
+"#;
+    with("scaled", compose, |project| {
+        let count = |service| project.stack(&["ps", "-q", service]).ok().stdout.lines().count();
+        let counts = || (count("db"), count("api"), count("other"));
+        project.stack(&["scale", "--no-deps", "api=2"]).ok();
+        assert_eq!(counts(), (0, 2, 0));
+        project.stack(&["scale", "api=3"]).ok();
+        assert_eq!(counts(), (1, 3, 0), "what it needs comes along");
+        project.stack(&["scale", "api=1", "db=2"]).ok();
+        assert_eq!(counts(), (2, 1, 0));
+        project.stack(&["scale", "built=1"]).code(1);
+        for (wrong, why) in [
+            ("api", "invalid scale specifier: api"),
+            ("=1", "invalid scale specifier: =1"),
+            ("api=x", "invalid scale specifier: can't parse replica value as int: api=x"),
+            ("nobody=1", "no such service: nobody"),
+        ] {
+            project.stack(&["scale", wrong]).code(1).says(why);
+        }
+    });
+}

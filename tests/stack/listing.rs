@@ -478,3 +478,26 @@ fn a_budget_is_kept_after_builds() {
         stack(&["system", "check"]).ok();
     });
 }
+
+#[test]
+fn volumes_of_the_project_and_of_services() {
+    with("vols", |project, _port| {
+        let data = format!("{}_data", project.name);
+        let table = project.stack(&["volumes"]).ok().stdout;
+        let lines: Vec<Vec<&str>> = table.lines().map(|l| l.split_whitespace().collect()).collect();
+        assert_eq!(lines, [vec!["DRIVER", "VOLUME", "NAME"], vec!["local", &data]]);
+        assert_eq!(project.stack(&["volumes", "-q", "db"]).ok().stdout, format!("{data}\n"));
+        assert_eq!(project.stack(&["volumes", "-q", "web"]).ok().stdout, "");
+        let rows = rows(&project.stack(&["volumes", "--format", "json"]).ok().stdout);
+        assert_eq!(
+            (&rows[0]["Name"], &rows[0]["Driver"]),
+            (&Value::from(data.as_str()), &Value::from("local"))
+        );
+        let line = project.stack(&["volumes", "--format", "{{.Driver}} of {{.Scope}}"]).ok().stdout;
+        assert_eq!(line, "local of local\n");
+        // Only a running container counts.
+        project.stack(&["stop", "-t", "0", "db"]).ok();
+        assert_eq!(project.stack(&["volumes", "-q", "db"]).ok().stdout, "");
+        project.stack(&["volumes", "nobody"]).code(1).says("no such service: nobody");
+    });
+}
