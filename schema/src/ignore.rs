@@ -7,12 +7,18 @@
 //!
 //! Errors: [`PatternError`] for an unfinished class or escape and for a lone `!`.
 //! Source of the rules: Docker's reference of `.dockerignore`, checked against its matcher's behaviour
-//! (not gitignore: `foo` matches `/foo` only, `{a,b}` is literal, paths are cleaned first).
+//! (not gitignore: `foo` matches `/foo` only, `{a,b}` is literal, paths are cleaned first). That matcher
+//! makes a regular expression of most patterns, which shows where they are odd; [`regular`] has that.
+
+mod regular;
 
 use regex::Regex;
+use regular::Matcher;
 
 /// Longest pattern accepted, in bytes; more is an error, so a hostile file cannot buy a huge automaton.
 const PATTERN_BYTES_MAX: usize = 4096;
+/// The longest line of an ignore file, as in Docker.
+const LINE_BYTES_MAX: usize = 65_535;
 /// Most patterns of one list.
 const PATTERNS_MAX: usize = 10_000;
 
@@ -31,22 +37,13 @@ pub struct Patterns {
     rules: Vec<Rule>,
 }
 
-#[derive(Debug, Clone)]
-struct Rule {
-    takes_back: bool,
-    /// Cleaned, without `!`.
-    text: String,
-    glob: Glob,
-}
-
 impl Patterns {
     /// Reads an ignore file: `#` in the first column is a comment, blanks around a pattern are dropped.
     ///
     /// # Errors
     /// [`PatternError`] of the first line that is no pattern.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        Self::collect(text.lines().enumerate().filter(|(_, line)| !line.starts_with('#')))
+        Self::collect(lines(text)?.iter().map(|(line, pattern)| (*line, pattern.as_str())))?.usable()
     }
 
     /// From separate patterns (no comments), as in a YAML list or a flag.
@@ -54,23 +51,37 @@ impl Patterns {
     /// # Errors
     /// [`PatternError`]; `line` counts the items.
     pub fn from_list<S: AsRef<str>>(items: &[S]) -> Result<Self, PatternError> {
-        Self::collect(items.iter().map(AsRef::as_ref).enumerate())
+        Self::read(items)?.usable()
+    }
+
+    /// As [`from_list`](Self::from_list), but what only turns out to be wrong in use may be there.
+    ///
+    /// # Errors
+    /// [`PatternError`]; `line` counts the items.
+    pub fn read<S: AsRef<str>>(items: &[S]) -> Result<Self, PatternError> {
+        Self::collect(items.iter().enumerate().map(|(index, item)| (index + 1, item.as_ref())))
     }
 
     fn collect<'a>(lines: impl Iterator<Item = (usize, &'a str)>) -> Result<Self, PatternError> {
         let mut rules = Vec::new();
-        for (index, line) in lines {
-            let trimmed = line.trim();
+        for (line, pattern) in lines {
+            let trimmed = pattern.trim();
             if trimmed.is_empty() {
                 continue;
             }
-            let fail = |reason| PatternError { line: index + 1, pattern: shorten(trimmed), reason };
             if rules.len() == PATTERNS_MAX {
-                return Err(fail("too many patterns"));
+                return Err(error(line, trimmed, "too many patterns"));
             }
-            rules.push(Rule::parse(trimmed).map_err(fail)?);
+            rules.push(Rule::parse(line, trimmed).map_err(|reason| error(line, trimmed, reason))?);
         }
         Ok(Self { rules })
+    }
+
+    fn usable(self) -> Result<Self, PatternError> {
+        match self.rules.iter().find(|rule| rule.matcher.is_wrong()) {
+            Some(rule) => Err(rule.wrong()),
+            None => Ok(self),
+        }
     }
 
     /// Whether any pattern takes a path back in.
@@ -84,15 +95,32 @@ impl Patterns {
 
     /// Whether the path (relative to the root, `/` between names) is ignored.
     pub fn matches(&self, path: &str) -> bool {
-        let path = clean(path);
+        self.decide(path).unwrap_or(false)
+    }
+
+    /// The same, where a pattern may turn out to be wrong.
+    ///
+    /// # Errors
+    /// The first pattern that had to be asked and cannot say.
+    pub fn decide(&self, path: &str) -> Result<bool, PatternError> {
+        let path = cleaned(path);
         let mut ignored = false;
+        if path == "." {
+            return Ok(false);
+        }
         for rule in &self.rules {
             // A rule can only change the verdict of the ones before it.
-            if rule.takes_back == ignored && rule.covers(&path) {
+            if rule.takes_back != ignored {
+                continue;
+            }
+            if rule.matcher.is_wrong() {
+                return Err(rule.wrong());
+            }
+            if rule.covers(&path) {
                 ignored = !rule.takes_back;
             }
         }
-        ignored
+        Ok(ignored)
     }
 
     /// Whether anything below an ignored directory could be taken back in, so a walk has to enter it.
@@ -102,62 +130,120 @@ impl Patterns {
     }
 }
 
-impl Rule {
-    fn parse(text: &str) -> Result<Self, &'static str> {
-        let (takes_back, body) = match text.strip_prefix('!') {
-            Some(rest) => (true, rest.trim()),
-            None => (false, text),
-        };
-        if body.is_empty() {
-            return Err("`!` needs a pattern after it");
+/// The patterns of an ignore file with their lines: cleaned, and relative to the root.
+///
+/// # Errors
+/// A line that is too long.
+pub fn lines(text: &str) -> Result<Vec<(usize, String)>, PatternError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut found = Vec::new();
+    for (index, line) in text.split('\n').enumerate() {
+        if line.len() > LINE_BYTES_MAX {
+            return Err(error(index + 1, line, "longer than 65535 bytes"));
         }
-        let text = clean(body);
-        let glob = Glob::with_double_star(&text)?;
-        Ok(Self { takes_back, text, glob })
+        let trimmed = line.trim();
+        if line.starts_with('#') || trimmed.is_empty() {
+            continue;
+        }
+        let pattern = match trimmed.strip_prefix('!') {
+            Some(rest) => format!("!{}", relative(rest.trim())),
+            None => relative(trimmed),
+        };
+        found.push((index + 1, pattern));
+    }
+    Ok(found)
+}
+
+fn relative(pattern: &str) -> String {
+    if pattern.is_empty() {
+        return String::new();
+    }
+    let cleaned = cleaned(pattern);
+    match cleaned.strip_prefix('/') {
+        Some(rest) if !rest.is_empty() => rest.to_owned(),
+        _ => cleaned,
+    }
+}
+
+fn error(line: usize, pattern: &str, reason: &'static str) -> PatternError {
+    PatternError { line, pattern: shorten(pattern), reason }
+}
+
+#[derive(Debug, Clone)]
+struct Rule {
+    line: usize,
+    takes_back: bool,
+    /// Cleaned, without `!`.
+    text: String,
+    matcher: Matcher,
+    /// Of a rule that takes back: its names one by one.
+    names: Vec<Name>,
+}
+
+/// One name of a pattern.
+#[derive(Debug, Clone)]
+enum Name {
+    /// It has `**`, so it may be any number of names.
+    Many,
+    One(Glob),
+}
+
+impl Rule {
+    fn parse(line: usize, text: &str) -> Result<Self, &'static str> {
+        if text.len() > PATTERN_BYTES_MAX {
+            return Err("longer than 4096 bytes");
+        }
+        let cleaned = cleaned(text);
+        let (takes_back, text) = match cleaned.strip_prefix('!') {
+            Some("") => return Err("`!` needs a pattern after it"),
+            Some(rest) => (true, rest),
+            None => (false, cleaned.as_str()),
+        };
+        check(text)?;
+        let names = if takes_back { text.split('/').map(Name::new).collect() } else { Vec::new() };
+        Ok(Self { line, takes_back, text: text.to_owned(), matcher: Matcher::new(text), names })
+    }
+
+    fn wrong(&self) -> PatternError {
+        error(self.line, &self.text, "not a valid pattern")
     }
 
     /// The path itself or one of the directories above it.
     fn covers(&self, path: &str) -> bool {
-        self.glob.matches(path) || path.match_indices('/').any(|(at, _)| self.glob.matches(&path[..at]))
+        let matches = |path: &str| self.matcher.matches(&self.text, path);
+        matches(path) || path.match_indices('/').any(|(at, _)| matches(&path[..at]))
     }
 
     fn reaches_below(&self, directory: &str) -> bool {
-        let mut names = self.text.split('/');
+        let mut names = self.names.iter();
         for wanted in directory.split('/') {
             match names.next() {
                 // The rule names a directory above: it takes back all of this one.
-                None => return true,
-                Some(name) if name.contains("**") => return true,
-                Some(name) => {
-                    if !Glob::new(name).is_ok_and(|glob| glob.matches(wanted)) {
-                        return false;
-                    }
-                }
+                None | Some(Name::Many) => return true,
+                Some(Name::One(glob)) if glob.matches(wanted) => {}
+                Some(Name::One(_)) => return false,
             }
         }
         true
     }
 }
 
-/// One compiled pattern over a whole path.
+impl Name {
+    /// What is no pattern alone counts as many: a directory too much is entered then, and no one too few.
+    fn new(text: &str) -> Self {
+        if text.contains("**") { Self::Many } else { Glob::new(text).map_or(Self::Many, Self::One) }
+    }
+}
+
+/// One compiled pattern over one name; two stars mean the same as one.
 #[derive(Debug, Clone)]
 pub struct Glob(Regex);
 
 impl Glob {
-    /// Without `**`: two stars mean the same as one.
-    ///
     /// # Errors
     /// What is wrong with the pattern.
     pub fn new(pattern: &str) -> Result<Self, &'static str> {
-        compile(pattern, false)
-    }
-
-    /// With `**` for any number of directories.
-    ///
-    /// # Errors
-    /// What is wrong with the pattern.
-    pub fn with_double_star(pattern: &str) -> Result<Self, &'static str> {
-        compile(pattern, true)
+        compile(pattern)
     }
 
     pub fn matches(&self, path: &str) -> bool {
@@ -191,11 +277,40 @@ pub fn clean(path: &str) -> String {
     if names.is_empty() { ".".into() } else { names.join("/") }
 }
 
+/// The same as Go cleans paths: what is rooted stays so, and `..` stays where it leads out.
+pub(crate) fn cleaned(path: &str) -> String {
+    let rooted = path.starts_with('/');
+    let mut names: Vec<&str> = Vec::new();
+    for name in path.split('/') {
+        match name {
+            "" | "." => {}
+            ".." if names.last().is_some_and(|last| *last != "..") => _ = names.pop(),
+            ".." if rooted => {}
+            name => names.push(name),
+        }
+    }
+    match (rooted, names.join("/")) {
+        (true, names) => format!("/{names}"),
+        (false, names) if names.is_empty() => ".".into(),
+        (false, names) => names,
+    }
+}
+
 fn shorten(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
-fn compile(pattern: &str, double_star: bool) -> Result<Glob, &'static str> {
+/// Whether classes and escapes are complete.
+fn check(pattern: &str) -> Result<(), &'static str> {
+    let chars: Vec<char> = pattern.chars().collect();
+    let (mut at, mut unused) = (0, String::new());
+    while at < chars.len() {
+        at = translate(&chars, at, &mut unused)?;
+    }
+    Ok(())
+}
+
+fn compile(pattern: &str) -> Result<Glob, &'static str> {
     if pattern.len() > PATTERN_BYTES_MAX {
         return Err("longer than 4096 bytes");
     }
@@ -203,16 +318,15 @@ fn compile(pattern: &str, double_star: bool) -> Result<Glob, &'static str> {
     let mut out = String::from("(?s)^");
     let mut at = 0;
     while at < chars.len() {
-        at = translate(&chars, at, double_star, &mut out)?;
+        at = translate(&chars, at, &mut out)?;
     }
     out.push('$');
     Regex::new(&out).map(Glob).map_err(|_| "not a valid pattern")
 }
 
 /// Translates what starts at `at` and returns where the next thing starts.
-fn translate(chars: &[char], at: usize, double_star: bool, out: &mut String) -> Result<usize, &'static str> {
+fn translate(chars: &[char], at: usize, out: &mut String) -> Result<usize, &'static str> {
     match chars[at] {
-        '*' if chars.get(at + 1) == Some(&'*') && double_star => Ok(double(chars, at + 2, out)),
         '*' => {
             out.push_str("[^/]*");
             Ok(at + 1)
@@ -232,18 +346,6 @@ fn translate(chars: &[char], at: usize, double_star: bool, out: &mut String) -> 
             Ok(at + 1)
         }
     }
-}
-
-/// After `**`: with a slash behind it any directories or none, at the end everything.
-fn double(chars: &[char], mut at: usize, out: &mut String) -> usize {
-    while chars.get(at) == Some(&'*') {
-        at += 1;
-    }
-    if chars.get(at) == Some(&'/') {
-        at += 1;
-    }
-    out.push_str(if at == chars.len() { ".*" } else { "(?:.*/)?" });
-    at
 }
 
 fn class(chars: &[char], mut at: usize, out: &mut String) -> Result<usize, &'static str> {

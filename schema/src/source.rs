@@ -34,6 +34,11 @@ impl Place {
         self.line_column_at(self.end)
     }
 
+    /// The first and the last line, from 1.
+    pub fn lines(&self) -> (usize, usize) {
+        (self.line_column().0, self.end_line_column().0)
+    }
+
     fn line_column_at(&self, at: usize) -> (usize, usize) {
         let before = &self.source.text[..at.min(self.source.text.len())];
         let line = before.matches('\n').count() + 1;

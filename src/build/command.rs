@@ -14,9 +14,8 @@ use indexmap::IndexMap;
 use stack_runtime::image::Digest;
 use stack_runtime::snapshot::{self, Layer, Working};
 use stack_runtime::spec::{MountKindSpec, MountSpec};
-use stack_schema::dockerfile::expand::Expander;
-use stack_schema::dockerfile::mount::{Mount, MountKind};
-use stack_schema::dockerfile::{Command, Run};
+use stack_schema::dockerfile::mount::{Mount, MountKind, MountText};
+use stack_schema::dockerfile::{Command, Heredoc, Run};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -27,7 +26,7 @@ pub(super) struct Plan {
     env: IndexMap<String, String>,
     /// In the environment, in no key.
     proxies: IndexMap<String, String>,
-    shown_args: IndexMap<String, String>,
+    created_by: String,
     working_dir: String,
     user: String,
     network: Network,
@@ -64,25 +63,22 @@ pub(super) fn plan(
     }
     let network = run.network.as_deref().and_then(Network::parse).unwrap_or(shared.request.network);
     let (args, script) = command_line(run, state);
+    let created_by = created_by(&args, state);
     let mut from = from.into_iter();
     let mut mounts = Vec::new();
     let mut env = state.environment();
     let mut agents = 0;
     for text in &run.mounts {
-        let mount = text.resolve(&Expander { escape: words.escape, variables: state })?;
+        let (mount, mut target) = resolved(text, state, words)?;
         let referred = text.from().and_then(|_| from.next());
         let from = match &mount.kind {
             MountKind::Bind { .. } => referred.or_else(|| Some(context.clone())),
             _ => referred,
         };
-        let mut target = mounts::target(&mount, state);
         if matches!(mount.kind, MountKind::Ssh { .. }) {
             let socket = target.get_or_insert_with(|| format!("/run/buildkit/ssh_agent.{agents}")).clone();
             env.entry("SSH_AUTH_SOCK".into()).or_insert(socket);
             agents += 1;
-        }
-        if target.as_deref() == Some("/") {
-            return Err("a mount cannot have / as its target".into());
         }
         mounts.push(PlannedMount { target, mount, from });
     }
@@ -90,8 +86,8 @@ pub(super) fn plan(
         args,
         env,
         proxies: proxies(shared, state),
-        shown_args: state.args.clone(),
-        working_dir: state.config.working_dir.clone(),
+        created_by,
+        working_dir: state.absolute("."),
         user: state.config.user.clone(),
         network,
         mounts,
@@ -101,17 +97,45 @@ pub(super) fn plan(
     })
 }
 
+/// A mount, and where it is.
+fn resolved(
+    text: &MountText,
+    state: &State,
+    words: &Words<'_>,
+) -> std::result::Result<(Mount, Option<String>), String> {
+    let mount = text.resolve(&mut |word: &str| words.word(state, word))?;
+    let target = mounts::target(&mount, state);
+    if target.as_deref() == Some("/") {
+        return Err("a mount cannot have / as its target".into());
+    }
+    Ok((mount, target))
+}
+
+/// The line of the history, for one that is only read.
+///
+/// # Errors
+/// Sentences about the mounts.
+pub(super) fn read(run: &Run, state: &State, words: &Words<'_>) -> std::result::Result<String, String> {
+    run.mounts.iter().try_for_each(|text| resolved(text, state, words).map(drop))?;
+    Ok(created_by(&command_line(run, state).0, state))
+}
+
+fn created_by(args: &[String], state: &State) -> String {
+    let (command, shown) = (args.join(" "), state.shown_args());
+    if shown.is_empty() {
+        return format!("RUN {command} # buildkit");
+    }
+    format!("RUN |{} {} {command} # buildkit", shown.len(), shown.join(" "))
+}
+
 /// The words to run; with heredocs as the shell, or the kernel, wants them.
 fn command_line(run: &Run, state: &State) -> (Vec<String>, Option<(String, String)>) {
     let (Command::Shell(text), Some(first)) = (&run.command, run.heredocs.first()) else {
         return (state.command(&run.command), None);
     };
-    let is_alone = text.split_whitespace().count() == 1
-        && text.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with("<<");
+    let is_alone = Heredoc::announced(text);
     let shell = |text: String| state.shell().into_iter().chain([text]).collect();
-    if is_alone
-        && first.content.trim_start_matches(if first.strip_tabs { '\t' } else { '\0' }).starts_with("#!")
-    {
+    if is_alone && first.content.starts_with("#!") {
         let script = (first.name.clone(), first.body());
         return (shell(format!("/dev/pipes/{}", first.name)), Some(script));
     }
@@ -129,7 +153,7 @@ fn proxies(shared: &Shared, state: &State) -> IndexMap<String, String> {
     let mut found = IndexMap::new();
     for name in PROXIES {
         for name in [name.to_owned(), name.to_ascii_lowercase()] {
-            if let Some(value) = shared.outside.given(&name).filter(|_| !state.args.contains_key(&name)) {
+            if let Some(value) = shared.outside.given(&name).filter(|_| !state.has_arg(&name)) {
                 found.insert(name.to_ascii_uppercase(), value.to_owned());
                 found.insert(name.to_ascii_lowercase(), value.to_owned());
             }
@@ -140,13 +164,7 @@ fn proxies(shared: &Shared, state: &State) -> IndexMap<String, String> {
 
 impl Plan {
     pub(super) fn created_by(&self) -> String {
-        let command = self.args.join(" ");
-        if self.shown_args.is_empty() {
-            return format!("RUN {command} # buildkit");
-        }
-        let args: Vec<String> =
-            self.shown_args.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        format!("RUN |{} {} {command} # buildkit", args.len(), args.join(" "))
+        self.created_by.clone()
     }
 
     /// What the container runs, as people write it.
@@ -234,6 +252,11 @@ pub(super) async fn execute(
     on_note: &(dyn Fn(String) + Sync),
 ) -> Result<Layer> {
     super::emulation::check(&plan.platform)?;
+    if plan.args.is_empty() {
+        return Err(
+            BuildFailure::new("RUN has no command").hint("Write at least one word in its JSON array.")
+        );
+    }
     let (working, directory, lower, mounted) = {
         let (shared, plan, parent) = (shared.clone(), plan.clone(), parent.to_owned());
         blocking(move || prepare(&shared, &plan, &parent)).await?

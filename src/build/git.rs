@@ -80,6 +80,11 @@ pub(super) fn is_git(text: &str) -> bool {
         || (starts(&["http://", "https://"]) && path.ends_with(".git"))
 }
 
+/// The same for a source of ADD, where `github.com/…` is a path.
+pub(super) fn is_source(text: &str) -> bool {
+    is_git(text) && !text.starts_with("github.com/")
+}
+
 impl Repository {
     /// # Errors
     /// A sentence about the address.

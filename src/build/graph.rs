@@ -105,7 +105,7 @@ mod tests {
         let text = "FROM a AS one\nRUN x\nENV k=v\nFROM b AS unused\nRUN y\nFROM c AS two\nRUN z\nFROM one\nCOPY --from=two /z /z\nWORKDIR /w";
         let source = Source { name: "Dockerfile".into(), path: None, text: text.into() };
         let file = stack_schema::dockerfile::parse(Arc::new(source)).expect("valid");
-        let names = Names { contexts: &|_| false, variables: &|_: &str| None };
+        let names = Names { contexts: &|_| false, variables: &|_: &str| None, image: &|_| Ok(()) };
         let graph = Graph::new(&file, &select(&file, None, &names).expect("valid"));
         let lines: Vec<String> = graph
             .steps

@@ -4,10 +4,11 @@ use super::failure::{BuildFailure, Doing, Result};
 use super::request::{BuildRequest, DockerfileSource};
 use super::state::Outside;
 use indexmap::IndexMap;
-use stack_runtime::image::Platform;
+use stack_runtime::image::{Platform, Reference};
 use stack_schema::dockerfile::expand::Expander;
+use stack_schema::dockerfile::lint::{Finding, check_bases};
 use stack_schema::dockerfile::stages::{Names, Selected, Selection, every, label, select};
-use stack_schema::dockerfile::{Dockerfile, Kind};
+use stack_schema::dockerfile::{Dockerfile, Frontend, Kind};
 use stack_schema::source::Source;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,8 +17,15 @@ use std::sync::Arc;
 /// No Dockerfile that a person wrote comes near.
 const DOCKERFILE_BYTES_MAX: u64 = 16 << 20;
 
-/// The file, and where it is if it is one.
+/// The file, and where it is if it is one. It has to be one for this builder.
 pub(super) fn read(request: &BuildRequest) -> Result<(Dockerfile, Option<PathBuf>)> {
+    let (file, path) = read_any(request)?;
+    file.frontend.as_ref().map(Frontend::accept).transpose()?;
+    Ok((file, path))
+}
+
+/// The same, whatever frontend it asks for.
+pub(super) fn read_any(request: &BuildRequest) -> Result<(Dockerfile, Option<PathBuf>)> {
     let (name, path, text) = match &request.dockerfile {
         DockerfileSource::Inline(text) => ("Dockerfile (inline)".to_owned(), None, text.clone()),
         DockerfileSource::Path(path) => {
@@ -43,7 +51,10 @@ fn read_text(path: &Path) -> io::Result<String> {
     if file.metadata()?.len() > DOCKERFILE_BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "larger than 16 MiB"));
     }
-    io::read_to_string(file)
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut &file, &mut bytes)?;
+    // Old files have comments in other encodings, which mean nothing.
+    Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
 }
 
 fn missing(path: &Path, error: &io::Error) -> BuildFailure {
@@ -69,6 +80,7 @@ pub(super) fn outside(file: &Dockerfile, request: &BuildRequest) -> Result<Outsi
     for (prefix, platform) in [("BUILD", &build), ("TARGET", &target)] {
         globals.insert(format!("{prefix}PLATFORM"), platform.to_string());
         globals.insert(format!("{prefix}OS"), platform.os.clone());
+        globals.insert(format!("{prefix}OSVERSION"), String::new());
         globals.insert(format!("{prefix}ARCH"), platform.architecture.clone());
         globals.insert(format!("{prefix}VARIANT"), platform.variant.clone().unwrap_or_default());
     }
@@ -96,8 +108,8 @@ fn global(file: &Dockerfile, outside: &Outside, name: &str, default: Option<&str
 }
 
 pub(super) fn selection(file: &Dockerfile, request: &BuildRequest, outside: &Outside) -> Result<Selection> {
-    let is_context = |name: &str| request.additional_contexts.contains_key(name);
-    let names = Names { contexts: &is_context, variables: outside };
+    let is_context = is_context(request);
+    let names = Names { contexts: &is_context, variables: outside, image: &can_be_image };
     Ok(select(file, request.target.as_deref(), &names)?)
 }
 
@@ -106,8 +118,24 @@ pub(super) fn all_stages(
     request: &BuildRequest,
     outside: &Outside,
 ) -> Result<Vec<Selected>> {
-    let is_context = |name: &str| request.additional_contexts.contains_key(name);
-    Ok(every(file, &Names { contexts: &is_context, variables: outside })?)
+    let is_context = is_context(request);
+    Ok(every(file, &Names { contexts: &is_context, variables: outside, image: &can_be_image })?)
+}
+
+/// What needs neither files nor images.
+pub(super) fn findings(file: &Dockerfile, request: &BuildRequest, outside: &Outside) -> Vec<Finding> {
+    let is_context = is_context(request);
+    let names = Names { contexts: &is_context, variables: outside, image: &can_be_image };
+    let known: Vec<&str> = outside.globals.keys().map(String::as_str).collect();
+    file.findings.iter().cloned().chain(check_bases(file, &names, &known)).collect()
+}
+
+fn is_context(request: &BuildRequest) -> impl Fn(&str) -> bool {
+    |name| request.additional_contexts.contains_key(name)
+}
+
+fn can_be_image(name: &str) -> std::result::Result<(), String> {
+    Reference::parse(name).map(drop).map_err(|e| e.to_string())
 }
 
 /// The name of a stage, for people.

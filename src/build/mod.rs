@@ -11,6 +11,7 @@
 //! | `event` | what happens, as data |
 //! | `failure` | why it did not succeed: the line of the Dockerfile, the exit code, the last output |
 //! | `graph` | stages and steps, and what each waits for |
+//! | `read` | what a Dockerfile says, without building it |
 //! | `state` | what a stage is after a step; metadata instructions (pure) |
 //! | `key` | content-addressed cache keys |
 //! | `cache` | records on disk, prune |
@@ -24,6 +25,7 @@
 //! | `emulation` | programs of other architectures |
 //! | `check` | findings without a build |
 //! | `tree` | a directory tree that nothing leads out of |
+//! | `written` | how the history writes values |
 //! | `view` | merged layers, mounted where nobody else sees them |
 //! | `pick` | the files a COPY or ADD means, with their digests |
 //! | `place` | putting picked files into a layer |
@@ -86,6 +88,7 @@ mod packages;
 mod pick;
 mod place;
 mod platforms;
+mod read;
 mod remote;
 mod request;
 mod run;
@@ -98,6 +101,7 @@ mod transfer;
 mod tree;
 mod unpack;
 mod view;
+mod written;
 
 pub use attest::{Attest, Detail};
 pub use cache::{Kept, Pruned, Usage, chains_in_use, kept, prune, sweep, usage};
@@ -109,5 +113,6 @@ pub use failure::BuildFailure;
 pub use git::is_address;
 pub use output::{Dest, Output};
 pub use platforms::build_for;
+pub use read::{Understood, understand};
 pub use request::{BuildEnv, BuildRequest, BuildResult, DockerfileSource, Network, Secret};
 pub use steps::{Events, build};

@@ -11,6 +11,7 @@ use super::graph::Step;
 use super::inputs::{self, NamedContext};
 use super::key::Key;
 use super::output;
+use super::read::{Reader, other_platform};
 use super::request::{BuildEnv, BuildRequest, BuildResult};
 use super::run::Runners;
 use super::shared::{Shared, blocking};
@@ -25,6 +26,7 @@ use stack_schema::diagnostic::Diagnostic;
 use stack_schema::dockerfile::lint::{self, Finding};
 use stack_schema::dockerfile::stages::Reference;
 use stack_schema::dockerfile::{Instruction, Kind, parse_trigger};
+use stack_schema::ignore::Patterns;
 use stack_schema::source::Place;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -106,26 +108,24 @@ async fn import(shared: &Shared, events: Events<'_>) -> Result<Imported> {
     Ok(Imported::read(&shared.env.store, &request.cache_from, platform.as_ref(), warn).await)
 }
 
-/// Findings of the rules that need no files; where the Dockerfile wants them to be errors, nothing is built.
+/// What is found without any image; where the Dockerfile wants findings to be errors, nothing is built.
 fn report_findings(shared: &Shared, events: Events<'_>) -> Result<()> {
-    let findings = check::static_findings(&shared.file, &shared.outside);
-    let wanted: Vec<_> = findings.into_iter().filter(|finding| shared.check.wants(finding.rule)).collect();
-    for finding in &wanted {
+    let mut findings = inputs::findings(&shared.file, &shared.request, &shared.outside);
+    let (ignore, unknown) = (Patterns::default(), |_: &str| Ok(None));
+    let platform = shared.request.platform.as_deref();
+    let mut reader = Reader::new(&shared.file, &shared.outside, platform, &ignore, &unknown)?;
+    reader.read(&shared.selection.stages)?;
+    findings.extend(reader.findings());
+    findings.retain(|finding| is_early(finding) && shared.check.wants(finding.rule));
+    for finding in &findings {
         events(BuildEvent::Warning(finding.diagnostic.clone()));
     }
-    match wanted.first() {
-        Some(first) if shared.check.is_error => {
-            let mut rules: Vec<&str> = wanted.iter().map(|finding| finding.rule).collect();
-            rules.sort_unstable();
-            rules.dedup();
-            let failure = BuildFailure::new(format!("lint violation found for rules: {}", rules.join(", ")));
-            Err(match &first.diagnostic.place {
-                Some(place) => failure.at(place),
-                None => failure,
-            })
-        }
-        _ => Ok(()),
-    }
+    Ok(shared.check.verdict(&findings)?)
+}
+
+/// Known before the first step; the rest takes what the base images set.
+fn is_early(finding: &Finding) -> bool {
+    finding.rule != lint::UNDEFINED_VAR
 }
 
 /// A layer to find or make.
@@ -255,7 +255,7 @@ impl Builder<'_> {
         let image = self.image(name, platform).await?;
         let wanted = platform.cloned().unwrap_or_else(Platform::host);
         if wanted.fit(&check::own_platform(&image)).is_none() {
-            let message = check::other_platform(name, &image, &wanted);
+            let message = other_platform(name, &check::own_platform(&image), &wanted);
             self.find(Finding::new(lint::BASE_PLATFORM, place, message));
         }
         Ok((State::from_image(&image), Finished::Cached))
@@ -313,18 +313,18 @@ impl Builder<'_> {
         uses: &[&Reference],
         state: &mut State,
     ) -> Result<Finished> {
-        let unset = Mutex::default();
-        let mut words = Words { escape: self.shared.file.escape, unset: &unset };
-        let applied = state.apply(&instruction.kind, &instruction.text, &mut words, &self.shared.outside);
+        let findings = Mutex::default();
+        let words = Words { escape: self.shared.file.escape, place: &instruction.place, findings: &findings };
+        let applied = state.apply(&instruction.kind, &words, &self.shared.outside);
         if applied.map_err(BuildFailure::new)? {
-            self.warn_unset(unset, state, instruction);
+            self.warn(findings);
             return Ok(Finished::Done);
         }
         let sources = self.sources(uses).await?;
         let finished = match &instruction.kind {
             Kind::Workdir(path) => {
-                let path = words_of(self, &unset).word(state, path).map_err(BuildFailure::new)?;
-                self.workdir(index, &path, state).await?
+                let created_by = state.enter(path, &words).map_err(BuildFailure::new)?;
+                self.workdir(index, created_by, state).await?
             }
             Kind::Run(run) => {
                 let context = if run.mounts.is_empty() {
@@ -332,7 +332,7 @@ impl Builder<'_> {
                 } else {
                     self.context_source("")?
                 };
-                let (words, no_cache) = (words_of(self, &unset), self.is_uncached(index));
+                let no_cache = self.is_uncached(index);
                 let plan = command::plan(run, sources, &context, &self.shared, state, &words, no_cache);
                 self.run(index, plan.map_err(BuildFailure::new)?, state).await?
             }
@@ -342,22 +342,21 @@ impl Builder<'_> {
                     Some(source) => source,
                     None => self.context_source("")?,
                 };
-                let (words, epoch) = (words_of(self, &unset), self.shared.epoch);
-                let plan = transfer::plan(transfer, keyword, from, state, &words, epoch);
+                let plan = transfer::plan(transfer, keyword, from, state, &words, self.shared.epoch);
                 let mut plan = plan.map_err(BuildFailure::new)?;
                 plan.obtain(&self.shared).await?;
-                self.transfer(index, plan, &instruction.text, state).await?
+                self.transfer(index, plan, state).await?
             }
             _ => Finished::Done,
         };
-        self.warn_unset(unset, state, instruction);
+        self.warn(findings);
         Ok(finished)
     }
 
-    fn warn_unset(&self, unset: Mutex<Vec<String>>, state: &State, instruction: &Instruction) {
-        for name in state.undeclared(unset) {
-            self.find(check::unset(&name, state, instruction));
-        }
+    /// Of what an instruction found, that which was not told before the first step.
+    fn warn(&self, findings: Mutex<Vec<Finding>>) {
+        let findings = findings.into_inner().expect("never poisoned: nothing panics while it is held");
+        findings.into_iter().filter(|finding| !is_early(finding)).for_each(|finding| self.find(finding));
     }
 
     fn find(&self, finding: Finding) {
@@ -399,10 +398,9 @@ impl Builder<'_> {
         request.no_cache || request.no_cache_filter.iter().any(is_meant)
     }
 
-    async fn workdir(&self, step: usize, path: &str, state: &mut State) -> Result<Finished> {
-        let path = state.absolute(path);
-        state.config.working_dir.clone_from(&path);
-        let created_by = format!("WORKDIR {path}");
+    /// Makes the working directory, which the state has entered.
+    async fn workdir(&self, step: usize, created_by: String, state: &mut State) -> Result<Finished> {
+        let path = state.absolute(".");
         if path == "/" {
             state.remember(created_by, true);
             return Ok(Finished::Done);
@@ -424,15 +422,9 @@ impl Builder<'_> {
         self.layer(Wanted { step, key, created_by, is_independent: false }, state, make).await
     }
 
-    async fn transfer(
-        &self,
-        step: usize,
-        plan: transfer::Plan,
-        text: &str,
-        state: &mut State,
-    ) -> Result<Finished> {
+    async fn transfer(&self, step: usize, plan: transfer::Plan, state: &mut State) -> Result<Finished> {
         let (shared, parent) = (self.shared.clone(), state.chain.clone());
-        let created_by = plan.created_by(text);
+        let created_by = plan.created_by();
         // What is only looked up is not worth another thread.
         let (plan, keyed) = match transfer::remembered_key(&shared, &plan, &parent) {
             Some(keyed) => (plan, keyed),
@@ -616,8 +608,4 @@ fn encoded(shared: &Shared, state: &State, done: &[exchange::Step]) -> Result<Ve
     let mut document = serde_json::to_value(&document).doing(|| "encode the image")?;
     document[exchange::INLINE] = exchange::inline(done, &state.diff_ids);
     serde_json::to_vec(&document).doing(|| "encode the image")
-}
-
-fn words_of<'a>(builder: &Builder<'_>, unset: &'a Mutex<Vec<String>>) -> Words<'a> {
-    Words { escape: builder.shared.file.escape, unset }
 }

@@ -54,6 +54,7 @@ pub(super) struct Plan {
     from: Source,
     /// The latest time of what is copied.
     epoch: Option<i64>,
+    created_by: String,
 }
 
 enum Item {
@@ -76,19 +77,23 @@ pub(super) fn plan(
     epoch: Option<i64>,
 ) -> Text<Plan> {
     let word = |text: &String| words.word(state, text);
+    let chown = transfer.chown.as_ref().map(word).transpose()?.filter(|text| !text.is_empty());
+    let chmod_text = transfer.chmod.as_ref().map(word).transpose()?.filter(|text| !text.is_empty());
+    let checksum = transfer.checksum.as_ref().map(word).transpose()?.filter(|text| !text.is_empty());
+    let paths = paths(transfer, state, words)?;
+    let destination = word(&transfer.destination)?;
+    let created_by = created_by(transfer, keyword, [&chown, &chmod_text], &paths, &destination);
+    let mut paths = paths.into_iter();
     let items = transfer
         .sources
         .iter()
-        .map(|source| item(source, keyword, state, words))
+        .map(|source| item(source, &mut paths, keyword, state, words))
         .collect::<Text<Vec<_>>>()?;
-    let destination = word(&transfer.destination)?;
     let into_directory = destination.ends_with('/') || destination == "." || destination.ends_with("/.");
-    let chmod_text = transfer.chmod.as_ref().map(word).transpose()?;
-    let checksum = transfer.checksum.as_ref().map(word).transpose()?;
-    if checksum.is_some() && items.len() != 1 {
+    if checksum.is_some() && items.iter().filter(|item| !matches!(item, Item::Inline { .. })).count() != 1 {
         return Err("checksum can't be specified for multiple sources".into());
     }
-    if checksum.is_some() && matches!(items.as_slice(), [Item::Path(_) | Item::Inline { .. }]) {
+    if checksum.is_some() && items.iter().any(|item| matches!(item, Item::Path(_))) {
         return Err("checksum can't be specified for sources that are not remote".into());
     }
     let items = items.into_iter().map(|item| match item {
@@ -103,13 +108,13 @@ pub(super) fn plan(
         items,
         destination: state.absolute(&destination),
         into_directory,
-        chown: transfer.chown.as_ref().map(word).transpose()?.filter(|text| !text.is_empty()),
-        chmod: chmod_text.as_deref().filter(|text| !text.is_empty()).map(Chmod::parse).transpose()?,
+        chown,
+        chmod: chmod_text.as_deref().map(Chmod::parse).transpose()?,
         // Links of the destination are followed when a mode is set, as in BuildKit.
         link: transfer.link && chmod_text.is_none(),
         chmod_text,
         parents: transfer.parents,
-        excludes: transfer.excludes.iter().map(word).collect::<Text<_>>()?,
+        excludes: transfer.excludes.clone(),
         unpack: keyword == "ADD" && transfer.unpack.unwrap_or(true),
         unpack_remote: transfer.unpack == Some(true),
         checksum,
@@ -117,24 +122,61 @@ pub(super) fn plan(
         checkouts: Vec::new(),
         from,
         epoch,
+        created_by,
     })
 }
 
-fn item(source: &TransferSource, keyword: &str, state: &State, words: &Words<'_>) -> Text<Item> {
-    match source {
+fn paths(transfer: &Transfer, state: &State, words: &Words<'_>) -> Text<Vec<String>> {
+    let paths = transfer.sources.iter().filter_map(|source| match source {
+        TransferSource::Path(path) => Some(words.word(state, path)),
+        TransferSource::Inline(_) => None,
+    });
+    paths.collect()
+}
+
+/// The line of the history: what ends in the image, not where it is from.
+fn created_by(
+    transfer: &Transfer,
+    keyword: &str,
+    [chown, chmod]: [&Option<String>; 2],
+    paths: &[String],
+    destination: &str,
+) -> String {
+    let mut parts = vec![keyword.to_owned()];
+    parts.extend(transfer.parents.then(|| "--parents".to_owned()));
+    parts.extend(chown.as_ref().map(|chown| format!("--chown={chown}")));
+    parts.extend(chmod.as_ref().map(|chmod| format!("--chmod={chmod}")));
+    parts.extend_from_slice(paths);
+    parts.extend(transfer.sources.iter().filter_map(|source| match source {
+        TransferSource::Inline(heredoc) => Some(format!("<<{}", heredoc.name)),
+        TransferSource::Path(_) => None,
+    }));
+    parts.push(destination.to_owned());
+    format!("{} # buildkit", parts.join(" "))
+}
+
+/// `paths`: those of the sources that are paths, expanded.
+fn item(
+    source: &TransferSource,
+    paths: &mut dyn Iterator<Item = String>,
+    keyword: &str,
+    state: &State,
+    words: &Words<'_>,
+) -> Text<Item> {
+    let path = match source {
         TransferSource::Inline(heredoc) => {
             let body = heredoc.body();
             let body = if heredoc.expand { words.body(state, &body)? } else { body };
-            Ok(Item::Inline { name: heredoc.name.clone(), body })
+            return Ok(Item::Inline { name: heredoc.name.clone(), body });
         }
-        TransferSource::Path(path) => {
-            let path = words.word(state, path)?;
-            match keyword {
-                "ADD" if git::is_git(&path) => Repository::parse(&path).map(Item::Repository),
-                "ADD" if remote::is_http(&path) => Ok(Item::Remote(path)),
-                _ => Ok(Item::Path(path)),
-            }
-        }
+        TransferSource::Path(_) => paths.next().expect("one for every source that is a path"),
+    };
+    match keyword {
+        "ADD" if git::is_source(&path) => Repository::parse(&path).map(Item::Repository),
+        "ADD" if remote::is_http(&path) => Ok(Item::Remote(path)),
+        "COPY" if git::is_source(&path) => Err("the source of COPY can't be a git repository".into()),
+        "COPY" if remote::is_http(&path) => Err("the source of COPY can't be a URL".into()),
+        _ => Ok(Item::Path(path)),
     }
 }
 
@@ -150,8 +192,16 @@ fn pick_all(tree: &Arc<Tree>, excludes: &Patterns) -> Result<Vec<Picked>> {
 
 impl Plan {
     /// The instruction as history shows it.
-    pub(super) fn created_by(&self, text: &str) -> String {
-        format!("{text} # buildkit")
+    pub(super) fn created_by(&self) -> String {
+        self.created_by.clone()
+    }
+
+    /// Sources in the context, or wherever it copies from.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.items.iter().filter_map(|item| match item {
+            Item::Path(path) => Some(path.as_str()),
+            _ => None,
+        })
     }
 
     /// Its layer does not depend on what is below it, so it is made, and found, on nothing.

@@ -1,8 +1,8 @@
 //! What can be typed: the global flags and the verbs.
 
 use super::{
-    build, builder, config, doctor, down, enable, events, exec, explain, graph, image, images, life, login,
-    logs, ls, port, ps, pull, run, scale, schema, system, top, up, version, volume, volumes, watch,
+    build, builder, config, debug, doctor, down, enable, events, exec, explain, graph, image, images, life,
+    login, logs, ls, port, ps, pull, run, scale, schema, system, top, up, version, volume, volumes, watch,
 };
 use crate::find::Asked;
 use crate::ui::Wishes;
@@ -173,6 +173,9 @@ pub(super) enum Verb {
     Doctor(doctor::Args),
     /// Show the version
     Version(version::Args),
+    /// What the readers understood
+    #[command(subcommand, hide = true)]
+    Debug(debug::Verb),
 }
 
 impl Verb {
@@ -180,7 +183,12 @@ impl Verb {
     pub(super) fn is_for_anybody(&self) -> bool {
         let is_text = matches!(
             self,
-            Self::Config(_) | Self::Explain(_) | Self::Graph(_) | Self::Schema(_) | Self::Version(_)
+            Self::Config(_)
+                | Self::Explain(_)
+                | Self::Graph(_)
+                | Self::Schema(_)
+                | Self::Version(_)
+                | Self::Debug(_)
         );
         is_text || matches!(self, Self::Doctor(_) | Self::Enable(_) | Self::Disable(_))
     }

@@ -13,6 +13,7 @@ mod terminal;
 mod build;
 mod builder;
 mod config;
+mod debug;
 mod doctor;
 mod down;
 mod enable;
@@ -156,6 +157,7 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<()> {
         Verb::Builder(verb) => builder::run(&verb, context),
         Verb::Volume(verb) => volume::run(verb, context),
         Verb::System(verb) => system::run(verb, context),
+        Verb::Debug(verb) => debug::run(&verb, context),
     }
 }
 

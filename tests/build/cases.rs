@@ -155,7 +155,7 @@ fn history_and_config(bed: &Bed) {
         ("RUN |1 A=1 /bin/sh -c true # buildkit", false),
         ("WORKDIR /w", false),
         ("USER 5:6", true),
-        ("EXPOSE 80", true),
+        ("EXPOSE [80/tcp]", true),
         ("ENTRYPOINT [\"e\"]", true),
     ];
     let expected: Vec<(String, bool)> = expected.map(|(line, empty)| (line.to_owned(), empty)).to_vec();

@@ -29,6 +29,7 @@ pub struct Document {
     pub variant: Option<String>,
     #[serde(deserialize_with = "or_default")]
     pub config: ImageConfig,
+    #[serde(deserialize_with = "or_default")]
     pub rootfs: RootFs,
     #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
@@ -37,10 +38,11 @@ pub struct Document {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RootFs {
     #[serde(rename = "type")]
     pub kind: String,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(deserialize_with = "or_default")]
     pub diff_ids: Vec<Digest>,
 }
 
@@ -126,7 +128,7 @@ impl ImageConfig {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct HealthcheckConfig {
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub test: Vec<String>,
     #[serde(with = "nanoseconds", skip_serializing_if = "Duration::is_zero")]
     pub interval: Duration,

@@ -2,11 +2,13 @@
 //!
 //! Two readings of the same text: [`Expander::word`] gives one string, [`Expander::words`] splits at
 //! the blanks that were not quoted (also at those that came out of a variable). [`Expander::body`] is for
-//! heredocs of COPY and ADD, where quotes are text. A variable nobody set is empty and is reported back.
+//! heredocs of COPY and ADD, where quotes are text. A variable nobody set is empty and is reported back, also
+//! when a modifier has a value for that case.
 //!
 //! Errors: [`ExpandError`] says what cannot be understood; the caller knows the place.
 
-use regex::Regex;
+use regex::{NoExpand, Regex};
+use std::sync::LazyLock;
 
 /// How deep `${a:-${b:-…}}` may nest.
 const DEPTH_MAX: usize = 64;
@@ -21,6 +23,8 @@ pub enum ExpandError {
     BadSubstitution,
     #[error("unsupported modifier ({0}) in substitution")]
     Modifier(String),
+    #[error("invalid pattern ({0}) in substitution: only *, ?, \\, / and }} can be escaped")]
+    Pattern(String),
     #[error("{name}: {message}")]
     Required { name: String, message: String },
     #[error("the expansion is nested too deeply or grows too long")]
@@ -47,7 +51,7 @@ pub struct Expander<'a> {
     pub variables: &'a dyn Variables,
 }
 
-/// A result and the names that were used without being set.
+/// A result and the names that were used without being set, each once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expanded<T> {
     pub value: T,
@@ -60,7 +64,7 @@ impl Expander<'_> {
     /// # Errors
     /// [`ExpandError`].
     pub fn word(&self, text: &str) -> Result<Expanded<String>> {
-        let (whole, _, unset) = self.run(text, Quotes::Meant)?;
+        let (whole, _, unset) = self.run(text, Reading::default())?;
         Ok(Expanded { value: whole, unset })
     }
 
@@ -69,7 +73,7 @@ impl Expander<'_> {
     /// # Errors
     /// [`ExpandError`].
     pub fn words(&self, text: &str) -> Result<Expanded<Vec<String>>> {
-        let (_, words, unset) = self.run(text, Quotes::Meant)?;
+        let (_, words, unset) = self.run(text, Reading::default())?;
         Ok(Expanded { value: words, unset })
     }
 
@@ -78,67 +82,69 @@ impl Expander<'_> {
     /// # Errors
     /// [`ExpandError`].
     pub fn body(&self, text: &str) -> Result<Expanded<String>> {
-        let (whole, _, unset) = self.run(text, Quotes::Text)?;
+        let reading = Reading { quotes_are_text: true, ..Reading::default() };
+        let (whole, _, unset) = self.run(text, reading)?;
         Ok(Expanded { value: whole, unset })
     }
 
-    fn run(&self, text: &str, quotes: Quotes) -> Result<(String, Vec<String>, Vec<String>)> {
+    fn run(&self, text: &str, reading: Reading) -> Result<(String, Vec<String>, Vec<String>)> {
         let mut scan = Scan {
-            chars: text.chars().collect(),
+            chars: text.strip_prefix('\u{feff}').unwrap_or(text).chars().collect(),
             at: 0,
             depth: 0,
             unset: Vec::new(),
+            word: String::new(),
+            keeps_escapes: reading.keeps_escapes,
             expander: *self,
-            quotes,
+            reading,
         };
-        let mut out = Out::default();
-        scan.until(None, false, &mut out)?;
-        let (whole, words) = out.finish();
+        let (whole, words) = scan.until(None, reading.keeps_escapes)?;
         Ok((whole, words, scan.unset))
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Quotes {
-    Meant,
-    Text,
+/// Words of an instruction as they stand there, split where quotes and substitutions allow it; none if that cannot
+/// be said.
+pub(super) fn split_as_written(text: &str) -> Vec<String> {
+    let reading =
+        Reading { keeps_quotes: true, keeps_escapes: true, keeps_unset: true, ..Reading::default() };
+    nothing_set().run(text, reading).map_or_else(|_| Vec::new(), |(_, words, _)| words)
 }
 
-/// The result in both readings.
+/// The one word that a text is without its quotes, and whether it had some.
+pub(super) fn unquoted(text: &str) -> Option<(String, bool)> {
+    let read = |keeps_quotes: bool| {
+        let reading = Reading { keeps_quotes, keeps_unset: true, ..Reading::default() };
+        let (_, words, _) = nothing_set().run(text, reading).ok()?;
+        <[String; 1]>::try_from(words).ok().map(|[word]| word)
+    };
+    let (word, with_quotes) = (read(false)?, read(true)?);
+    let quotes = |text: &str| text.matches(['\'', '"']).count();
+    let had_quotes = quotes(&word) != quotes(&with_quotes);
+    Some((word, had_quotes))
+}
+
+fn nothing_set() -> Expander<'static> {
+    Expander { escape: '\\', variables: &|_: &str| None }
+}
+
+/// What stays as it is written.
+#[derive(Clone, Copy, Default)]
+struct Reading {
+    /// Quotes mean nothing.
+    quotes_are_text: bool,
+    keeps_quotes: bool,
+    keeps_escapes: bool,
+    /// A variable nobody set stays as it is written.
+    keeps_unset: bool,
+}
+
+/// The words of one stretch of text. The unfinished one is the scan's: what is nested starts it anew, as in BuildKit,
+/// so `a${x:-b}` is the word `b` where text is split.
 #[derive(Default)]
-struct Out {
-    whole: String,
+struct Split {
     words: Vec<String>,
-    word: String,
-}
-
-impl Out {
-    /// A character that a blank may be.
-    fn plain(&mut self, c: char) {
-        self.whole.push(c);
-        if c.is_whitespace() {
-            self.end_word();
-        } else {
-            self.word.push(c);
-        }
-    }
-
-    /// Text whose blanks are part of the word.
-    fn quoted(&mut self, text: &str) {
-        self.whole.push_str(text);
-        self.word.push_str(text);
-    }
-
-    fn end_word(&mut self) {
-        if !self.word.is_empty() {
-            self.words.push(std::mem::take(&mut self.word));
-        }
-    }
-
-    fn finish(mut self) -> (String, Vec<String>) {
-        self.end_word();
-        (self.whole, self.words)
-    }
+    in_word: bool,
 }
 
 struct Scan<'a> {
@@ -146,8 +152,10 @@ struct Scan<'a> {
     at: usize,
     depth: usize,
     unset: Vec<String>,
+    word: String,
+    keeps_escapes: bool,
     expander: Expander<'a>,
-    quotes: Quotes,
+    reading: Reading,
 }
 
 impl Scan<'_> {
@@ -161,87 +169,152 @@ impl Scan<'_> {
         Some(c)
     }
 
-    /// Reads up to `stop` (which is eaten) or the end. `keep_escapes` leaves them for a pattern.
-    fn until(&mut self, stop: Option<char>, keep_escapes: bool, out: &mut Out) -> Result<()> {
+    /// A character that a blank may be.
+    fn plain(&mut self, c: char, split: &mut Split) {
+        if !c.is_whitespace() {
+            self.word.push(c);
+            split.in_word = true;
+        } else if split.in_word && !self.word.is_empty() {
+            split.words.push(std::mem::take(&mut self.word));
+            split.in_word = false;
+        }
+    }
+
+    /// Text whose blanks are part of the word.
+    fn quoted(&mut self, text: &str, split: &mut Split) {
+        self.word.push_str(text);
+        split.in_word = true;
+    }
+
+    fn finish(&mut self, mut split: Split) -> Vec<String> {
+        if !self.word.is_empty() {
+            split.words.push(std::mem::take(&mut self.word));
+        }
+        split.words
+    }
+
+    /// Reads up to `stop` (which is eaten) or the end. `keeps_escapes` leaves them for a pattern.
+    fn until(&mut self, stop: Option<char>, keeps_escapes: bool) -> Result<(String, Vec<String>)> {
+        let outer = std::mem::replace(&mut self.keeps_escapes, keeps_escapes);
+        let read = self.read_until(stop);
+        self.keeps_escapes = outer;
+        read
+    }
+
+    fn read_until(&mut self, stop: Option<char>) -> Result<(String, Vec<String>)> {
+        self.word.clear();
+        let (mut whole, mut split) = (String::new(), Split::default());
         while let Some(c) = self.peek() {
             if Some(c) == stop {
                 self.at += 1;
-                return Ok(());
+                return Ok((whole, self.finish(split)));
             }
-            if out.whole.len() > RESULT_BYTES_MAX {
+            if whole.len() > RESULT_BYTES_MAX {
                 return Err(ExpandError::TooLarge);
             }
-            self.piece(c, keep_escapes, out)?;
+            self.piece(c, &mut whole, &mut split)?;
         }
         match stop {
-            None => Ok(()),
+            None => Ok((whole, self.finish(split))),
             Some('/') => Err(ExpandError::Unclosed("/")),
             Some(_) => Err(ExpandError::Unclosed("}")),
         }
     }
 
-    fn piece(&mut self, c: char, keep_escapes: bool, out: &mut Out) -> Result<()> {
-        match c {
-            '$' => self.dollar()?.chars().for_each(|c| out.plain(c)),
-            '\'' if self.quotes == Quotes::Meant => out.quoted(&self.single()?),
-            '"' if self.quotes == Quotes::Meant => out.quoted(&self.double(keep_escapes)?),
-            c if c == self.expander.escape => {
-                self.at += 1;
-                if keep_escapes {
-                    out.quoted(c.encode_utf8(&mut [0; 4]));
-                }
-                if let Some(next) = self.next() {
-                    out.quoted(next.encode_utf8(&mut [0; 4]));
-                }
+    fn piece(&mut self, c: char, whole: &mut String, split: &mut Split) -> Result<()> {
+        let quotes_count = !self.reading.quotes_are_text;
+        let quoted = match c {
+            '$' => {
+                let value = self.dollar()?;
+                value.chars().for_each(|c| self.plain(c, split));
+                whole.push_str(&value);
+                return Ok(());
             }
+            '<' => self.less(),
+            '\'' if quotes_count => self.single()?,
+            '"' if quotes_count => self.double()?,
+            c if c == self.expander.escape => self.escaped(c),
             c => {
                 self.at += 1;
-                out.plain(c);
+                self.plain(c, split);
+                whole.push(c);
+                return Ok(());
             }
+        };
+        if !quoted.is_empty() || c != self.expander.escape {
+            self.quoted(&quoted, split);
         }
+        whole.push_str(&quoted);
         Ok(())
+    }
+
+    /// An escape stands for what follows it, and for nothing at the end.
+    fn escaped(&mut self, escape: char) -> String {
+        self.at += 1;
+        let kept = self.keeps_escapes.then_some(escape);
+        kept.into_iter().chain(self.next()).collect()
+    }
+
+    /// `<<` keeps the blanks before a heredoc's name.
+    fn less(&mut self) -> String {
+        self.at += 1;
+        if self.peek() != Some('<') {
+            return "<".into();
+        }
+        self.at += 1;
+        let begin = self.at;
+        self.skip(|c| matches!(c, '\t' | '\r' | ' '));
+        let blanks: String = self.chars[begin..self.at].iter().collect();
+        format!("<<{blanks}")
+    }
+
+    fn quote(&self, quote: char) -> String {
+        if self.reading.keeps_quotes { quote.into() } else { String::new() }
     }
 
     fn single(&mut self) -> Result<String> {
         self.at += 1;
-        let mut text = String::new();
+        let mut text = self.quote('\'');
         loop {
             match self.next().ok_or(ExpandError::Unclosed("single quote"))? {
-                '\'' => return Ok(text),
+                '\'' => return Ok(text + &self.quote('\'')),
                 c => text.push(c),
             }
         }
     }
 
-    fn double(&mut self, keep_escapes: bool) -> Result<String> {
+    fn double(&mut self) -> Result<String> {
         self.at += 1;
-        let escape = self.expander.escape;
-        let mut text = String::new();
+        let mut text = self.quote('"');
         loop {
             match self.peek().ok_or(ExpandError::Unclosed("double quote"))? {
                 '"' => {
                     self.at += 1;
-                    return Ok(text);
+                    return Ok(text + &self.quote('"'));
                 }
                 '$' => text.push_str(&self.dollar()?),
                 c => {
                     self.at += 1;
-                    self.in_double(c, escape, keep_escapes, &mut text);
+                    self.in_double(c, &mut text);
                 }
             }
         }
     }
 
     /// Inside double quotes only `"`, `$` and the escape itself can be escaped.
-    fn in_double(&mut self, c: char, escape: char, keep_escapes: bool, text: &mut String) {
-        let escaped = self.peek().filter(|next| c == escape && ['"', '$', escape].contains(next));
-        if escaped.is_none() || keep_escapes {
+    fn in_double(&mut self, c: char, text: &mut String) {
+        let escape = self.expander.escape;
+        if c != escape {
+            text.push(c);
+            return;
+        }
+        let escaped = self.peek().filter(|next| ['"', '$', escape].contains(next));
+        if self.keeps_escapes {
             text.push(c);
         }
-        if let Some(next) = escaped {
-            self.at += 1;
-            text.push(next);
-        }
+        // Before anything else it stands for itself.
+        text.push(escaped.unwrap_or(c));
+        self.at += usize::from(escaped.is_some());
     }
 
     /// `$name` or `${…}`, from the dollar on.
@@ -252,17 +325,24 @@ impl Scan<'_> {
             return self.braced();
         }
         let name = self.name();
-        Ok(if name.is_empty() { "$".into() } else { self.value_or_empty(&name) })
+        if name.is_empty() {
+            return Ok("$".into());
+        }
+        Ok(self.value(&name).unwrap_or_else(|| self.kept(|| format!("${name}"))))
+    }
+
+    /// Of a variable nobody set: what is written, if that is wanted.
+    fn kept(&self, written: impl Fn() -> String) -> String {
+        if self.reading.keeps_unset { written() } else { String::new() }
     }
 
     /// Letters, digits and `_`; a leading digit takes digits only; else one special parameter.
     fn name(&mut self) -> String {
         let begin = self.at;
-        let first = self.peek();
-        match first {
-            Some(c) if c.is_ascii_digit() => self.skip(|c| c.is_ascii_digit()),
+        match self.peek() {
+            Some(c) if is_digit(c) => self.skip(is_digit),
             Some(c) if "@*#?-$!".contains(c) => self.at += 1,
-            _ => self.skip(|c| c.is_alphanumeric() || c == '_'),
+            _ => self.skip(|c| is_letter(c) || is_digit(c) || c == '_'),
         }
         self.chars[begin..self.at].iter().collect()
     }
@@ -274,14 +354,11 @@ impl Scan<'_> {
     }
 
     fn value(&mut self, name: &str) -> Option<String> {
-        self.expander.variables.get(name)
-    }
-
-    fn value_or_empty(&mut self, name: &str) -> String {
-        self.value(name).unwrap_or_else(|| {
+        let value = self.expander.variables.get(name);
+        if value.is_none() && !self.unset.iter().any(|unset| unset == name) {
             self.unset.push(name.to_owned());
-            String::new()
-        })
+        }
+        value
     }
 
     fn braced(&mut self) -> Result<String> {
@@ -290,7 +367,7 @@ impl Scan<'_> {
         }
         let name = self.name();
         match self.next().ok_or(ExpandError::Unclosed("}"))? {
-            '}' => Ok(self.value_or_empty(&name)),
+            '}' => Ok(self.value(&name).unwrap_or_else(|| self.kept(|| format!("${{{name}}}")))),
             ':' => {
                 let sign = self.next().ok_or(ExpandError::Unclosed("}"))?;
                 if !"-+?".contains(sign) {
@@ -306,20 +383,23 @@ impl Scan<'_> {
     }
 
     /// The text up to `stop`, itself expanded.
-    fn nested(&mut self, stop: char, keep_escapes: bool) -> Result<String> {
+    fn nested(&mut self, stop: char, keeps_escapes: bool) -> Result<String> {
         if self.depth == DEPTH_MAX {
             return Err(ExpandError::TooLarge);
         }
         self.depth += 1;
-        let mut out = Out::default();
-        let result = self.until(Some(stop), keep_escapes, &mut out);
+        let result = self.until(Some(stop), keeps_escapes);
         self.depth -= 1;
-        result.map(|()| out.finish().0)
+        result.map(|(whole, _)| whole)
     }
 
     fn alternative(&mut self, name: &str, sign: char, empty_is_unset: bool) -> Result<String> {
         let word = self.nested('}', false)?;
         let value = self.value(name);
+        if value.is_none() && self.reading.keeps_unset {
+            let colon = if empty_is_unset { ":" } else { "" };
+            return Ok(format!("${{{name}{colon}{sign}{word}}}"));
+        }
         let is_set = value.as_ref().is_some_and(|value| !empty_is_unset || !value.is_empty());
         match (sign, is_set) {
             ('-', true) | ('?', true) => Ok(value.unwrap_or_default()),
@@ -335,17 +415,19 @@ impl Scan<'_> {
     }
 
     fn trim(&mut self, name: &str, sign: char) -> Result<String> {
-        let longest = self.peek() == Some(sign);
-        if longest {
-            self.at += 1;
+        let word = self.nested('}', true)?;
+        let value = self.value(name);
+        if value.is_none() && self.reading.keeps_unset {
+            return Ok(format!("${{{name}{sign}{word}}}"));
         }
-        let pattern = self.nested('}', true)?;
-        let value = self.value_or_empty(name);
-        Ok(if sign == '#' {
-            trim_prefix(&value, &pattern, longest)
-        } else {
-            trim_suffix(&value, &pattern, longest)
-        })
+        let value = value.unwrap_or_default();
+        // The second sign may come out of a variable.
+        let (pattern, longest) = word.strip_prefix(sign).map_or((word.as_str(), false), |rest| (rest, true));
+        if sign == '#' {
+            return trim_prefix(&value, pattern, longest);
+        }
+        // The shortest end is found as the shortest beginning of everything turned round.
+        Ok(reversed(&trim_prefix(&reversed(&value), &reversed_pattern(pattern), longest)?))
     }
 
     fn replace(&mut self, name: &str) -> Result<String> {
@@ -354,59 +436,80 @@ impl Scan<'_> {
             self.at += 1;
         }
         let pattern = self.nested('/', true)?;
-        let replacement = self.nested('}', false)?;
-        let value = self.value_or_empty(name);
-        let limit = if all { 0 } else { 1 };
-        let regex = pattern_regex(&pattern, true);
-        let replaced = regex.replacen(&value, limit, regex::NoExpand(&replacement)).into_owned();
-        if replaced.len() > RESULT_BYTES_MAX { Err(ExpandError::TooLarge) } else { Ok(replaced) }
+        let replacement = self.nested('}', true)?;
+        let value = self.value(name);
+        if value.is_none() && self.reading.keeps_unset {
+            return Ok(format!("${{{name}/{pattern}/{replacement}}}"));
+        }
+        let value = value.unwrap_or_default();
+        let regex = pattern_regex(&pattern, true)?;
+        let replaced = if all {
+            // Only here `$1` and the like mean groups, which no pattern has.
+            regex.replace_all(&value, replacement.as_str())
+        } else {
+            regex.replacen(&value, 1, NoExpand(&replacement))
+        };
+        if replaced.len() > RESULT_BYTES_MAX { Err(ExpandError::TooLarge) } else { Ok(replaced.into_owned()) }
     }
 }
 
-/// A shell pattern that knows `*`, `?` and `\`.
-fn pattern_regex(pattern: &str, greedy: bool) -> Regex {
-    let mut out = String::from("(?s)");
-    let mut chars = pattern.chars();
+static LETTER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\p{L}$").expect("a constant that compiles"));
+static DIGIT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\p{Nd}$").expect("a constant that compiles"));
+
+fn is_of(class: &Regex, c: char) -> bool {
+    class.is_match(c.encode_utf8(&mut [0; 4]))
+}
+
+fn is_letter(c: char) -> bool {
+    if c.is_ascii() { c.is_ascii_alphabetic() } else { is_of(&LETTER, c) }
+}
+
+fn is_digit(c: char) -> bool {
+    if c.is_ascii() { c.is_ascii_digit() } else { is_of(&DIGIT, c) }
+}
+
+/// A shell pattern that knows `*`, `?` and `\`. Neither sign stands for a line end.
+fn pattern_regex(pattern: &str, greedy: bool) -> Result<Regex> {
+    let wrong = || ExpandError::Pattern(pattern.to_owned());
+    let mut out = String::new();
+    let mut chars = pattern.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
             '*' => out.push_str(if greedy { ".*" } else { ".*?" }),
             '?' => out.push('.'),
-            '\\' => out.push_str(&regex::escape(&chars.next().unwrap_or('\\').to_string())),
-            c => out.push_str(&regex::escape(&c.to_string())),
+            // What ends a part of `${…}` is escaped for that alone.
+            '\\' if matches!(chars.peek(), Some('}' | '/')) => {}
+            '\\' => match chars.next() {
+                Some(c @ ('*' | '?' | '\\')) => out.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
+                _ => return Err(wrong()),
+            },
+            c => out.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
         }
     }
-    // Only a pattern beyond the automaton's size limit can fail; such a one matches nothing.
-    Regex::new(&out).unwrap_or_else(|_| Regex::new("[^\\s\\S]").expect("a constant that compiles"))
+    Regex::new(&out).map_err(|_| wrong())
 }
 
-fn anchored(pattern: &str) -> Regex {
-    let inner = pattern_regex(pattern, true);
-    let whole = format!("^(?:{})$", inner.as_str());
-    Regex::new(&whole).unwrap_or(inner)
+fn trim_prefix(value: &str, pattern: &str, longest: bool) -> Result<String> {
+    let regex = pattern_regex(pattern, longest)?;
+    let anchored =
+        Regex::new(&format!("^(?:{regex})")).map_err(|_| ExpandError::Pattern(pattern.to_owned()))?;
+    let end = anchored.find(value).map_or(0, |found| found.end());
+    Ok(value[end..].to_owned())
 }
 
-fn boundaries(value: &str) -> Vec<usize> {
-    value.char_indices().map(|(at, _)| at).chain([value.len()]).collect()
+fn reversed(text: &str) -> String {
+    text.chars().rev().collect()
 }
 
-fn trim_prefix(value: &str, pattern: &str, longest: bool) -> String {
-    let whole = anchored(pattern);
-    let mut ends = boundaries(value);
-    if longest {
-        ends.reverse();
+/// An escape stays before what it escapes.
+fn reversed_pattern(pattern: &str) -> String {
+    let mut pieces = Vec::new();
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        let escaped = if c == '\\' { chars.next() } else { None };
+        pieces.push([Some(c), escaped]);
     }
-    let end = ends.into_iter().find(|end| whole.is_match(&value[..*end]));
-    value[end.unwrap_or(0)..].to_owned()
-}
-
-fn trim_suffix(value: &str, pattern: &str, longest: bool) -> String {
-    let whole = anchored(pattern);
-    let mut starts = boundaries(value);
-    if !longest {
-        starts.reverse();
-    }
-    let start = starts.into_iter().find(|start| whole.is_match(&value[*start..]));
-    value[..start.unwrap_or(value.len())].to_owned()
+    pieces.into_iter().rev().flatten().flatten().collect()
 }
 
 #[cfg(test)]

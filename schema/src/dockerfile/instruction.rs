@@ -6,7 +6,7 @@
 use super::lines::{self, Line};
 use super::mount::MountText;
 use super::words::{self, Json};
-use super::{Command, Healthcheck, Instruction, Kind, Run, Stage, Transfer, TransferSource};
+use super::{Command, Healthcheck, Heredoc, Instruction, Kind, Pairs, Run, Stage, Transfer, TransferSource};
 use crate::diagnostic::Diagnostic;
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ fn located<T>(line: &Line, result: Result<T>) -> std::result::Result<T, Box<Diag
 
 pub(super) fn parse(line: &Line, escape: char) -> std::result::Result<Instruction, Box<Diagnostic>> {
     let kind = located(line, kind(line, escape))?;
-    Ok(Instruction { text: one_line(line), place: line.place.clone(), kind })
+    Ok(Instruction { keyword: line.keyword.clone(), text: one_line(line), place: line.place.clone(), kind })
 }
 
 /// `KEYWORD rest`, with the keyword in upper case.
@@ -68,30 +68,34 @@ fn one_line(line: &Line) -> String {
 
 fn kind(line: &Line, escape: char) -> Result<Kind> {
     let keyword = line.keyword();
-    let rest = line.rest();
-    if keyword == "ONBUILD" {
-        return onbuild(line);
-    }
-    let (flags, text) = words::flags(rest)?;
-    let flags = Flags::check(&keyword, flags)?;
+    let text = line.arguments.as_str();
+    let is_none = || words::first(text).map_or(text, |(form, _)| form).eq_ignore_ascii_case("NONE");
+    let flags = match keyword.as_str() {
+        // BuildKit looks at no flags of these.
+        "ARG" | "STOPSIGNAL" => Flags::default(),
+        "HEALTHCHECK" if is_none() => Flags::default(),
+        known if KEYWORDS.contains(&known) => Flags::check(known, &line.flags)?,
+        _ => return Err(unknown(&line.keyword)),
+    };
     match keyword.as_str() {
-        "ADD" => transfer(&flags, text, line, escape).map(Kind::Add),
+        "ADD" => transfer(&flags, text, line).map(Kind::Add),
         "ARG" => arg(text, escape),
         "CMD" => Ok(Kind::Cmd(command(text)?)),
-        "COPY" => transfer(&flags, text, line, escape).map(Kind::Copy),
+        "COPY" => transfer(&flags, text, line).map(Kind::Copy),
         "ENTRYPOINT" => Ok(Kind::Entrypoint(command(text)?)),
         "ENV" => pairs("ENV", text, escape).map(Kind::Env),
-        "EXPOSE" => some("EXPOSE", text.split_whitespace().map(str::to_owned).collect()).map(Kind::Expose),
+        "EXPOSE" => expose(text),
         "HEALTHCHECK" => healthcheck(&flags, text).map(Kind::Healthcheck),
         "LABEL" => pairs("LABEL", text, escape).map(Kind::Label),
         "MAINTAINER" => one("MAINTAINER", text).map(Kind::Maintainer),
+        "ONBUILD" => onbuild(line, escape),
         "RUN" => run(&flags, text, line).map(Kind::Run),
         "SHELL" => shell(text),
         "STOPSIGNAL" => one("STOPSIGNAL", text).map(Kind::Stopsignal),
         "USER" => one("USER", text).map(Kind::User),
-        "VOLUME" => some("VOLUME", list(text)?).map(Kind::Volume),
+        "VOLUME" => volume(text),
         "WORKDIR" => one("WORKDIR", text).map(Kind::Workdir),
-        other => Err(unknown(other)),
+        _ => Err(unknown(&line.keyword)),
     }
 }
 
@@ -125,6 +129,7 @@ fn edits(a: &str, b: &str) -> usize {
 }
 
 /// Flags of one instruction, checked against the ones it knows.
+#[derive(Default)]
 struct Flags(Vec<(String, Option<String>)>);
 
 fn known_flags(keyword: &str) -> &'static [&'static str] {
@@ -142,7 +147,7 @@ const BOOLEAN: [&str; 4] = ["link", "parents", "unpack", "keep-git-dir"];
 const REPEATABLE: [&str; 3] = ["mount", "exclude", "device"];
 
 impl Flags {
-    fn check(keyword: &str, words: Vec<String>) -> Result<Self> {
+    fn check(keyword: &str, words: &[String]) -> Result<Self> {
         let known = known_flags(keyword);
         let mut flags: Vec<(String, Option<String>)> = Vec::new();
         for word in words {
@@ -173,8 +178,8 @@ impl Flags {
     fn boolean(&self, name: &str) -> Result<Option<bool>> {
         let Some((_, value)) = self.0.iter().find(|(n, _)| n == name) else { return Ok(None) };
         match value.as_deref().map(str::to_ascii_lowercase).as_deref() {
-            None | Some("true" | "1") => Ok(Some(true)),
-            Some("false" | "0") => Ok(Some(false)),
+            None | Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
             Some(other) => Err(format!("the flag `--{name}` is true or false, not `{other}`").into()),
         }
     }
@@ -196,24 +201,42 @@ fn some(keyword: &str, words: Vec<String>) -> Result<Vec<String>> {
 fn list(text: &str) -> Result<Vec<String>> {
     match words::json_array(text) {
         Some(Json::Strings(strings)) => Ok(strings),
-        Some(Json::Mixed) => Err("the JSON form may only hold strings".into()),
-        None => Ok(text.split_whitespace().map(str::to_owned).collect()),
+        Some(Json::Mixed) => Err(mixed()),
+        None => Ok(words::blank_separated(text).into_iter().map(str::to_owned).collect()),
     }
+}
+
+fn mixed() -> Wrong {
+    "the JSON form may only hold strings".into()
 }
 
 fn command(text: &str) -> Result<Command> {
     match words::json_array(text) {
         Some(Json::Strings(strings)) => Ok(Command::Exec(strings)),
-        Some(Json::Mixed) => Err("the JSON form may only hold strings".into()),
-        None if text.is_empty() => Ok(Command::Exec(Vec::new())),
+        Some(Json::Mixed) => Err(mixed()),
         None => Ok(Command::Shell(text.to_owned())),
     }
+}
+
+fn expose(text: &str) -> Result<Kind> {
+    let mut ports = some("EXPOSE", words::blank_separated(text).into_iter().map(str::to_owned).collect())?;
+    ports.sort();
+    Ok(Kind::Expose(ports))
+}
+
+fn volume(text: &str) -> Result<Kind> {
+    let paths: Vec<String> = some("VOLUME", list(text)?)?.iter().map(|path| path.trim().to_owned()).collect();
+    if paths.iter().any(String::is_empty) {
+        return Err("VOLUME specified can not be an empty string".into());
+    }
+    Ok(Kind::Volume(paths))
 }
 
 fn shell(text: &str) -> Result<Kind> {
     match words::json_array(text) {
         Some(Json::Strings(strings)) if !strings.is_empty() => Ok(Kind::Shell(strings)),
         Some(Json::Strings(_)) => Err("SHELL requires at least one argument".into()),
+        Some(Json::Mixed) => Err(mixed()),
         _ => Err(Wrong(
             "SHELL requires the arguments to be in JSON form".into(),
             Some("For example: SHELL [\"/bin/bash\", \"-c\"].".into()),
@@ -236,19 +259,19 @@ fn arg(text: &str, escape: char) -> Result<Kind> {
 }
 
 /// `k=v k=v …`, or the old `k v` with one pair.
-fn pairs(keyword: &str, text: &str, escape: char) -> Result<Vec<(String, String)>> {
+fn pairs(keyword: &str, text: &str, escape: char) -> Result<Pairs> {
     let words = some(keyword, words::raw(text, escape))?;
     if !words[0].contains('=') {
-        let (name, value) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
-        if value.trim().is_empty() {
+        let Some((name, value)) = words::first(text) else {
             return Err(Wrong(
                 format!("{keyword} must have two arguments"),
                 Some(format!("Write {keyword} name=value.")),
             ));
-        }
-        return Ok(vec![(name.to_owned(), value.trim().to_owned())]);
+        };
+        return Ok(Pairs { list: vec![(name.to_owned(), value.to_owned())], is_legacy: true });
     }
-    words.iter().map(|word| pair(keyword, word)).collect()
+    let list = words.iter().map(|word| pair(keyword, word)).collect::<Result<_>>()?;
+    Ok(Pairs { list, is_legacy: false })
 }
 
 fn pair(keyword: &str, word: &str) -> Result<(String, String)> {
@@ -260,9 +283,6 @@ fn pair(keyword: &str, word: &str) -> Result<(String, String)> {
 }
 
 fn run(flags: &Flags, text: &str, line: &Line) -> Result<Run> {
-    if text.is_empty() {
-        return Err("RUN requires a command".into());
-    }
     if flags.text("device").is_some() {
         return Err("the flag `--device` of RUN is not supported".into());
     }
@@ -285,7 +305,7 @@ fn one_of(flag: &str, value: Option<&str>, allowed: &[&str]) -> Result<()> {
     }
 }
 
-fn transfer(flags: &Flags, text: &str, line: &Line, escape: char) -> Result<Transfer> {
+fn transfer(flags: &Flags, text: &str, line: &Line) -> Result<Transfer> {
     let keyword = line.keyword();
     let mut words = list(text)?;
     if words.len() < 2 {
@@ -293,49 +313,47 @@ fn transfer(flags: &Flags, text: &str, line: &Line, escape: char) -> Result<Tran
         return Err(Wrong(message, Some(format!("Write {keyword} source… destination."))));
     }
     let destination = words.pop().expect("two at least");
-    if lines::heredoc(&destination, escape).is_some() {
+    if lines::heredoc(&destination).is_some() {
         return Err(format!("{keyword} cannot take a heredoc as its destination").into());
     }
-    let from = flags.text("from");
-    if from.as_deref().is_some_and(|from| from.contains('$')) {
-        let hint =
-            "Define a new stage with FROM using an ARG from before the first FROM, and copy from that stage.";
-        return Err(Wrong("variable expansion is not supported for --from".into(), Some(hint.into())));
-    }
     Ok(Transfer {
-        sources: sources(words, line, escape),
+        sources: words.into_iter().map(|word| source(word, line)).collect(),
         destination,
-        from,
+        from: flags.text("from").filter(|from| !from.is_empty()),
         chown: flags.text("chown"),
         chmod: flags.text("chmod"),
         link: flags.boolean("link")?.unwrap_or(false),
         parents: flags.boolean("parents")?.unwrap_or(false),
         excludes: flags.all("exclude"),
-        checksum: flags.text("checksum"),
+        checksum: flags.text("checksum").filter(|checksum| !checksum.is_empty()),
         unpack: flags.boolean("unpack")?,
         keep_git: flags.boolean("keep-git-dir")?,
     })
 }
 
-fn sources(words: Vec<String>, line: &Line, escape: char) -> Vec<TransferSource> {
-    let mut bodies = line.heredocs.iter();
-    let source = |word: String| match lines::heredoc(&word, escape).and_then(|_| bodies.next()) {
-        Some(heredoc) => TransferSource::Inline(heredoc.clone()),
-        None => TransferSource::Path(word),
-    };
-    words.into_iter().map(source).collect()
+/// A heredoc's body is the last one of its name; in the JSON form it has none.
+fn source(word: String, line: &Line) -> TransferSource {
+    let Some(announced) = lines::heredoc(&word) else { return TransferSource::Path(word) };
+    let body = line.heredocs.iter().rfind(|heredoc| heredoc.name == announced.name);
+    let content = body.map(|heredoc| heredoc.content.clone()).unwrap_or_default();
+    TransferSource::Inline(Heredoc { content, ..announced })
 }
 
 fn healthcheck(flags: &Flags, text: &str) -> Result<Healthcheck> {
     let (form, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
-    let test = match (form.to_ascii_uppercase().as_str(), command(rest.trim())?) {
-        ("NONE", Command::Exec(empty)) if empty.is_empty() && flags.0.is_empty() => vec!["NONE".to_owned()],
-        ("NONE", _) => return Err("HEALTHCHECK NONE takes no arguments".into()),
-        ("CMD", Command::Exec(args)) if args.is_empty() => {
-            return Err("missing command after HEALTHCHECK CMD".into());
+    let test = match (form.to_ascii_uppercase().as_str(), rest.trim()) {
+        ("NONE", "" | "[]") => {
+            return Ok(Healthcheck { test: vec!["NONE".to_owned()], ..Healthcheck::default() });
         }
-        ("CMD", Command::Exec(args)) => std::iter::once("CMD".to_owned()).chain(args).collect(),
-        ("CMD", Command::Shell(text)) => vec!["CMD-SHELL".to_owned(), text],
+        ("NONE", _) => return Err("HEALTHCHECK NONE takes no arguments".into()),
+        ("CMD", "") => return Err("missing command after HEALTHCHECK CMD".into()),
+        ("CMD", rest) => match command(rest)? {
+            Command::Exec(args) if args.is_empty() => {
+                return Err("missing command after HEALTHCHECK CMD".into());
+            }
+            Command::Exec(args) => std::iter::once("CMD".to_owned()).chain(args).collect(),
+            Command::Shell(text) => vec!["CMD-SHELL".to_owned(), text],
+        },
         ("", _) => return Err("HEALTHCHECK requires an argument: CMD or NONE".into()),
         (other, _) => return Err(format!("unknown type `{other}` in HEALTHCHECK (try CMD)").into()),
     };
@@ -350,15 +368,15 @@ fn healthcheck(flags: &Flags, text: &str) -> Result<Healthcheck> {
 }
 
 fn retries(flags: &Flags) -> Result<Option<u32>> {
-    let Some(text) = flags.text("retries") else { return Ok(None) };
-    let value: u32 =
-        text.parse().map_err(|_| format!("--retries has to be a number from 0, not `{text}`"))?;
+    let Some(text) = flags.text("retries").filter(|text| !text.is_empty()) else { return Ok(None) };
+    let number = text.parse::<i32>().ok().and_then(|number| u32::try_from(number).ok());
+    let value = number.ok_or_else(|| format!("--retries has to be a number from 0, not `{text}`"))?;
     Ok((value > 0).then_some(value))
 }
 
 /// Zero means "not set".
 fn period(flags: &Flags, name: &str) -> Result<Option<Duration>> {
-    let Some(text) = flags.text(name) else { return Ok(None) };
+    let Some(text) = flags.text(name).filter(|text| !text.is_empty()) else { return Ok(None) };
     let value = duration(&text).ok_or_else(|| format!("--{name} is no duration: `{text}`"))?;
     if !value.is_zero() && value < Duration::from_millis(1) {
         return Err(format!("--{name} cannot be less than 1ms").into());
@@ -366,48 +384,68 @@ fn period(flags: &Flags, name: &str) -> Result<Option<Duration>> {
     Ok((!value.is_zero()).then_some(value))
 }
 
-/// `1h2m3.5s`, `500ms`, `0`.
+/// `1h2m3.5s`, `500ms`, `0`; to the nanosecond.
 fn duration(text: &str) -> Option<Duration> {
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let text =
+        text.strip_prefix('-').filter(|rest| duration(rest).is_some_and(|d| d.is_zero())).unwrap_or(text);
     if text == "0" {
         return Some(Duration::ZERO);
     }
-    let mut total = 0f64;
+    let mut nanoseconds: u64 = 0;
     let mut rest = text;
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let value: f64 = rest[..digits].parse().ok()?;
         let after = &rest[digits..];
         let unit = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
-        total += value * seconds_of(&after[..unit])?;
+        let part = nanoseconds_of(&rest[..digits], nanoseconds_in(&after[..unit])?)?;
+        nanoseconds = nanoseconds.checked_add(part).filter(|sum| i64::try_from(*sum).is_ok())?;
         rest = &after[unit..];
     }
-    (!text.is_empty()).then_some(())?;
-    Duration::try_from_secs_f64(total).ok()
+    (!text.is_empty()).then_some(Duration::from_nanos(nanoseconds))
 }
 
-fn seconds_of(unit: &str) -> Option<f64> {
+fn nanoseconds_of(number: &str, unit: u64) -> Option<u64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+        return None;
+    }
+    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    // More digits than this are below a nanosecond of any unit.
+    let fraction = &fraction[..fraction.len().min(18)];
+    let parts: u128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
+    let below = parts * u128::from(unit) / 10u128.pow(u32::try_from(fraction.len()).ok()?);
+    whole.checked_mul(unit)?.checked_add(u64::try_from(below).ok()?)
+}
+
+fn nanoseconds_in(unit: &str) -> Option<u64> {
     Some(match unit {
-        "h" => 3600.0,
-        "m" => 60.0,
-        "s" => 1.0,
-        "ms" => 1e-3,
-        "us" | "µs" => 1e-6,
-        "ns" => 1e-9,
+        "h" => 3_600_000_000_000,
+        "m" => 60_000_000_000,
+        "s" => 1_000_000_000,
+        "ms" => 1_000_000,
+        "us" | "µs" | "μs" => 1_000,
+        "ns" => 1,
         _ => return None,
     })
 }
 
-fn onbuild(line: &Line) -> Result<Kind> {
-    let trigger = line.rest();
-    let keyword = trigger.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
-    match keyword.as_str() {
+/// What the trigger does is only looked at where it runs.
+fn onbuild(line: &Line, escape: char) -> Result<Kind> {
+    let (keyword, rest) = words::first(&line.arguments).unwrap_or((&line.arguments, ""));
+    let (_, arguments) = words::flags(rest, escape);
+    match keyword.to_uppercase().as_str() {
         "" => return Err("ONBUILD requires an instruction".into()),
         "ONBUILD" => return Err("chaining ONBUILD isn't allowed".into()),
-        "FROM" | "MAINTAINER" => return Err(format!("{keyword} isn't allowed as an ONBUILD trigger").into()),
-        known if KEYWORDS.contains(&known) => {}
-        other => return Err(unknown(other)),
+        word @ ("FROM" | "MAINTAINER") => {
+            return Err(format!("{word} isn't allowed as an ONBUILD trigger").into());
+        }
+        word @ ("ENV" | "LABEL") if !arguments.is_empty() => drop(pairs_of_trigger(word, arguments, escape)?),
+        "ADD" | "COPY" | "VOLUME" | "CMD" | "ENTRYPOINT" | "RUN" | "SHELL" => drop(command(arguments)?),
+        _ => {}
     }
-    let mut text = trigger.to_owned();
+    let text = line.text.trim_start();
+    let mut text = text.get(line.keyword.len()..).unwrap_or_default().trim_start().to_owned();
     for heredoc in &line.heredocs {
         text.push('\n');
         text.push_str(&heredoc.content);
@@ -416,14 +454,26 @@ fn onbuild(line: &Line) -> Result<Kind> {
     Ok(Kind::Onbuild(text))
 }
 
+/// Blank names are only wrong where the trigger runs.
+fn pairs_of_trigger(keyword: &str, text: &str, escape: char) -> Result<()> {
+    let words = words::raw(text, escape);
+    match words.first() {
+        Some(first) if !first.contains('=') => drop(pairs(keyword, text, escape)?),
+        _ => words
+            .iter()
+            .filter(|word| !word.contains('='))
+            .try_for_each(|word| pair(keyword, word).map(drop))?,
+    }
+    Ok(())
+}
+
 pub(super) fn parse_from(line: &Line) -> std::result::Result<Stage, Box<Diagnostic>> {
     located(line, from(line))
 }
 
 fn from(line: &Line) -> Result<Stage> {
-    let (flags, text) = words::flags(line.rest())?;
-    let flags = Flags::check("FROM", flags)?;
-    let words: Vec<&str> = text.split_whitespace().collect();
+    let flags = Flags::check("FROM", &line.flags)?;
+    let words = words::blank_separated(&line.arguments);
     let name = match words.as_slice() {
         [_] => None,
         [_, as_word, name] if as_word.eq_ignore_ascii_case("as") => Some(stage_name(name)?),
@@ -433,9 +483,10 @@ fn from(line: &Line) -> Result<Stage> {
         }
     };
     Ok(Stage {
+        keyword: line.keyword.clone(),
         name,
         base: words[0].to_owned(),
-        platform: flags.text("platform"),
+        platform: flags.text("platform").filter(|platform| !platform.is_empty()),
         text: one_line(line),
         place: line.place.clone(),
         instructions: Vec::new(),

@@ -1,27 +1,22 @@
 //! Text to logical lines: parser directives, comments, continuations, heredoc bodies.
 //!
-//! Errors: an unknown escape character, a repeated directive, a foreign `# syntax=`, an unterminated
-//! heredoc, a line over [`LINE_BYTES_MAX`].
+//! Errors: an unknown escape character, a repeated directive, an unterminated heredoc, a line over
+//! [`LINE_BYTES_MAX`].
 
 use super::lint::{Check, Finding};
-use super::{Heredoc, words};
+use super::words::{self, Json};
+use super::{Frontend, Heredoc, expand};
 use crate::diagnostic::Diagnostic;
 use crate::source::{Place, Source};
 use std::sync::Arc;
 
 /// The longest physical line, as in BuildKit.
 const LINE_BYTES_MAX: usize = 65_535;
-/// Frontends whose language this parser speaks.
-const OWN_FRONTENDS: [&str; 4] = [
-    "docker/dockerfile",
-    "docker/dockerfile-upstream",
-    "docker.io/docker/dockerfile",
-    "docker.io/docker/dockerfile-upstream",
-];
 
 pub(super) struct Read {
     pub(super) escape: char,
     pub(super) lines: Vec<Line>,
+    pub(super) frontend: Option<Frontend>,
     pub(super) check: Check,
     pub(super) findings: Vec<Finding>,
 }
@@ -29,21 +24,28 @@ pub(super) struct Read {
 /// One instruction's text, joined.
 #[derive(Debug)]
 pub(super) struct Line {
+    /// As written.
+    pub(super) keyword: String,
+    pub(super) flags: Vec<String>,
+    /// What follows keyword and flags, without blanks around it.
+    pub(super) arguments: String,
+    /// All of it.
     pub(super) text: String,
     pub(super) place: Place,
     pub(super) heredocs: Vec<Heredoc>,
+    /// The comments above, up to an empty one.
+    pub(super) comments: Vec<String>,
 }
 
 impl Line {
     /// Upper case.
     pub(super) fn keyword(&self) -> String {
-        self.text.split_whitespace().next().unwrap_or_default().to_ascii_uppercase()
+        self.keyword.to_uppercase()
     }
 
     /// What follows the keyword.
     pub(super) fn rest(&self) -> &str {
-        let text = self.text.trim();
-        text.split_once(char::is_whitespace).map_or("", |(_, rest)| rest.trim())
+        words::first(self.text.trim()).map_or("", |(_, rest)| rest)
     }
 }
 
@@ -59,13 +61,24 @@ struct Reader<'a> {
     physical: Vec<Physical<'a>>,
     next: usize,
     escape: char,
+    comments: Vec<String>,
+    frontend: Option<Frontend>,
     findings: Vec<Finding>,
 }
 
 pub(super) fn read(source: &Arc<Source>) -> Result<Read, Box<Diagnostic>> {
-    let mut reader =
-        Reader { source, physical: split(&source.text), next: 0, escape: '\\', findings: Vec::new() };
-    if let Some(long) = reader.physical.iter().find(|line| line.text.len() > LINE_BYTES_MAX) {
+    let mut reader = Reader {
+        source,
+        physical: split(&source.text),
+        next: 0,
+        escape: '\\',
+        comments: Vec::new(),
+        frontend: None,
+        findings: Vec::new(),
+    };
+    if let Some(long) =
+        reader.physical.iter().find(|line| line.full.trim_end_matches('\n').len() > LINE_BYTES_MAX)
+    {
         let place = Place { source: source.clone(), start: long.start, end: long.start };
         return Err(Box::new(
             Diagnostic::error(format!("line longer than {LINE_BYTES_MAX} bytes")).at(place),
@@ -76,7 +89,8 @@ pub(super) fn read(source: &Arc<Source>) -> Result<Read, Box<Diagnostic>> {
     while let Some(line) = reader.logical()? {
         lines.push(line);
     }
-    Ok(Read { escape: reader.escape, lines, check, findings: reader.findings })
+    let Reader { escape, frontend, findings, .. } = reader;
+    Ok(Read { escape, lines, frontend, check, findings })
 }
 
 fn split(text: &str) -> Vec<Physical<'_>> {
@@ -101,7 +115,7 @@ impl Reader<'_> {
                 return Err(Box::new(Diagnostic::error(message).at(place)));
             }
             match key.as_str() {
-                "syntax" => accept_frontend(value, place)?,
+                "syntax" => self.frontend = Some(Frontend { text: value.to_owned(), place }),
                 "escape" => self.escape = escape_of(value, place)?,
                 _ => {
                     check = Check::parse(value).map_err(|why| Box::new(Diagnostic::error(why).at(place)))?;
@@ -114,23 +128,30 @@ impl Reader<'_> {
     }
 
     fn logical(&mut self) -> Result<Option<Line>, Box<Diagnostic>> {
-        while let Some(first) = self.first_of_instruction() {
-            let (text, last) = self.join(first);
-            let place = self.place(first, last);
-            let mut line = Line { text: text.trim().to_owned(), place, heredocs: Vec::new() };
-            self.take_heredocs(&mut line, first)?;
-            if !line.text.is_empty() {
-                return Ok(Some(line));
-            }
-        }
-        Ok(None)
+        let Some(first) = self.first_of_instruction() else { return Ok(None) };
+        let text = self.join(first);
+        let trimmed = text.trim();
+        let (keyword, rest) = words::first(trimmed).unwrap_or((trimmed, ""));
+        let (flags, arguments) = words::flags(rest, self.escape);
+        let mut line = Line {
+            keyword: keyword.to_owned(),
+            flags,
+            arguments: arguments.to_owned(),
+            place: self.place(first, self.next - 1),
+            heredocs: Vec::new(),
+            comments: std::mem::take(&mut self.comments),
+            text,
+        };
+        self.take_heredocs(&mut line, first)?;
+        line.place = self.place(first, self.next - 1);
+        Ok(Some(line))
     }
 
-    /// The text of an instruction over all its continuations, and its last physical line.
-    fn join(&mut self, first: usize) -> (String, usize) {
+    /// The text of an instruction over all its continuations.
+    fn join(&mut self, first: usize) -> String {
         let mut text = String::new();
         let mut open = self.append(first, true, &mut text);
-        let (mut last, mut has_gap) = (first, false);
+        let mut has_gap = false;
         while open && self.next < self.physical.len() {
             let at = self.next;
             self.next += 1;
@@ -143,24 +164,38 @@ impl Reader<'_> {
                 continue;
             }
             open = self.append(at, false, &mut text);
-            last = at;
         }
         if has_gap {
+            let last = self.next - 1;
             let message = "an empty line inside a continued instruction";
             self.findings.push(Finding::new("NoEmptyContinuation", &self.place(last, last), message));
         }
-        (text, last)
+        text
     }
 
-    /// Skips blank lines and comments.
+    /// Skips blank lines and comments, which are kept.
     fn first_of_instruction(&mut self) -> Option<usize> {
         while let Some(line) = self.physical.get(self.next) {
             self.next += 1;
-            if !line.text.trim().is_empty() && !is_comment(line.text) {
+            if is_comment(line.text) {
+                self.comment();
+            } else if !line.text.trim().is_empty() {
                 return Some(self.next - 1);
             }
         }
         None
+    }
+
+    /// The comment before the next line; an empty one ends those above it.
+    fn comment(&mut self) {
+        let text = self.physical[self.next - 1].text;
+        // Behind an indentation the sign is part of it.
+        let comment = text.get(1..).unwrap_or_default().trim();
+        if comment.is_empty() {
+            self.comments.clear();
+        } else {
+            self.comments.push(comment.to_owned());
+        }
     }
 
     /// Adds a physical line without its continuation mark; true when one was there.
@@ -216,11 +251,16 @@ fn without_continuation(line: &str, escape: char) -> (&str, bool) {
     }
 }
 
+/// `# key=value` of a known key; a value of blanks alone is one of them.
 fn directive(line: &str) -> Option<(String, &str)> {
-    let (key, value) = line.trim().strip_prefix('#')?.split_once('=')?;
-    let key = key.trim().to_ascii_lowercase();
-    let value = value.trim();
-    (["syntax", "escape", "check"].contains(&key.as_str()) && !value.is_empty()).then_some((key, value))
+    let is_blank = |c: char| matches!(c, '\t' | '\n' | '\x0c' | '\r' | ' ');
+    let (key, value) = line.trim_start().strip_prefix('#')?.split_once('=')?;
+    let key = key.trim_matches(is_blank).to_ascii_lowercase();
+    if value.is_empty() || !["syntax", "escape", "check"].contains(&key.as_str()) {
+        return None;
+    }
+    let trimmed = value.trim_matches(is_blank);
+    Some((key, if trimmed.is_empty() { " " } else { trimmed }))
 }
 
 fn escape_of(value: &str, place: Place) -> Result<char, Box<Diagnostic>> {
@@ -234,52 +274,34 @@ fn escape_of(value: &str, place: Place) -> Result<char, Box<Diagnostic>> {
     }
 }
 
-/// The reference's frontend is served here, whatever its version; others would be programs to pull and run.
-fn accept_frontend(value: &str, place: Place) -> Result<(), Box<Diagnostic>> {
-    let reference = value.split_whitespace().next().unwrap_or_default();
-    let name = reference.split('@').next().unwrap_or_default();
-    let name = match name.rsplit_once(':') {
-        Some((before, tag)) if !tag.contains('/') => before,
-        _ => name,
-    };
-    if OWN_FRONTENDS.contains(&name) {
-        return Ok(());
-    }
-    let message = format!("the frontend `{reference}` is not supported");
-    let hint = "Only the language of `docker/dockerfile` is built in; other frontends are not run.";
-    Err(Box::new(Diagnostic::error(message).at(place).hint(hint)))
-}
-
 /// The heredocs a line announces, still without bodies.
 fn heredocs_of(line: &Line, escape: char) -> Vec<Heredoc> {
-    let mut keyword = line.keyword();
-    let mut rest = line.rest();
-    if keyword == "ONBUILD" {
-        let (inner, after) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-        keyword = inner.to_ascii_uppercase();
-        rest = after;
-    }
-    if !["RUN", "COPY", "ADD"].contains(&keyword.as_str()) || !rest.contains("<<") {
+    if !line.text.contains("<<") {
         return Vec::new();
     }
-    let Ok((_, arguments)) = words::flags(rest) else { return Vec::new() };
-    if words::json_array(arguments).is_some() {
+    let (keyword, arguments) = match line.keyword().as_str() {
+        "ONBUILD" => {
+            let (keyword, rest) = words::first(&line.arguments).unwrap_or((&line.arguments, ""));
+            (keyword.to_uppercase(), words::flags(rest, escape).1)
+        }
+        keyword => (keyword.to_owned(), line.arguments.as_str()),
+    };
+    let is_json = || matches!(words::json_array(arguments), Some(Json::Strings(_)));
+    if !["RUN", "COPY", "ADD"].contains(&keyword.as_str()) || is_json() {
         return Vec::new();
     }
-    words::raw(arguments, escape).iter().filter_map(|word| heredoc(word, escape)).collect()
+    // Whatever the escape character of the file is.
+    expand::split_as_written(&line.text).iter().filter_map(|word| heredoc(word)).collect()
 }
 
-/// `<<NAME`, `<<-NAME`, `3<<"NAME"`.
-pub(super) fn heredoc(word: &str, escape: char) -> Option<Heredoc> {
-    let (strip_tabs, delimiter) =
-        match word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")? {
-            rest if rest.starts_with('-') => (true, &rest[1..]),
-            rest => (false, rest),
-        };
+/// `<<NAME`, `<<-NAME`, `3<<"NAME"`, `<< NAME`.
+pub(super) fn heredoc(word: &str) -> Option<Heredoc> {
+    let rest = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")?;
+    let (strip_tabs, rest) = rest.strip_prefix('-').map_or((false, rest), |rest| (true, rest));
+    let delimiter = rest.trim_start_matches(['\t', '\n', '\x0c', '\r', ' ']);
     if delimiter.is_empty() || delimiter.contains('<') {
         return None;
     }
-    let name = words::unquote(delimiter, escape)?;
-    let expand = name == delimiter;
-    (!name.is_empty()).then_some(Heredoc { name, content: String::new(), strip_tabs, expand })
+    let (name, had_quotes) = expand::unquoted(delimiter)?;
+    Some(Heredoc { name, content: String::new(), strip_tabs, expand: !had_quotes })
 }

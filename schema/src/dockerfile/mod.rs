@@ -29,6 +29,14 @@ use crate::source::{Place, Source};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Frontends whose language this parser speaks.
+const OWN_FRONTENDS: [&str; 4] = [
+    "docker/dockerfile",
+    "docker/dockerfile-upstream",
+    "docker.io/docker/dockerfile",
+    "docker.io/docker/dockerfile-upstream",
+];
+
 /// A Dockerfile as written.
 #[derive(Debug, Clone)]
 pub struct Dockerfile {
@@ -39,15 +47,50 @@ pub struct Dockerfile {
     pub globals: Vec<Instruction>,
     /// Never empty.
     pub stages: Vec<Stage>,
+    /// The `# syntax=` directive.
+    pub frontend: Option<Frontend>,
+    /// Lines of every instruction, the first and the last, from 1.
+    pub lines: Vec<(usize, usize)>,
     /// What the `# check=` directive says about findings.
     pub check: lint::Check,
     /// Of the rules that need the text alone, whatever `check` says.
     pub findings: Vec<lint::Finding>,
 }
 
+/// The program that a file wants to be read by.
+#[derive(Debug, Clone)]
+pub struct Frontend {
+    /// A reference, perhaps with more behind it.
+    pub text: String,
+    pub place: Place,
+}
+
+impl Frontend {
+    /// The reference's frontend is served here, whatever its version; others would be programs to pull and run.
+    ///
+    /// # Errors
+    /// It is another one.
+    pub fn accept(&self) -> Result<(), Box<Diagnostic>> {
+        let reference = self.text.split_whitespace().next().unwrap_or_default();
+        let name = reference.split('@').next().unwrap_or_default();
+        let name = match name.rsplit_once(':') {
+            Some((before, tag)) if !tag.contains('/') => before,
+            _ => name,
+        };
+        if OWN_FRONTENDS.contains(&name) {
+            return Ok(());
+        }
+        let message = format!("the frontend `{reference}` is not supported");
+        let hint = "Only the language of `docker/dockerfile` is built in; other frontends are not run.";
+        Err(Box::new(Diagnostic::error(message).at(self.place.clone()).hint(hint)))
+    }
+}
+
 /// One `FROM` and what follows it.
 #[derive(Debug, Clone)]
 pub struct Stage {
+    /// The keyword as written.
+    pub keyword: String,
     /// Lower case.
     pub name: Option<String>,
     /// As written: image, stage or `scratch`, possibly with variables.
@@ -62,6 +105,8 @@ pub struct Stage {
 /// One instruction after the first `FROM` (or a global `ARG`).
 #[derive(Debug, Clone)]
 pub struct Instruction {
+    /// As written.
+    pub keyword: String,
     /// The whole instruction as one line, without heredoc bodies, for people and history.
     pub text: String,
     pub place: Place,
@@ -75,10 +120,11 @@ pub enum Kind {
     Cmd(Command),
     Copy(Transfer),
     Entrypoint(Command),
-    Env(Vec<(String, String)>),
+    Env(Pairs),
+    /// Sorted.
     Expose(Vec<String>),
     Healthcheck(Healthcheck),
-    Label(Vec<(String, String)>),
+    Label(Pairs),
     Maintainer(String),
     /// The trigger as text, heredocs included.
     Onbuild(String),
@@ -88,6 +134,14 @@ pub enum Kind {
     User(String),
     Volume(Vec<String>),
     Workdir(String),
+}
+
+/// Names and values.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pairs {
+    pub list: Vec<(String, String)>,
+    /// `name value`, the old form of one pair.
+    pub is_legacy: bool,
 }
 
 /// A command in one of its two forms.
@@ -145,6 +199,11 @@ pub struct Heredoc {
 }
 
 impl Heredoc {
+    /// Whether a command is nothing but the announcement of one.
+    pub fn announced(command: &str) -> bool {
+        lines::heredoc(command).is_some()
+    }
+
     /// The body as it is meant: without leading tabs where `<<-` asks for it.
     pub fn body(&self) -> String {
         if !self.strip_tabs {
@@ -177,6 +236,8 @@ pub fn parse(source: Arc<Source>) -> Result<Dockerfile, Box<Diagnostic>> {
         escape: read.escape,
         globals: Vec::new(),
         stages: Vec::new(),
+        frontend: read.frontend,
+        lines: read.lines.iter().map(|line| line.place.lines()).collect(),
         check: read.check,
         findings: read.findings,
     };
@@ -188,8 +249,7 @@ pub fn parse(source: Arc<Source>) -> Result<Dockerfile, Box<Diagnostic>> {
         let hint = "Start with `FROM image`.";
         return Err(Box::new(Diagnostic::error("the Dockerfile has no build stage").at(place).hint(hint)));
     }
-    let findings = lint::check(&file);
-    file.findings.extend(findings);
+    lint::check(&mut file);
     Ok(file)
 }
 
@@ -204,22 +264,23 @@ pub fn parse_trigger(text: &str, image: &str) -> Result<Instruction, Box<Diagnos
         let place = Place { source, start: 0, end: 0 };
         return Err(Box::new(Diagnostic::error("a trigger has to be one instruction").at(place)));
     };
-    let instruction = instruction::parse(line, read.escape)?;
-    match instruction.kind {
-        Kind::Onbuild(_) | Kind::Maintainer(_) => Err(Box::new(
-            Diagnostic::error("this instruction is not allowed as a trigger").at(instruction.place),
-        )),
-        _ => Ok(instruction),
-    }
+    instruction::parse(line, read.escape)
 }
 
 impl Dockerfile {
     fn add(&mut self, line: &lines::Line) -> Result<(), Box<Diagnostic>> {
+        lint::line(line, &mut self.findings);
         if line.keyword() == "FROM" {
-            self.stages.push(instruction::parse_from(line)?);
+            let stage = instruction::parse_from(line)?;
+            lint::described(line, stage.name.as_deref().as_slice(), &mut self.findings);
+            self.stages.push(stage);
             return Ok(());
         }
         let instruction = instruction::parse(line, self.escape)?;
+        if let Kind::Arg(args) = &instruction.kind {
+            let names: Vec<&str> = args.iter().map(|(name, _)| name.as_str()).collect();
+            lint::described(line, &names, &mut self.findings);
+        }
         match self.stages.last_mut() {
             Some(stage) => stage.instructions.push(instruction),
             None if matches!(instruction.kind, Kind::Arg(_)) => self.globals.push(instruction),

@@ -1,15 +1,14 @@
 //! The value of `RUN --mount`: `type=cache,target=/root/.cache,…`.
 //!
-//! [`MountText`] is what was written (keys known, values still with variables); [`Mount`] is what it
-//! means once the values are expanded. Errors are sentences about one key.
-
-use super::expand::{ExpandError, Expander};
+//! [`MountText`] is what was written (fields apart, values still with variables); [`Mount`] is what it
+//! means once the values are expanded. A field is read in the light of those before it: `required` before
+//! `type=secret` is one of a bind. Errors are sentences about one key.
 
 /// One `--mount` as written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MountText {
-    /// Key (lower case, one spelling each) and value.
-    fields: Vec<(&'static str, Option<String>)>,
+    /// Key (lower case) and value.
+    fields: Vec<(String, Option<String>)>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -50,8 +49,8 @@ pub enum Sharing {
     Locked,
 }
 
-/// Every spelling of every key.
-const KEYS: [(&str, &str); 21] = [
+/// Keys with a value, one spelling each.
+const KEYS: [(&str, &str); 20] = [
     ("type", "type"),
     ("from", "from"),
     ("source", "source"),
@@ -71,7 +70,6 @@ const KEYS: [(&str, &str); 21] = [
     ("gid", "gid"),
     ("size", "size"),
     ("env", "env"),
-    ("optional", "optional"),
     ("name", "name"),
 ];
 
@@ -79,7 +77,7 @@ impl MountText {
     /// Splits the flag's value; quotes around a field keep commas.
     ///
     /// # Errors
-    /// An unknown key, or a variable in `from`.
+    /// A quote where none may be, or a variable in `from`.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut fields = Vec::new();
         for field in split_fields(text)? {
@@ -87,178 +85,243 @@ impl MountText {
                 Some((key, value)) => (key, Some(value.to_owned())),
                 None => (field.as_str(), None),
             };
-            let wanted = key.trim().to_ascii_lowercase();
-            let (_, key) = KEYS
-                .iter()
-                .find(|(name, _)| *name == wanted)
-                .ok_or_else(|| format!("unexpected key `{wanted}`"))?;
-            if *key == "from" && value.as_deref().is_some_and(|v| v.contains('$')) {
+            let key = key.to_lowercase();
+            let has_variable = |value: &str| value.find('$').is_some_and(|at| at + 1 < value.len());
+            if key == "from" && value.as_deref().is_some_and(has_variable) {
                 return Err(
                     "`from` does not support variables; define a stage with that image instead".into()
                 );
             }
-            fields.push((*key, value));
+            fields.push((key, value));
         }
         Ok(Self { fields })
     }
 
     /// The stage, image or context it takes its content from.
     pub fn from(&self) -> Option<&str> {
-        self.value("from")
-    }
-
-    fn value(&self, key: &str) -> Option<&str> {
-        self.fields.iter().rev().find(|(name, _)| *name == key)?.1.as_deref()
+        let (_, value) = self.fields.iter().rev().find(|(name, value)| name == "from" && value.is_some())?;
+        value.as_deref().filter(|from| !from.is_empty())
     }
 
     /// Expands the values and gives them their meaning.
     ///
     /// # Errors
-    /// A value that does not fit its key, or a key that does not fit the type.
-    pub fn resolve(&self, expander: &Expander<'_>) -> Result<Mount, String> {
-        let mut fields = Vec::new();
+    /// What expansion says, a value that does not fit its key, or a key that does not fit the type.
+    pub fn resolve(&self, expand: &mut dyn FnMut(&str) -> Result<String, String>) -> Result<Mount, String> {
+        let mut fields = Fields::default();
         for (key, value) in &self.fields {
-            let value = value.as_deref().map(|v| expander.word(v)).transpose();
-            fields.push((*key, value.map_err(|e: ExpandError| e.to_string())?.map(|e| e.value)));
+            match value {
+                None => fields.alone(key)?,
+                Some(value) => fields.set(key, expand(value)?)?,
+            }
         }
-        Fields(fields).mount()
+        fields.mount()
     }
 }
 
+/// As CSV has it: a quoted field begins with its quote, and two of them in it are one.
 fn split_fields(text: &str) -> Result<Vec<String>, String> {
-    let mut fields = vec![String::new()];
-    let mut quoted = false;
-    for c in text.chars() {
-        match c {
-            '"' => quoted = !quoted,
-            ',' if !quoted => fields.push(String::new()),
-            c => fields.last_mut().expect("never empty").push(c),
+    const QUOTE: &str = "a quote inside of a field";
+    if text.is_empty() {
+        return Err("it is empty".into());
+    }
+    let mut fields = Vec::new();
+    let mut rest = text;
+    loop {
+        let Some(mut quoted) = rest.strip_prefix('"') else {
+            let (field, after) = rest.split_once(',').map_or((rest, None), |(f, after)| (f, Some(after)));
+            if field.contains('"') {
+                return Err(QUOTE.into());
+            }
+            fields.push(field.to_owned());
+            let Some(after) = after else { return Ok(fields) };
+            rest = after;
+            continue;
+        };
+        let mut field = String::new();
+        loop {
+            let (part, after) = quoted.split_once('"').ok_or("a quote that is not closed")?;
+            field.push_str(part);
+            let Some(again) = after.strip_prefix('"') else {
+                quoted = after;
+                break;
+            };
+            field.push('"');
+            quoted = again;
+        }
+        fields.push(field);
+        match quoted.strip_prefix(',') {
+            Some(after) => rest = after,
+            None if quoted.is_empty() => return Ok(fields),
+            None => return Err(QUOTE.into()),
         }
     }
-    if quoted { Err("a quote that is not closed".into()) } else { Ok(fields) }
 }
 
-struct Fields(Vec<(&'static str, Option<String>)>);
+/// What the fields read so far say.
+#[derive(Default)]
+struct Fields {
+    kind: Type,
+    from: String,
+    source: String,
+    target: String,
+    read_only: Option<bool>,
+    id: String,
+    sharing: Option<Sharing>,
+    required: bool,
+    size: Option<u64>,
+    env: Option<String>,
+    owner: Owner,
+}
+
+#[derive(Clone, Copy, PartialEq, Default)]
+enum Type {
+    #[default]
+    Bind,
+    Cache,
+    Tmpfs,
+    Secret,
+    Ssh,
+}
+
+impl Type {
+    const ALL: [(&'static str, Self); 5] = [
+        ("bind", Self::Bind),
+        ("cache", Self::Cache),
+        ("tmpfs", Self::Tmpfs),
+        ("secret", Self::Secret),
+        ("ssh", Self::Ssh),
+    ];
+
+    fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+}
 
 impl Fields {
-    fn text(&self, key: &str) -> Option<String> {
-        self.0.iter().rev().find(|(name, _)| *name == key)?.1.clone().filter(|v| !v.is_empty())
-    }
-
     /// A key alone means true.
-    fn flag(&self, key: &str) -> Result<Option<bool>, String> {
-        let Some((_, value)) = self.0.iter().rev().find(|(name, _)| *name == key) else { return Ok(None) };
-        match value.as_deref() {
-            None | Some("true" | "1" | "t" | "T" | "TRUE" | "True") => Ok(Some(true)),
-            Some("false" | "0" | "f" | "F" | "FALSE" | "False") => Ok(Some(false)),
-            Some(other) => Err(format!("invalid value for `{key}`: `{other}` is neither true nor false")),
+    fn alone(&mut self, key: &str) -> Result<(), String> {
+        match key {
+            "readonly" | "ro" => self.read_only = Some(true),
+            "readwrite" | "rw" => self.read_only = Some(false),
+            "required" => return self.require(true),
+            _ => return Err(format!("the field `{key}` has to be key=value")),
         }
+        Ok(())
     }
 
-    fn number(&self, key: &str, radix: u32) -> Result<Option<u32>, String> {
-        let parse = |v: String| {
-            u32::from_str_radix(&v, radix).map_err(|_| format!("invalid value for `{key}`: `{v}`"))
-        };
-        self.text(key).map(parse).transpose()
-    }
-
-    fn owner(&self) -> Result<Owner, String> {
-        let mode = self.number("mode", 8)?;
-        if mode.is_some_and(|mode| mode > 0o7777) {
-            return Err("invalid value for `mode`: larger than 7777".into());
-        }
-        Ok(Owner { mode, uid: self.number("uid", 10)?, gid: self.number("gid", 10)? })
-    }
-
-    fn only(&self, kind: &str, allowed: &[&str]) -> Result<(), String> {
-        match self.0.iter().find(|(key, _)| *key != "type" && !allowed.contains(key)) {
-            Some((key, _)) => Err(format!("`{key}` is not allowed for a mount of type `{kind}`")),
-            None => Ok(()),
-        }
-    }
-
-    fn mount(&self) -> Result<Mount, String> {
-        match self.text("type").as_deref().unwrap_or("bind") {
-            "bind" => self.bind(),
-            "cache" => self.cache(),
-            "tmpfs" => self.tmpfs(),
-            "secret" => self.secret(),
-            "ssh" => self.ssh(),
-            other => Err(format!("unsupported mount type `{other}`")),
-        }
-    }
-
-    fn read_only(&self, default: bool) -> Result<bool, String> {
-        match (self.flag("ro")?, self.flag("rw")?) {
-            (Some(_), Some(_)) => Err("`ro` and `rw` exclude each other".into()),
-            (Some(ro), None) => Ok(ro),
-            (None, Some(rw)) => Ok(!rw),
-            (None, None) => Ok(default),
-        }
-    }
-
-    fn target_required(&self, kind: &str) -> Result<Option<String>, String> {
-        let target = self.text("target").ok_or_else(|| format!("a mount of type `{kind}` needs a target"))?;
-        Ok(Some(target))
-    }
-
-    fn bind(&self) -> Result<Mount, String> {
-        self.only("bind", &["from", "source", "target", "ro", "rw"])?;
-        let kind = MountKind::Bind {
-            from: self.text("from"),
-            source: self.text("source").unwrap_or_else(|| "/".into()),
-        };
-        Ok(Mount { kind, target: self.text("target"), read_only: self.read_only(true)? })
-    }
-
-    fn cache(&self) -> Result<Mount, String> {
-        self.only("cache", &["id", "from", "source", "target", "ro", "rw", "sharing", "mode", "uid", "gid"])?;
-        let sharing = match self.text("sharing").as_deref() {
-            None | Some("shared") => Sharing::Shared,
-            Some("private") => Sharing::Private,
-            Some("locked") => Sharing::Locked,
-            Some(other) => {
-                return Err(format!("unsupported sharing value `{other}`: shared, private or locked"));
+    fn set(&mut self, written: &str, value: String) -> Result<(), String> {
+        let key = KEYS.iter().find(|(name, _)| *name == written).map(|(_, key)| *key);
+        let wrong = || format!("invalid value for `{written}`: `{value}`");
+        match key {
+            Some("type") => {
+                let found = Type::ALL.iter().find(|(name, _)| *name == value.to_lowercase());
+                self.kind = found.ok_or_else(|| format!("unsupported mount type `{value}`"))?.1;
             }
+            Some("from") => self.from = value,
+            Some("source") => self.source = value,
+            Some("target") => self.target = value,
+            Some("ro") => self.read_only = Some(truth(&value).ok_or_else(wrong)?),
+            Some("rw") => self.read_only = Some(!truth(&value).ok_or_else(wrong)?),
+            Some("id") => self.id = value,
+            Some("sharing") => {
+                self.sharing = Some(match value.to_lowercase().as_str() {
+                    "shared" => Sharing::Shared,
+                    "private" => Sharing::Private,
+                    "locked" => Sharing::Locked,
+                    _ => {
+                        return Err(format!(
+                            "unsupported sharing value `{value}`: shared, private or locked"
+                        ));
+                    }
+                });
+            }
+            Some("required") => return self.require(truth(&value).ok_or_else(wrong)?),
+            Some("size") if self.kind == Type::Tmpfs => self.size = Some(size(&value).ok_or_else(wrong)?),
+            Some("size") => return Err(self.misplaced("size")),
+            Some("mode") => self.owner.mode = Some(number(&value, 8).ok_or_else(wrong)? & 0o7777),
+            Some("uid") => self.owner.uid = Some(number(&value, 10).ok_or_else(wrong)?),
+            Some("gid") => self.owner.gid = Some(number(&value, 10).ok_or_else(wrong)?),
+            Some("env") => self.env = Some(value),
+            _ => return Err(format!("unexpected key `{written}`")),
+        }
+        Ok(())
+    }
+
+    fn misplaced(&self, key: &str) -> String {
+        format!("`{key}` is not allowed for a mount of type `{}`", self.kind.name())
+    }
+
+    fn require(&mut self, required: bool) -> Result<(), String> {
+        if !matches!(self.kind, Type::Secret | Type::Ssh) {
+            return Err(self.misplaced("required"));
+        }
+        self.required = required;
+        Ok(())
+    }
+
+    fn mount(self) -> Result<Mount, String> {
+        if matches!(self.kind, Type::Bind | Type::Tmpfs) {
+            let set = [("mode", self.owner.mode), ("uid", self.owner.uid), ("gid", self.owner.gid)];
+            if let Some((key, _)) = set.iter().find(|(_, value)| value.is_some()) {
+                return Err(self.misplaced(key));
+            }
+        }
+        if self.sharing.is_some() && self.kind != Type::Cache {
+            return Err(self.misplaced("sharing"));
+        }
+        let read_only = self.read_only.unwrap_or(!matches!(self.kind, Type::Cache | Type::Tmpfs));
+        let some = |text: &String| (!text.is_empty()).then(|| text.clone());
+        let (target, from, id) = (some(&self.target), some(&self.from), some(&self.id));
+        let source = some(&self.source).unwrap_or_else(|| "/".into());
+        let kind = match self.kind {
+            Type::Bind => MountKind::Bind { from, source },
+            Type::Cache => {
+                let sharing = self.sharing.unwrap_or_default();
+                MountKind::Cache { id, sharing, from, source, owner: self.owner }
+            }
+            Type::Tmpfs => MountKind::Tmpfs { size: self.size },
+            Type::Secret => self.secret()?,
+            Type::Ssh => MountKind::Ssh {
+                id: id.unwrap_or_else(|| "default".into()),
+                required: self.required,
+                owner: self.owner,
+            },
         };
-        let source = self.text("source").unwrap_or_else(|| "/".into());
-        let kind = MountKind::Cache {
-            id: self.text("id"),
-            sharing,
-            from: self.text("from"),
-            source,
-            owner: self.owner()?,
+        Ok(Mount { kind, target, read_only })
+    }
+
+    /// Without an id the secret is named by its source, else by the last name of its target.
+    fn secret(&self) -> Result<MountKind, String> {
+        if !self.from.is_empty() {
+            return Err(self.misplaced("from"));
+        }
+        let base = self.target.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let id = match (self.source.as_str(), self.id.as_str()) {
+            ("", "") if self.target.is_empty() => {
+                return Err("a secret needs an id, a source or a target".into());
+            }
+            ("", "") => base,
+            ("", id) => id,
+            (source, "") => source,
+            _ => return Err("a secret has an id or a source, not both".into()),
         };
-        Ok(Mount { kind, target: self.target_required("cache")?, read_only: self.read_only(false)? })
+        let (env, required) = (self.env.clone(), self.required);
+        Ok(MountKind::Secret { id: id.to_owned(), env, required, owner: self.owner })
     }
+}
 
-    fn tmpfs(&self) -> Result<Mount, String> {
-        self.only("tmpfs", &["target", "size"])?;
-        let size =
-            self.text("size").map(|v| size(&v).ok_or_else(|| format!("invalid value for `size`: `{v}`")));
-        let kind = MountKind::Tmpfs { size: size.transpose()? };
-        Ok(Mount { kind, target: self.target_required("tmpfs")?, read_only: false })
+fn truth(text: &str) -> Option<bool> {
+    match text {
+        "true" | "1" | "t" | "T" | "TRUE" | "True" => Some(true),
+        "false" | "0" | "f" | "F" | "FALSE" | "False" => Some(false),
+        _ => None,
     }
+}
 
-    fn secret(&self) -> Result<Mount, String> {
-        self.only("secret", &["id", "source", "target", "required", "mode", "uid", "gid", "env"])?;
-        let target = self.text("target");
-        // Without an id the secret is named by its source, else by the last name of its target.
-        let base = || target.as_deref().and_then(|t| t.rsplit('/').next()).map(str::to_owned);
-        let id = self.text("id").or_else(|| self.text("source")).or_else(base);
-        let id = id.filter(|id| !id.is_empty()).ok_or("a secret needs an id, a source or a target")?;
-        let required = self.flag("required")?.unwrap_or(false);
-        let kind = MountKind::Secret { id, env: self.text("env"), required, owner: self.owner()? };
-        Ok(Mount { kind, target, read_only: true })
-    }
-
-    fn ssh(&self) -> Result<Mount, String> {
-        self.only("ssh", &["id", "target", "required", "mode", "uid", "gid"])?;
-        let id = self.text("id").unwrap_or_else(|| "default".into());
-        let kind =
-            MountKind::Ssh { id, required: self.flag("required")?.unwrap_or(false), owner: self.owner()? };
-        Ok(Mount { kind, target: self.text("target"), read_only: false })
-    }
+fn number(text: &str, radix: u32) -> Option<u32> {
+    // The standard library takes a sign.
+    text.starts_with(|c: char| c.is_digit(radix)).then(|| u32::from_str_radix(text, radix).ok())?
 }
 
 /// `64m`, `1GiB`, `1024`: binary units.
@@ -278,11 +341,14 @@ fn size(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::expand::Expander;
     use super::*;
 
     fn resolve(text: &str) -> Result<Mount, String> {
         let variables = |name: &str| (name == "dir").then(|| "/data".to_owned());
-        MountText::parse(text)?.resolve(&Expander { escape: '\\', variables: &variables })
+        let expander = Expander { escape: '\\', variables: &variables };
+        let mut expand = |text: &str| expander.word(text).map(|e| e.value).map_err(|e| e.to_string());
+        MountText::parse(text)?.resolve(&mut expand)
     }
 
     #[test]
@@ -327,11 +393,16 @@ mod tests {
         for text in [
             "nope=1",
             "type=disk,target=/a",
-            "type=cache",
-            "type=tmpfs,target=/a,id=x",
+            "target=/a,mode=0700",
+            "required,type=secret,id=a",
+            "type=secret,id=a,source=b",
+            "type=secret,target=/a,from=b",
+            "size=1,type=tmpfs,target=/a",
+            "sharing=locked,target=/a",
             "from=$x,target=/a",
             "type=cache,target=/a,mode=9",
-            "ro,rw,target=/a",
+            "type=cache,target=/a,",
+            "a\"b",
             "\"a",
         ] {
             assert!(resolve(text).is_err(), "{text}");

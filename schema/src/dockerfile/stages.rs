@@ -3,7 +3,9 @@
 //! [`Selection`] holds the reachable stages in the file's order with what each refers to, all names
 //! resolved: a stage, a named context of the request, or an image. Needs only global `ARG`s.
 //!
-//! Errors: a target, stage or index that does not exist, use before definition, a base that comes out empty.
+//! Errors: a target, stage or index that does not exist, use before definition, stages that need each other, a base or
+//! platform that comes out empty, a name that no image can have. Only what a target needs has to be defined before
+//! its use; everything else counts in stages that nobody needs, too.
 
 use super::expand::{Expander, Variables};
 use super::{Dockerfile, Instruction, Kind, Stage};
@@ -45,6 +47,8 @@ pub struct Names<'a> {
     pub contexts: &'a dyn Fn(&str) -> bool,
     /// Global `ARG`s and the platform's variables.
     pub variables: &'a dyn Variables,
+    /// Whether a text can name an image; if not, why.
+    pub image: &'a dyn Fn(&str) -> std::result::Result<(), String>,
 }
 
 type Result<T> = std::result::Result<T, Box<Diagnostic>>;
@@ -55,17 +59,18 @@ type Result<T> = std::result::Result<T, Box<Diagnostic>>;
 /// As the module says.
 pub fn select(file: &Dockerfile, target: Option<&str>, names: &Names<'_>) -> Result<Selection> {
     let target = target_of(file, target)?;
+    let all = resolved(file, names)?;
     let mut wanted = BTreeSet::from([target]);
     let mut stages = Vec::new();
-    // References only ever point backwards, so one pass from the end finds them all.
+    // What it may refer to stands before it, so one pass from the end finds them all.
     while let Some(index) = wanted.pop_last() {
-        let selected = selected(file, index, names)?;
+        let selected = &all[index];
+        for (at, reference) in &selected.uses {
+            in_order(file, index, *at, reference)?;
+        }
         let refers = selected.uses.iter().map(|(_, reference)| reference).chain([&selected.base]);
-        wanted.extend(refers.filter_map(|reference| match reference {
-            Reference::Stage(stage) => Some(*stage),
-            _ => None,
-        }));
-        stages.push(selected);
+        wanted.extend(refers.filter_map(stage_of));
+        stages.push(selected.clone());
     }
     stages.reverse();
     Ok(Selection { target, stages })
@@ -76,7 +81,64 @@ pub fn select(file: &Dockerfile, target: Option<&str>, names: &Names<'_>) -> Res
 /// # Errors
 /// As [`select`].
 pub fn every(file: &Dockerfile, names: &Names<'_>) -> Result<Vec<Selected>> {
-    (0..file.stages.len()).map(|index| selected(file, index, names)).collect()
+    let all = resolved(file, names)?;
+    for selected in &all {
+        for (at, reference) in &selected.uses {
+            in_order(file, selected.index, *at, reference)?;
+        }
+    }
+    Ok(all)
+}
+
+fn resolved(file: &Dockerfile, names: &Names<'_>) -> Result<Vec<Selected>> {
+    let all = (0..file.stages.len()).map(|index| selected(file, index, names)).collect::<Result<Vec<_>>>()?;
+    let mut seen = BTreeSet::new();
+    (0..all.len()).try_for_each(|index| without_circle(file, &all, index, &mut Vec::new(), &mut seen))?;
+    Ok(all)
+}
+
+fn stage_of(reference: &Reference) -> Option<usize> {
+    match reference {
+        Reference::Stage(stage) => Some(*stage),
+        _ => None,
+    }
+}
+
+/// Nothing that a stage copies or mounts from leads back to it. `path`: the stages that led here.
+fn without_circle(
+    file: &Dockerfile,
+    all: &[Selected],
+    index: usize,
+    path: &mut Vec<usize>,
+    seen: &mut BTreeSet<usize>,
+) -> Result<()> {
+    if !seen.insert(index) {
+        return Ok(());
+    }
+    path.push(index);
+    for (at, reference) in &all[index].uses {
+        let Some(stage) = stage_of(reference) else { continue };
+        if path.contains(&stage) {
+            let name = label(&file.stages[stage], stage);
+            let message = format!("circular dependency detected on stage `{name}`");
+            let place = file.stages[index].instructions[*at].place.clone();
+            let hint = "A stage cannot take files from itself, nor from one that needs it.";
+            return Err(Box::new(Diagnostic::error(message).at(place).hint(hint)));
+        }
+        without_circle(file, all, stage, path, seen)?;
+    }
+    path.pop();
+    Ok(())
+}
+
+/// What a needed stage uses comes before it.
+fn in_order(file: &Dockerfile, index: usize, at: usize, reference: &Reference) -> Result<()> {
+    let Some(stage) = stage_of(reference).filter(|stage| *stage >= index) else { return Ok(()) };
+    let name = label(&file.stages[stage], stage);
+    let current = label(&file.stages[index], index);
+    let message = format!("stage `{name}` needs to be defined before current stage `{current}`");
+    let place = file.stages[index].instructions[at].place.clone();
+    Err(Box::new(Diagnostic::error(message).at(place).hint("Move the stage up in the file.")))
 }
 
 fn target_of(file: &Dockerfile, target: Option<&str>) -> Result<usize> {
@@ -109,29 +171,34 @@ fn selected(file: &Dockerfile, index: usize, names: &Names<'_>) -> Result<Select
         let hint = "Only an ARG before the first FROM can be used here; give it a default or a value.";
         return Err(Box::new(Diagnostic::error(message).at(stage.place.clone()).hint(hint)));
     }
-    let platform = stage.platform.as_deref().map(expand).transpose()?.filter(|p| !p.is_empty());
-    Ok(Selected {
-        index,
-        base: base_reference(file, index, &base, names),
-        platform,
-        uses: uses(file, index, names)?,
-    })
+    let platform = stage.platform.as_deref().map(expand).transpose()?;
+    if let (Some(""), Some(written)) = (platform.as_deref(), &stage.platform) {
+        let message = format!("empty platform value from expression `{written}`");
+        return Err(Box::new(Diagnostic::error(message).at(stage.place.clone())));
+    }
+    let base = base_reference(file, index, &base, names);
+    image_of(&base, &stage.place, names)?;
+    Ok(Selected { index, base, platform, uses: uses(file, index, names)? })
 }
 
-/// `FROM name`: the nearest stage of that name before this one, else a context, else an image.
+/// `FROM name`: the nearest stage of that very name before this one, else a context, else an image.
 fn base_reference(file: &Dockerfile, index: usize, base: &str, names: &Names<'_>) -> Reference {
-    if base == "scratch" {
-        return Reference::Scratch;
-    }
-    if let Some(context) = context_of(base, names) {
-        return Reference::Context(context);
-    }
-    let name = base.to_lowercase();
     let before = &file.stages[..index];
-    match before.iter().rposition(|stage| stage.name.as_deref() == Some(&name)) {
-        Some(stage) => Reference::Stage(stage),
-        None => Reference::Image(base.to_owned()),
+    let stage = before.iter().rposition(|stage| stage.name.as_deref() == Some(base));
+    match (context_of(base, names), stage) {
+        (Some(context), _) if base != "scratch" => Reference::Context(context),
+        (_, Some(stage)) => Reference::Stage(stage),
+        _ if base == "scratch" => Reference::Scratch,
+        _ => Reference::Image(base.to_owned()),
     }
+}
+
+fn image_of(reference: &Reference, place: &Place, names: &Names<'_>) -> Result<()> {
+    let Reference::Image(name) = reference else { return Ok(()) };
+    let wrong = |why| {
+        Box::new(Diagnostic::error(format!("failed to parse image name `{name}`: {why}")).at(place.clone()))
+    };
+    (names.image)(name).map_err(wrong)
 }
 
 fn context_of(name: &str, names: &Names<'_>) -> Option<String> {
@@ -143,7 +210,9 @@ fn uses(file: &Dockerfile, index: usize, names: &Names<'_>) -> Result<Vec<(usize
     let mut found = Vec::new();
     for (at, instruction) in stage.instructions.iter().enumerate() {
         for from in froms(&instruction.kind) {
-            found.push((at, use_of(file, index, instruction, from, names)?));
+            let reference = use_of(file, instruction, from, names)?;
+            image_of(&reference, &instruction.place, names)?;
+            found.push((at, reference));
         }
     }
     Ok(found)
@@ -158,43 +227,34 @@ pub fn froms(kind: &Kind) -> Vec<&str> {
     }
 }
 
-fn use_of(
-    file: &Dockerfile,
-    index: usize,
-    by: &Instruction,
-    from: &str,
-    names: &Names<'_>,
-) -> Result<Reference> {
+fn use_of(file: &Dockerfile, by: &Instruction, from: &str, names: &Names<'_>) -> Result<Reference> {
     let fail = |message: String, hint: &str| {
         Err(Box::new(Diagnostic::error(message).at(by.place.clone()).hint(hint)))
     };
-    if from == "scratch" {
-        return Ok(Reference::Scratch);
-    }
-    let is_copy = matches!(by.kind, Kind::Copy(_));
-    if let (true, Ok(number)) = (is_copy, from.parse::<usize>()) {
-        if number < index {
-            return Ok(Reference::Stage(number));
+    if matches!(by.kind, Kind::Copy(_)) {
+        let expander = Expander { escape: file.escape, variables: &|_: &str| None };
+        if !expander.word(from).is_ok_and(|expanded| expanded.value == from) {
+            let hint = "Define a new stage with FROM using an ARG from before the first FROM, and copy from that stage.";
+            return fail("variable expansion is not supported for --from".into(), hint);
         }
-        let message = format!("invalid stage index {number}");
-        return fail(message, "An index counts the stages before this one, from 0.");
+        if let Ok(number) = from.parse::<i64>() {
+            return match usize::try_from(number).ok().filter(|number| *number < file.stages.len()) {
+                Some(stage) => Ok(Reference::Stage(stage)),
+                None => {
+                    let hint = "An index counts the stages before this one, from 0.";
+                    fail(format!("invalid stage index {number}"), hint)
+                }
+            };
+        }
     }
-    if let Some(context) = context_of(from, names) {
+    if let Some(context) = context_of(from, names).filter(|_| from != "scratch") {
         return Ok(Reference::Context(context));
     }
     let name = from.to_lowercase();
     match file.stages.iter().rposition(|stage| stage.name.as_deref() == Some(&name)) {
+        Some(stage) => Ok(Reference::Stage(stage)),
+        None if from == "scratch" => Ok(Reference::Scratch),
         None => Ok(Reference::Image(from.to_owned())),
-        Some(stage) if stage < index => Ok(Reference::Stage(stage)),
-        Some(stage) if stage == index => fail(
-            format!("circular dependency detected on stage `{name}`"),
-            "A stage cannot take files from itself.",
-        ),
-        Some(_) => {
-            let current = label(&file.stages[index], index);
-            let message = format!("stage `{name}` needs to be defined before current stage `{current}`");
-            fail(message, "Move the stage up in the file.")
-        }
     }
 }
 

@@ -1,37 +1,50 @@
-//! Splitting a logical line: leading flags, words that keep their quotes, JSON arrays.
+//! Splitting a logical line: its keyword, leading flags, words that keep their quotes, JSON arrays.
 
-/// The leading `--name[=value]` words, unquoted, and what follows them.
-///
-/// # Errors
-/// A quote that is not closed.
-pub(super) fn flags(text: &str) -> Result<(Vec<String>, &str), &'static str> {
+/// What separates words; other blanks of Unicode do not.
+fn is_blank(c: char) -> bool {
+    matches!(c, '\t' | '\x0b' | '\x0c' | '\r' | ' ')
+}
+
+/// The first word, and what follows the blanks behind it.
+pub(super) fn first(text: &str) -> Option<(&str, &str)> {
+    let (word, rest) = text.split_once(is_blank)?;
+    Some((word, rest.trim_start_matches(is_blank)))
+}
+
+/// The words between blanks.
+pub(super) fn blank_separated(text: &str) -> Vec<&str> {
+    text.split(is_blank).filter(|word| !word.is_empty()).collect()
+}
+
+/// The leading `--name[=value]` words, unquoted, and what follows them. Quotes and escapes may be open at the end.
+pub(super) fn flags(text: &str, escape: char) -> (Vec<String>, &str) {
     let mut found = Vec::new();
     let mut rest = text.trim_start();
     while rest.starts_with("--") {
-        let (word, after) = flag_word(rest)?;
+        let (word, after) = flag_word(rest, escape);
         rest = after.trim_start();
         if word == "--" {
             break;
         }
         found.push(word);
     }
-    Ok((found, rest))
+    (found, rest.trim_end())
 }
 
-fn flag_word(text: &str) -> Result<(String, &str), &'static str> {
+fn flag_word(text: &str, escape: char) -> (String, &str) {
     let mut word = String::new();
     let mut quote = None;
     let mut chars = text.char_indices();
     while let Some((at, c)) = chars.next() {
         match quote {
-            None if c.is_whitespace() => return Ok((word, &text[at..])),
+            None if c.is_whitespace() => return (word, &text[at..]),
             None if c == '\'' || c == '"' => quote = Some(c),
             Some(open) if c == open => quote = None,
-            _ if c == '\\' => word.extend(chars.next().map(|(_, next)| next)),
+            _ if c == escape => word.extend(chars.next().map(|(_, next)| next)),
             _ => word.push(c),
         }
     }
-    if quote.is_some() { Err("a flag with a quote that is not closed") } else { Ok((word, "")) }
+    (word, "")
 }
 
 /// Words with their quotes and escapes, as a later expansion wants them.
@@ -67,22 +80,6 @@ pub(super) fn raw(text: &str, escape: char) -> Vec<String> {
     words
 }
 
-/// Removes quotes and escapes; `None` when a quote is not closed.
-pub(super) fn unquote(word: &str, escape: char) -> Option<String> {
-    let mut out = String::new();
-    let mut quote: Option<char> = None;
-    let mut chars = word.chars();
-    while let Some(c) = chars.next() {
-        match quote {
-            None if c == '\'' || c == '"' => quote = Some(c),
-            Some(open) if c == open => quote = None,
-            _ if c == escape && quote != Some('\'') => out.extend(chars.next()),
-            _ => out.push(c),
-        }
-    }
-    quote.is_none().then_some(out)
-}
-
 /// What looks like the JSON form.
 #[derive(Debug, PartialEq)]
 pub(super) enum Json {
@@ -93,7 +90,8 @@ pub(super) enum Json {
 
 /// `None` when the text is no JSON array, which makes it the shell form.
 pub(super) fn json_array(text: &str) -> Option<Json> {
-    if !text.trim_start().starts_with('[') {
+    let text = text.trim_start();
+    if !text.starts_with('[') {
         return None;
     }
     let values: Vec<serde_json::Value> = serde_json::from_str(text).ok()?;

@@ -3,31 +3,48 @@
 use super::super::Dockerfile;
 use super::super::expand::{Expander, Variables};
 use super::super::instruction::nearest;
+use super::super::stages::Names;
 use super::super::{Kind, Stage};
 use super::Finding;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-/// `variables`: global `ARG`s with the values of this build, and the platform's; `names`: what they are called,
-/// for the hint.
-pub fn check(file: &Dockerfile, variables: &dyn Variables, names: &[&str]) -> Vec<Finding> {
+/// `names`: what global `ARG`s are called, for the hint.
+pub fn check(file: &Dockerfile, names: &Names<'_>, known: &[&str]) -> Vec<Finding> {
     let mut found = Vec::new();
-    let defaults = defaults(file, variables);
+    by_default(file, names, &mut found);
+    let declared = declared(file);
     for stage in &file.stages {
-        let base = expand(file, &stage.base, variables);
-        let platform = stage.platform.as_deref().map(|text| expand(file, text, variables));
+        let base = expand(file, &stage.base, names.variables);
+        let platform = stage.platform.as_deref().map(|text| expand(file, text, names.variables));
         let unset = base.iter().chain(platform.iter().flatten()).flat_map(|e| e.unset.iter());
-        unset.for_each(|name| found.push(undeclared(stage, name, names)));
+        let unset = unset.filter(|name| !declared.contains(&name.as_str()));
+        unset.for_each(|name| found.push(undeclared(stage, name, known)));
         if let Some(Some(expanded)) = platform {
-            self::platform(stage, &expanded, variables, &mut found);
+            self::platform(stage, &expanded, names.variables, &mut found);
         }
-        let by_default = expand(file, &stage.base, &|name: &str| defaults.get(name).cloned());
-        if by_default.is_some_and(|expanded| !is_image_name(&expanded.value)) {
+    }
+    found
+}
+
+fn declared(file: &Dockerfile) -> Vec<&str> {
+    let args = file.globals.iter().filter_map(|instruction| match &instruction.kind {
+        Kind::Arg(args) => Some(args),
+        _ => None,
+    });
+    args.flatten().map(|(name, _)| name.as_str()).collect()
+}
+
+/// What FROM names when no arguments are given can be an image. Nothing is said when that is an error elsewhere.
+fn by_default(file: &Dockerfile, names: &Names<'_>, found: &mut Vec<Finding>) {
+    let Some(defaults) = defaults(file, names.variables) else { return };
+    for stage in &file.stages {
+        let Some(base) = expand(file, &stage.base, &|name: &str| defaults.get(name).cloned()) else { return };
+        if (names.image)(&base.value).is_err() {
             let message = format!("`{}` is no image when its arguments are not given", stage.base);
             found.push(Finding::new("InvalidDefaultArgInFrom", &stage.place, message));
         }
     }
-    found
 }
 
 struct Expanded {
@@ -60,7 +77,10 @@ fn platform(stage: &Stage, expanded: &Expanded, variables: &dyn Variables, found
     if !unset.is_empty() {
         return;
     }
-    if used.as_slice() == ["TARGETPLATFORM"] && variables.get("TARGETPLATFORM").as_ref() == Some(value) {
+    if used.iter().all(|name| name == "TARGETPLATFORM")
+        && !used.is_empty()
+        && variables.get("TARGETPLATFORM").as_ref() == Some(value)
+    {
         let message = "the target's platform is the default";
         found.push(Finding::new("RedundantTargetPlatform", &stage.place, message));
     }
@@ -75,40 +95,21 @@ fn platform(stage: &Stage, expanded: &Expanded, variables: &dyn Variables, found
     }
 }
 
-/// Values of global `ARG`s when nothing is given; the platform's variables always have one.
-fn defaults(file: &Dockerfile, variables: &dyn Variables) -> HashMap<String, String> {
+/// Values of global `ARG`s when nothing is given; the platform's variables always have one. `None`: one of them is wrong.
+fn defaults(file: &Dockerfile, variables: &dyn Variables) -> Option<HashMap<String, String>> {
     let mut values: HashMap<String, String> = HashMap::new();
-    for name in ["BUILD", "TARGET"]
-        .iter()
-        .flat_map(|side| ["PLATFORM", "OS", "ARCH", "VARIANT"].map(|part| format!("{side}{part}")))
-    {
+    for name in ["BUILD", "TARGET"].iter().flat_map(|side| {
+        ["PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT", "STAGE"].map(|part| format!("{side}{part}"))
+    }) {
         values.extend(variables.get(&name).map(|value| (name, value)));
     }
     for instruction in &file.globals {
         let Kind::Arg(args) = &instruction.kind else { continue };
         for (name, default) in args {
-            let value = default
-                .as_deref()
-                .and_then(|text| expand(file, text, &|name: &str| values.get(name).cloned()));
-            values.extend(value.map(|expanded| (name.clone(), expanded.value)));
+            let Some(text) = default else { continue };
+            let value = expand(file, text, &|name: &str| values.get(name).cloned())?.value;
+            values.insert(name.clone(), value);
         }
     }
-    values
-}
-
-/// `[registry/]path[:tag][@digest]`, or the name of a stage.
-fn is_image_name(text: &str) -> bool {
-    let name = text.split('@').next().unwrap_or_default();
-    let (name, tag) = match name.rsplit_once(':') {
-        Some((before, tag)) if !tag.contains('/') => (before, Some(tag)),
-        _ => (name, None),
-    };
-    let is_part = |part: &str| {
-        part.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-:".contains(c))
-            && !part.ends_with(['.', '-', '_'])
-    };
-    let is_tag =
-        |tag: &str| !tag.is_empty() && tag.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-    name.split('/').all(is_part) && tag.is_none_or(is_tag)
+    Some(values)
 }
