@@ -159,6 +159,45 @@ impl Cache {
         home::replace_json(&self.record_path(key), &record)
     }
 
+    /// Key, layer and instruction of every record whose layer is in the store.
+    pub(super) fn records(&self, store: &Store) -> Vec<(Digest, Made, String)> {
+        let read = |entry: Entry| {
+            let key = Digest::from_hex(entry.path.file_stem()?.to_str()?).ok()?;
+            let record: Record = home::read_json(&entry.path).ok()??;
+            let Record { diff_id, chain_id, created, created_by } = record;
+            let is_there = snapshot::exists(store, chain_id.as_str());
+            is_there.then_some((key, Made { diff_id, chain_id, created }, created_by))
+        };
+        let mut found: Vec<_> = entries(&self.root.join("cache")).into_iter().filter_map(read).collect();
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        found
+    }
+
+    /// Visits the directory of each cache mount, by id, while nobody uses it. Blocks.
+    pub(super) fn each_mount<T>(&self, visit: impl Fn(&str, &Path) -> io::Result<T>) -> io::Result<Vec<T>> {
+        let mut found = Vec::new();
+        for Entry { path, .. } in entries(&self.root.join("mounts")) {
+            let Some(id) = path.file_name().and_then(OsStr::to_str).filter(|id| is_mount_id(id)) else {
+                continue;
+            };
+            let _held = home::lock(&path.join("lock"))?;
+            if path.join("data").is_dir() {
+                found.push(visit(id, &path)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Keys of downloads, and what their servers said.
+    pub(super) fn downloads(&self) -> Vec<(Digest, serde_json::Value)> {
+        let read = |entry: Entry| {
+            let key = Digest::from_hex(entry.path.file_name()?.to_str()?).ok()?;
+            let record = home::read_json(&entry.path.with_extension("json")).ok()??;
+            Some((key, record))
+        };
+        entries(&self.root.join("remote")).into_iter().filter_map(read).collect()
+    }
+
     /// Held while a key is executed. Blocks.
     pub(super) fn lock(&self, key: &Digest) -> io::Result<home::Lock> {
         home::lock(&self.root.join("locks").join(key.hex()))
@@ -194,6 +233,11 @@ impl Cache {
     pub(super) fn write_context(&self, key: &Digest, bytes: &[u8]) {
         let _ = home::replace(&self.context_path(key), bytes);
     }
+}
+
+/// As [`Cache::mount`] gets them: a hash, with a number behind it if it is one of several private ones.
+pub(super) fn is_mount_id(id: &str) -> bool {
+    !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// Sets the time of change to now: when it was last used.

@@ -14,7 +14,8 @@
 //! | `state` | what a stage is after a step; metadata instructions (pure) |
 //! | `key` | content-addressed cache keys |
 //! | `cache` | records on disk, prune |
-//! | `exchange` | caches that travel: import and export |
+//! | `exchange` | caches that travel with builds: import and export |
+//! | `travel` | the whole cache in a directory |
 //! | `csv` | fields of one line |
 //! | `elsewhere` | contexts that are not directories here |
 //! | `output` | what becomes of the image |
@@ -95,6 +96,7 @@ mod state;
 mod stats;
 mod steps;
 mod transfer;
+pub mod travel;
 mod tree;
 mod unpack;
 mod view;

@@ -76,6 +76,32 @@ pub(super) fn cache_id(id: Option<&str>, target: &str, owner: &Owner, source: Op
     key.finish().hex()[..32].to_owned()
 }
 
+/// Makes a cache of what `fill` puts into a directory; false: there is one of that id.
+pub(super) fn adopt(
+    cache: &Cache,
+    id: &str,
+    label: &str,
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<bool> {
+    let making = || format!("make the cache `{label}`");
+    let directory = cache.mount(id);
+    fs::create_dir_all(&directory).doing(making)?;
+    let lock = lock_of(&directory).doing(making)?;
+    lock.lock().doing(making)?;
+    if directory.join("data").exists() {
+        return Ok(false);
+    }
+    let made = tempfile::Builder::new().prefix("mount-").tempdir_in(cache.tmp()).doing(making)?;
+    fill(made.path())?;
+    fs::write(directory.join("id"), label).doing(making)?;
+    fs::rename(made.keep(), directory.join("data")).doing(making)?;
+    Ok(true)
+}
+
+fn lock_of(directory: &Path) -> io::Result<File> {
+    File::options().create(true).truncate(false).read(true).write(true).open(directory.join("lock"))
+}
+
 /// Takes a cache for one RUN. Blocks while somebody else has a locked one.
 pub(super) fn open_cache(
     cache: &Cache,
@@ -89,12 +115,7 @@ pub(super) fn open_cache(
         let name = if attempt == 0 { id.to_owned() } else { format!("{id}-{attempt}") };
         let directory = cache.mount(&name);
         fs::create_dir_all(&directory)?;
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(directory.join("lock"))?;
+        let lock = lock_of(&directory)?;
         match sharing {
             Sharing::Shared => lock.lock_shared()?,
             Sharing::Private if attempt < PRIVATE_MAX => match lock.try_lock() {
@@ -137,7 +158,7 @@ fn use_cache(
     Ok(CacheMount { data, fresh, _lock: lock })
 }
 
-fn apply(path: &Path, owner: &Owner, mode: u32) -> io::Result<()> {
+pub(super) fn apply(path: &Path, owner: &Owner, mode: u32) -> io::Result<()> {
     let file = File::open(path)?;
     let (uid, gid) = (owner.uid.unwrap_or(0), owner.gid.unwrap_or(0));
     let (uid, gid) = stack_runtime::snapshot::owner(uid, gid);

@@ -1,8 +1,8 @@
 //! What can be typed: the global flags and the verbs.
 
 use super::{
-    build, builder, config, doctor, down, enable, events, exec, explain, graph, image, images, life, login,
-    logs, ls, port, ps, pull, run, schema, system, top, up, version, volume, watch,
+    build, builder, cache, config, doctor, down, enable, events, exec, explain, graph, image, images, life,
+    login, logs, ls, port, ps, pull, run, schema, system, top, up, version, volume, watch,
 };
 use crate::find::Asked;
 use crate::ui::Wishes;
@@ -155,6 +155,9 @@ pub(super) enum Verb {
     /// The build cache
     #[command(subcommand)]
     Builder(builder::Verb),
+    /// The build cache in a directory, for another machine
+    #[command(subcommand)]
+    Cache(cache::Verb),
     /// Volumes: list, inspect, remove
     #[command(subcommand)]
     Volume(volume::Verb),
