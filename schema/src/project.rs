@@ -176,6 +176,10 @@ pub struct Build {
     pub cache_from: Vec<String>,
     /// Where layers are exported to, in the same words.
     pub cache_to: Vec<String>,
+    /// `true`, `false`, `mode=max`.
+    pub provenance: Option<String>,
+    /// `true`, `false`.
+    pub sbom: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -110,7 +110,7 @@ impl Cache {
     /// Makes the directories.
     pub(super) fn open(home: &Home) -> io::Result<Self> {
         let root = home.build();
-        for part in ["cache", "digests", "contexts", "remote", "mounts", "locks", "tmp"] {
+        for part in ["cache", "digests", "contexts", "explain", "remote", "mounts", "locks", "tmp"] {
             fs::create_dir_all(root.join(part))?;
         }
         // Cache mounts and working directories hold what images hold, setuid programs too.
@@ -224,6 +224,24 @@ impl Cache {
 
     fn context_path(&self, key: &Digest) -> PathBuf {
         self.root.join("contexts").join(key.hex())
+    }
+
+    fn explain_path(&self, key: &Digest) -> PathBuf {
+        self.root.join("explain").join(key.hex())
+    }
+
+    /// What was kept to explain a later build.
+    pub(super) fn explained(&self, key: &Digest) -> Option<Vec<u8>> {
+        fs::read(self.explain_path(key)).ok()
+    }
+
+    pub(super) fn has_explained(&self, key: &Digest) -> bool {
+        self.explain_path(key).exists()
+    }
+
+    /// Failing to keep it costs an explanation, no build.
+    pub(super) fn explain(&self, key: &Digest, bytes: &[u8]) {
+        let _ = home::replace(&self.explain_path(key), bytes);
     }
 
     pub(super) fn read_context(&self, key: &Digest) -> Option<Vec<u8>> {
@@ -394,7 +412,7 @@ pub fn prune(home: &Home, store: &Store, all: bool, unused_for: Duration) -> io:
             pruned.records += 1;
         }
     }
-    for part in ["digests", "contexts", "remote", "locks"] {
+    for part in ["digests", "contexts", "explain", "remote", "locks"] {
         for entry in old(&home.build().join(part), unused_for) {
             remove_unless_locked(&entry.path)?;
         }

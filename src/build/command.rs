@@ -2,7 +2,7 @@
 
 use super::event::Stream;
 use super::failure::{BuildFailure, Doing, Result};
-use super::key::Key;
+use super::key::{Key, Part};
 use super::mounts::{self, CacheMount};
 use super::request::Network;
 use super::run::{Ended, HOSTNAME, Order, Runners};
@@ -160,13 +160,13 @@ impl Plan {
     }
 
     /// Blocks if it [reads files](Self::reads_files).
-    pub(super) fn key(&self, shared: &Shared, parent: &str) -> Result<Digest> {
+    pub(super) fn key(&self, shared: &Shared, parent: &str) -> Result<(Digest, Vec<Part>)> {
         let mut key = shared
-            .dated(Key::new("run"))
+            .dated(Key::of_step("run"))
             .text("parent", parent)
             .list("args", self.args.iter().map(String::as_str));
         for (name, value) in &self.env {
-            key = key.text("name", name).text("value", value);
+            key = key.named("environment", name, value);
         }
         key = key
             .text("directory", &self.working_dir)
@@ -187,14 +187,15 @@ impl Plan {
         };
         for planned in &self.mounts {
             let digest = planned.source_digest(shared)?;
+            let about = format!("mount {}", planned.target.as_deref().unwrap_or_default());
             key = mounts::key(
-                key,
+                key.about(about.trim_end()),
                 &planned.mount,
                 planned.target.as_deref(),
                 digest.as_ref().map(Digest::as_str),
             );
         }
-        Ok(key.finish())
+        Ok(key.parts())
     }
 }
 

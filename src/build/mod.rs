@@ -13,6 +13,7 @@
 //! | `graph` | stages and steps, and what each waits for |
 //! | `state` | what a stage is after a step; metadata instructions (pure) |
 //! | `key` | content-addressed cache keys |
+//! | `explain` | why a step was not in the cache |
 //! | `cache` | records on disk, prune |
 //! | `exchange` | caches that travel with builds: import and export |
 //! | `travel` | the whole cache in a directory |
@@ -57,6 +58,7 @@
 //! | `cache/KEY.json` | one record: the layer made by the step of this key; its time of change is its last use |
 //! | `digests/KEY.json` | content digest of a part of a layer chain (they never change) |
 //! | `contexts/KEY` | digests of a context's files, by their inode data |
+//! | `explain/KEY` | what the keys of the last build were made of, and the files of a content digest |
 //! | `remote/KEY`, `remote/KEY.json` | what an address gave, and what its server said about it |
 //! | `mounts/ID/` | cache mounts: `data/` is what is mounted, `lock` serialises `sharing=locked` |
 //! | `locks/KEY` | one build at a time executes a key; the others find its record |
@@ -75,6 +77,7 @@ mod elsewhere;
 mod emulation;
 mod event;
 mod exchange;
+mod explain;
 mod failure;
 mod git;
 mod graph;

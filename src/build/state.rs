@@ -63,6 +63,8 @@ pub(super) struct State {
     /// `ARG`s with a value, in order: part of RUN's key and history.
     pub(super) args: IndexMap<String, String>,
     cmd_is_own: bool,
+    /// The image it begins with, for people: its name and digest.
+    pub(super) base: String,
     /// RFC 3339: the one date of everything that this build makes.
     date: Option<String>,
 }
