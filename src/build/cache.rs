@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+/// Whole outputs of RUNs, whatever their size.
+const LOGS_MAX: usize = 200;
+
 /// `cache/KEY.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Record {
@@ -110,7 +113,7 @@ impl Cache {
     /// Makes the directories.
     pub(super) fn open(home: &Home) -> io::Result<Self> {
         let root = home.build();
-        for part in ["cache", "digests", "contexts", "explain", "remote", "mounts", "locks", "tmp"] {
+        for part in ["cache", "digests", "contexts", "explain", "logs", "remote", "mounts", "locks", "tmp"] {
             fs::create_dir_all(root.join(part))?;
         }
         // Cache mounts and working directories hold what images hold, setuid programs too.
@@ -224,6 +227,20 @@ impl Cache {
 
     fn context_path(&self, key: &Digest) -> PathBuf {
         self.root.join("contexts").join(key.hex())
+    }
+
+    /// A new file for what a RUN prints; of those before, the latest stay.
+    pub(super) fn log(&self) -> io::Result<(PathBuf, File)> {
+        let logs = self.root.join("logs");
+        let mut before = entries(&logs);
+        before.sort_by_key(|entry| std::cmp::Reverse(entry.used));
+        for entry in before.iter().skip(LOGS_MAX - 1) {
+            let _ = fs::remove_file(&entry.path);
+        }
+        let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S-").to_string();
+        let made = tempfile::Builder::new().prefix(&now).suffix(".log").append(true).tempfile_in(&logs)?;
+        let (file, path) = made.keep()?;
+        Ok((path, file))
     }
 
     fn explain_path(&self, key: &Digest) -> PathBuf {
@@ -412,7 +429,7 @@ pub fn prune(home: &Home, store: &Store, all: bool, unused_for: Duration) -> io:
             pruned.records += 1;
         }
     }
-    for part in ["digests", "contexts", "explain", "remote", "locks"] {
+    for part in ["digests", "contexts", "explain", "logs", "remote", "locks"] {
         for entry in old(&home.build().join(part), unused_for) {
             remove_unless_locked(&entry.path)?;
         }

@@ -243,6 +243,7 @@ pub(super) async fn execute(
     let mut env = plan.env.clone();
     env.extend(plan.proxies.clone());
     env.extend(mounted.env.clone());
+    let (log, file) = shared.cache.log().doing(|| "keep the output")?;
     let order = Order {
         args: plan.args.clone(),
         env,
@@ -256,10 +257,11 @@ pub(super) async fn execute(
         extra_hosts: shared.request.extra_hosts.clone(),
         lower: lower.clone(),
         directory,
+        log: file,
     };
     let ended = runners.run(order, on_line, on_note).await?;
     if ended.exit.code != Some(0) {
-        return Err(ended_badly(&plan, ended));
+        return Err(ended_badly(&plan, ended, log));
     }
     let shared = shared.clone();
     blocking(move || {
@@ -270,7 +272,7 @@ pub(super) async fn execute(
     .await
 }
 
-fn ended_badly(plan: &Plan, ended: Ended) -> BuildFailure {
+fn ended_badly(plan: &Plan, ended: Ended, log: PathBuf) -> BuildFailure {
     let exit = ended.exit;
     let how = match (exit.error, exit.oom_killed, exit.signal, exit.code) {
         (Some(error), ..) => error,
@@ -283,6 +285,7 @@ fn ended_badly(plan: &Plan, ended: Ended) -> BuildFailure {
         BuildFailure::new(format!("process `{}` did not complete successfully: {how}", plan.shown()));
     failure.exit_code = exit.code;
     failure.output = ended.output;
+    failure.log = Some(log);
     failure
 }
 

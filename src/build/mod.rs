@@ -61,6 +61,7 @@
 //! | `explain/KEY` | what the keys of the last build were made of, and the files of a content digest |
 //! | `remote/KEY`, `remote/KEY.json` | what an address gave, and what its server said about it |
 //! | `mounts/ID/` | cache mounts: `data/` is what is mounted, `lock` serialises `sharing=locked` |
+//! | `logs/TIME-….log` | all that a RUN printed, of the last 200 that were executed |
 //! | `locks/KEY` | one build at a time executes a key; the others find its record |
 //! | `tmp/NAME/` | working directories of one build, `lock` held while it lives; its secrets are in `run/build/NAME/` |
 //!
@@ -112,6 +113,7 @@ pub use event::{BuildEvent, Stream};
 pub use exchange::{CacheFrom, CacheTo};
 pub use failure::BuildFailure;
 pub use git::is_address;
+pub use inputs::images;
 pub use output::{Dest, Output};
 pub use platforms::build_for;
 pub use request::{BuildEnv, BuildRequest, BuildResult, DockerfileSource, Network, Secret};

@@ -183,6 +183,52 @@ pub(super) async fn build(
     build::build_for(&env, &request, &platforms, &report).await.map(drop).map_err(Failure::from)
 }
 
+/// Finds services whose images the Dockerfiles of others name. One that cannot be read is left to its build.
+pub(super) fn find_bases(project: &mut Project) {
+    let made: Vec<(String, Reference)> = project
+        .services
+        .values()
+        .filter(|service| service.build.is_some())
+        .filter_map(|service| {
+            let name = Reference::parse(&label::image_of(project, service)).ok()?;
+            Some((service.key.clone(), name))
+        })
+        .collect();
+    if made.len() < 2 {
+        return;
+    }
+    for service in project.services.values_mut() {
+        let key = service.key.clone();
+        let Some(build) = &mut service.build else { continue };
+        let names = images(build).into_iter().filter_map(|name| Reference::parse(&name).ok());
+        let names: BTreeSet<Reference> = names.collect();
+        let is_base = |(other, name): &&(String, Reference)| *other != key && names.contains(name);
+        build.bases = made.iter().filter(is_base).map(|(other, _)| other.clone()).collect();
+    }
+}
+
+fn images(build: &Build) -> Vec<String> {
+    if !build.context.is_dir() {
+        return Vec::new();
+    }
+    let request = BuildRequest {
+        context: build.context.clone(),
+        dockerfile: dockerfile(build),
+        args: build.args.clone(),
+        target: build.target.clone(),
+        additional_contexts: build.additional_contexts.clone(),
+        ..BuildRequest::default()
+    };
+    build::images(&request).unwrap_or_default()
+}
+
+fn dockerfile(build: &Build) -> DockerfileSource {
+    match &build.dockerfile_inline {
+        Some(text) => DockerfileSource::Inline(text.clone()),
+        None => DockerfileSource::Path(build.dockerfile.clone()),
+    }
+}
+
 /// All that the file names; for what is only to run here the service's, this machine's or the first.
 fn platforms(building: &Building) -> Vec<String> {
     let written = building.service.build.as_ref().map_or(&[][..], |build| &build.platforms);
@@ -247,10 +293,7 @@ fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
     }
     Ok(BuildRequest {
         context: build.context.clone(),
-        dockerfile: match &build.dockerfile_inline {
-            Some(text) => DockerfileSource::Inline(text.clone()),
-            None => DockerfileSource::Path(build.dockerfile.clone()),
-        },
+        dockerfile: dockerfile(build),
         dockerfile_name: None,
         args,
         target: build.target.clone(),

@@ -128,7 +128,7 @@ fn build(
     plan.add_guarded(Action::Build(Box::new(building)), cause, guard, &after)
 }
 
-/// Builds that are this one's named contexts (`service:x`).
+/// Builds that are this one's named contexts (`service:x`), or whose images its Dockerfile names.
 fn contexts<'a>(
     project: &'a Project,
     service: &'a Service,
@@ -144,6 +144,7 @@ fn context_services<'a>(
 ) -> impl Iterator<Item = &'a Service> + use<'a> {
     let contexts = service.build.iter().flat_map(|b| b.additional_contexts.values());
     let keys = contexts.filter_map(|context| context.strip_prefix("service:"));
+    let keys = keys.chain(service.build.iter().flat_map(|b| b.bases.iter().map(String::as_str)));
     keys.filter_map(|key| project.services.get(key).or_else(|| project.disabled.get(key)))
 }
 
@@ -188,7 +189,7 @@ pub(super) fn build_all(project: &Project, intent: &Build) -> Result<Plan, Vec<D
     Ok(plan)
 }
 
-/// Services whose image is a named context are built first, asked for or not.
+/// Services whose image another one is made from are built first, asked for or not.
 fn add_with_contexts<'a>(
     project: &'a Project,
     service: &'a Service,
