@@ -176,6 +176,12 @@ pub struct Build {
     pub cache_from: Vec<String>,
     /// Where layers are exported to, in the same words.
     pub cache_to: Vec<String>,
+    /// Services whose images its Dockerfile is made from. It is not read with the project: whoever builds fills it in.
+    pub bases: Vec<String>,
+    /// `true`, `false`, `mode=max`.
+    pub provenance: Option<String>,
+    /// `true`, `false`.
+    pub sbom: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

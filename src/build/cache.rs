@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+/// Whole outputs of RUNs, whatever their size.
+const LOGS_MAX: usize = 200;
+
 /// `cache/KEY.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Record {
@@ -110,7 +113,7 @@ impl Cache {
     /// Makes the directories.
     pub(super) fn open(home: &Home) -> io::Result<Self> {
         let root = home.build();
-        for part in ["cache", "digests", "contexts", "remote", "mounts", "locks", "tmp"] {
+        for part in ["cache", "digests", "contexts", "explain", "logs", "remote", "mounts", "locks", "tmp"] {
             fs::create_dir_all(root.join(part))?;
         }
         // Cache mounts and working directories hold what images hold, setuid programs too.
@@ -159,6 +162,45 @@ impl Cache {
         home::replace_json(&self.record_path(key), &record)
     }
 
+    /// Key, layer and instruction of every record whose layer is in the store.
+    pub(super) fn records(&self, store: &Store) -> Vec<(Digest, Made, String)> {
+        let read = |entry: Entry| {
+            let key = Digest::from_hex(entry.path.file_stem()?.to_str()?).ok()?;
+            let record: Record = home::read_json(&entry.path).ok()??;
+            let Record { diff_id, chain_id, created, created_by } = record;
+            let is_there = snapshot::exists(store, chain_id.as_str());
+            is_there.then_some((key, Made { diff_id, chain_id, created }, created_by))
+        };
+        let mut found: Vec<_> = entries(&self.root.join("cache")).into_iter().filter_map(read).collect();
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        found
+    }
+
+    /// Visits the directory of each cache mount, by id, while nobody uses it. Blocks.
+    pub(super) fn each_mount<T>(&self, visit: impl Fn(&str, &Path) -> io::Result<T>) -> io::Result<Vec<T>> {
+        let mut found = Vec::new();
+        for Entry { path, .. } in entries(&self.root.join("mounts")) {
+            let Some(id) = path.file_name().and_then(OsStr::to_str).filter(|id| is_mount_id(id)) else {
+                continue;
+            };
+            let _held = home::lock(&path.join("lock"))?;
+            if path.join("data").is_dir() {
+                found.push(visit(id, &path)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Keys of downloads, and what their servers said.
+    pub(super) fn downloads(&self) -> Vec<(Digest, serde_json::Value)> {
+        let read = |entry: Entry| {
+            let key = Digest::from_hex(entry.path.file_name()?.to_str()?).ok()?;
+            let record = home::read_json(&entry.path.with_extension("json")).ok()??;
+            Some((key, record))
+        };
+        entries(&self.root.join("remote")).into_iter().filter_map(read).collect()
+    }
+
     /// Held while a key is executed. Blocks.
     pub(super) fn lock(&self, key: &Digest) -> io::Result<home::Lock> {
         home::lock(&self.root.join("locks").join(key.hex()))
@@ -187,6 +229,38 @@ impl Cache {
         self.root.join("contexts").join(key.hex())
     }
 
+    /// A new file for what a RUN prints; of those before, the latest stay.
+    pub(super) fn log(&self) -> io::Result<(PathBuf, File)> {
+        let logs = self.root.join("logs");
+        let mut before = entries(&logs);
+        before.sort_by_key(|entry| std::cmp::Reverse(entry.used));
+        for entry in before.iter().skip(LOGS_MAX - 1) {
+            let _ = fs::remove_file(&entry.path);
+        }
+        let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S-").to_string();
+        let made = tempfile::Builder::new().prefix(&now).suffix(".log").append(true).tempfile_in(&logs)?;
+        let (file, path) = made.keep()?;
+        Ok((path, file))
+    }
+
+    fn explain_path(&self, key: &Digest) -> PathBuf {
+        self.root.join("explain").join(key.hex())
+    }
+
+    /// What was kept to explain a later build.
+    pub(super) fn explained(&self, key: &Digest) -> Option<Vec<u8>> {
+        fs::read(self.explain_path(key)).ok()
+    }
+
+    pub(super) fn has_explained(&self, key: &Digest) -> bool {
+        self.explain_path(key).exists()
+    }
+
+    /// Failing to keep it costs an explanation, no build.
+    pub(super) fn explain(&self, key: &Digest, bytes: &[u8]) {
+        let _ = home::replace(&self.explain_path(key), bytes);
+    }
+
     pub(super) fn read_context(&self, key: &Digest) -> Option<Vec<u8>> {
         fs::read(self.context_path(key)).ok()
     }
@@ -194,6 +268,11 @@ impl Cache {
     pub(super) fn write_context(&self, key: &Digest, bytes: &[u8]) {
         let _ = home::replace(&self.context_path(key), bytes);
     }
+}
+
+/// As [`Cache::mount`] gets them: a hash, with a number behind it if it is one of several private ones.
+pub(super) fn is_mount_id(id: &str) -> bool {
+    !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// Sets the time of change to now: when it was last used.
@@ -350,7 +429,7 @@ pub fn prune(home: &Home, store: &Store, all: bool, unused_for: Duration) -> io:
             pruned.records += 1;
         }
     }
-    for part in ["digests", "contexts", "remote", "locks"] {
+    for part in ["digests", "contexts", "explain", "logs", "remote", "locks"] {
         for entry in old(&home.build().join(part), unused_for) {
             remove_unless_locked(&entry.path)?;
         }

@@ -2,7 +2,7 @@
 
 use super::event::Stream;
 use super::failure::{BuildFailure, Doing, Result};
-use super::key::Key;
+use super::key::{Key, Part};
 use super::mounts::{self, CacheMount};
 use super::request::Network;
 use super::run::{Ended, HOSTNAME, Order, Runners};
@@ -178,13 +178,13 @@ impl Plan {
     }
 
     /// Blocks if it [reads files](Self::reads_files).
-    pub(super) fn key(&self, shared: &Shared, parent: &str) -> Result<Digest> {
+    pub(super) fn key(&self, shared: &Shared, parent: &str) -> Result<(Digest, Vec<Part>)> {
         let mut key = shared
-            .dated(Key::new("run"))
+            .dated(Key::of_step("run"))
             .text("parent", parent)
             .list("args", self.args.iter().map(String::as_str));
         for (name, value) in &self.env {
-            key = key.text("name", name).text("value", value);
+            key = key.named("environment", name, value);
         }
         key = key
             .text("directory", &self.working_dir)
@@ -205,14 +205,15 @@ impl Plan {
         };
         for planned in &self.mounts {
             let digest = planned.source_digest(shared)?;
+            let about = format!("mount {}", planned.target.as_deref().unwrap_or_default());
             key = mounts::key(
-                key,
+                key.about(about.trim_end()),
                 &planned.mount,
                 planned.target.as_deref(),
                 digest.as_ref().map(Digest::as_str),
             );
         }
-        Ok(key.finish())
+        Ok(key.parts())
     }
 }
 
@@ -265,6 +266,7 @@ pub(super) async fn execute(
     let mut env = plan.env.clone();
     env.extend(plan.proxies.clone());
     env.extend(mounted.env.clone());
+    let (log, file) = shared.cache.log().doing(|| "keep the output")?;
     let order = Order {
         args: plan.args.clone(),
         env,
@@ -278,10 +280,11 @@ pub(super) async fn execute(
         extra_hosts: shared.request.extra_hosts.clone(),
         lower: lower.clone(),
         directory,
+        log: file,
     };
     let ended = runners.run(order, on_line, on_note).await?;
     if ended.exit.code != Some(0) {
-        return Err(ended_badly(&plan, ended));
+        return Err(ended_badly(&plan, ended, log));
     }
     let shared = shared.clone();
     blocking(move || {
@@ -292,7 +295,7 @@ pub(super) async fn execute(
     .await
 }
 
-fn ended_badly(plan: &Plan, ended: Ended) -> BuildFailure {
+fn ended_badly(plan: &Plan, ended: Ended, log: PathBuf) -> BuildFailure {
     let exit = ended.exit;
     let how = match (exit.error, exit.oom_killed, exit.signal, exit.code) {
         (Some(error), ..) => error,
@@ -305,6 +308,7 @@ fn ended_badly(plan: &Plan, ended: Ended) -> BuildFailure {
         BuildFailure::new(format!("process `{}` did not complete successfully: {how}", plan.shown()));
     failure.exit_code = exit.code;
     failure.output = ended.output;
+    failure.log = Some(log);
     failure
 }
 

@@ -38,6 +38,12 @@ pub enum BuildEvent {
         step: usize,
         name: String,
     },
+    /// Why it is executed, where that was asked for.
+    Explained {
+        step: usize,
+        name: String,
+        why: String,
+    },
     /// A base image is fetched; bytes done and to do.
     Pulling {
         reference: String,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! manifest: an OCI image manifest   config: {"version":1,"records":[{key, diff_id, parent, created, created_by, layer}]}
+//!           and what only `stack cache export` writes: see `travel`
 //! inline:   the image's own manifest; the records, without `layer`, are in its config under `dev.stack.cache`
 //! ```
 //!
@@ -13,12 +14,14 @@
 use super::csv;
 use super::failure::{BuildFailure, Result};
 use super::state::Made;
+use super::travel::{Base, Below, Download, Mounted};
 use serde::{Deserialize, Serialize};
 use stack_runtime::image::artifact::{Found, Place, Version};
 use stack_runtime::image::config::Document;
 use stack_runtime::image::digest::chain;
 use stack_runtime::image::manifest::{Descriptor, Manifest};
 use stack_runtime::image::progress::silent;
+use stack_runtime::image::store::DOCUMENT_MAX;
 use stack_runtime::image::{Digest, Platform, Reference, Store, pull, push};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -127,22 +130,44 @@ impl CacheTo {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Records {
+pub(super) struct Records {
     version: u32,
-    records: Vec<Record>,
+    pub(super) records: Vec<Record>,
+    #[serde(flatten)]
+    pub(super) extra: Extra,
+}
+
+/// What a whole cache has besides its steps.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Extra {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) below: Vec<Below>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) images: Vec<Base>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) mounts: Vec<Mounted>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) downloads: Vec<Download>,
+}
+
+impl Records {
+    pub(super) fn new(records: Vec<Record>, extra: Extra) -> Self {
+        Self { version: FORMAT, records, extra }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Record {
-    key: Digest,
-    diff_id: Digest,
+pub(super) struct Record {
+    pub(super) key: Digest,
+    pub(super) diff_id: Digest,
     /// Chain id that the layer was made on; empty: nothing.
-    parent: String,
-    created: String,
+    pub(super) parent: String,
+    pub(super) created: String,
     #[serde(default)]
-    created_by: String,
+    pub(super) created_by: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    layer: Option<Descriptor>,
+    pub(super) layer: Option<Descriptor>,
 }
 
 /// A step of this build.
@@ -155,7 +180,7 @@ pub(super) struct Step {
 }
 
 impl Step {
-    fn record(&self, layer: Option<Descriptor>) -> Record {
+    pub(super) fn record(&self, layer: Option<Descriptor>) -> Record {
         Record {
             key: self.key.clone(),
             diff_id: self.made.diff_id.clone(),
@@ -221,15 +246,27 @@ impl Imported {
     }
 }
 
+/// All that a cache holds.
+pub(super) fn read(found: &Found) -> Text<Records> {
+    if found.manifest.config.media_type != CONFIG {
+        return Err("it is no cache, or one of another builder".into());
+    }
+    let records = serde_json::from_slice(&found.config);
+    records.map_err(|e| format!("its records are not valid: {e}")).and_then(of_format)
+}
+
+fn of_format(records: Records) -> Text<Records> {
+    match records.version {
+        FORMAT => Ok(records),
+        other => Err(format!("its records have format {other}, this stack reads format {FORMAT}")),
+    }
+}
+
 /// Those of a cache, or those that an image carries, each with its layer.
 fn records(found: &Found) -> Text<Vec<Record>> {
     let wrong = |e: serde_json::Error| format!("its records are not valid: {e}");
-    let of_format = |records: Records| match records.version {
-        FORMAT => Ok(records.records),
-        other => Err(format!("its records have format {other}, this stack reads format {FORMAT}")),
-    };
     if found.manifest.config.media_type == CONFIG {
-        return serde_json::from_slice(&found.config).map_err(wrong).and_then(of_format);
+        return read(found).map(|records| records.records);
     }
     let mut value: serde_json::Value =
         serde_json::from_slice(&found.config).map_err(|_| "it is neither a cache nor an image".to_owned())?;
@@ -237,7 +274,7 @@ fn records(found: &Found) -> Text<Vec<Record>> {
     let inline = inline.ok_or("it is an image without a cache, or a cache of another builder")?;
     let document: Document = serde_json::from_value(value).map_err(wrong)?;
     let layers: HashMap<_, _> = document.rootfs.diff_ids.iter().zip(&found.manifest.layers).collect();
-    let records = serde_json::from_value(inline).map_err(wrong).and_then(of_format)?;
+    let records = serde_json::from_value(inline).map_err(wrong).and_then(of_format)?.records;
     let with_layer =
         |record: Record| Record { layer: layers.get(&record.diff_id).copied().cloned(), ..record };
     Ok(records.into_iter().map(with_layer).collect())
@@ -246,7 +283,7 @@ fn records(found: &Found) -> Text<Vec<Record>> {
 /// The records that an image carries of its own layers.
 pub(super) fn inline(steps: &[Step], result: &[Digest]) -> serde_json::Value {
     let records = of_result(steps, result).map(|step| step.record(None)).collect();
-    serde_json::to_value(Records { version: FORMAT, records }).expect("records are plain data")
+    serde_json::to_value(Records::new(records, Extra::default())).expect("records are plain data")
 }
 
 fn of_result<'a>(steps: &'a [Step], result: &[Digest]) -> impl Iterator<Item = &'a Step> {
@@ -299,10 +336,18 @@ fn described(store: &Store, steps: &[Step]) -> Result<Manifest> {
         }
         records.push(step.record(Some(layer)));
     }
-    let records = serde_json::to_vec(&Records { version: FORMAT, records });
-    let config = records.map_err(|e| BuildFailure::doing("describe the cache", e))?;
-    let digest = store.write_blob(&config)?;
-    Ok(Manifest::new(Descriptor::new(CONFIG, digest, config.len() as u64), layers))
+    Ok(Manifest::new(config(store, &Records::new(records, Extra::default()))?, layers))
+}
+
+/// Puts the records into the store.
+pub(super) fn config(store: &Store, records: &Records) -> Result<Descriptor> {
+    let bytes = serde_json::to_vec(records).map_err(|e| BuildFailure::doing("describe the cache", e))?;
+    if bytes.len() as u64 > DOCUMENT_MAX {
+        let failure = BuildFailure::new("the cache has more steps than fit into one description");
+        return Err(failure.hint("Drop what is old: `stack builder prune`."));
+    }
+    let digest = store.write_blob(&bytes)?;
+    Ok(Descriptor::new(CONFIG, digest, bytes.len() as u64))
 }
 
 #[cfg(test)]

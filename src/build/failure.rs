@@ -5,6 +5,7 @@
 //!   --> api/Dockerfile:4:1
 //!     4 | RUN make all
 //!   make: *** No rule to make target 'all'.  Stop.
+//!   the whole output: /var/lib/stack/build/logs/20260102T030405-x7Kq2a.log
 //! hint: …
 //! ```
 
@@ -12,6 +13,7 @@ use crate::failure::{Failure, Kind};
 use stack_schema::diagnostic::Diagnostic;
 use stack_schema::source::Place;
 use std::fmt::Display;
+use std::path::PathBuf;
 
 /// The diagnostic says what and where; `output` is what the command printed last.
 #[derive(Debug, Clone)]
@@ -21,8 +23,10 @@ pub struct BuildFailure {
     pub step: String,
     /// Of a RUN that ended by itself.
     pub exit_code: Option<i32>,
-    /// At most 20 lines.
+    /// At most 200 lines.
     pub output: Vec<String>,
+    /// Where all of it is.
+    pub log: Option<PathBuf>,
 }
 
 pub(super) type Result<T> = std::result::Result<T, BuildFailure>;
@@ -81,7 +85,7 @@ impl From<Diagnostic> for BuildFailure {
 
 impl From<Box<Diagnostic>> for BuildFailure {
     fn from(diagnostic: Box<Diagnostic>) -> Self {
-        Self { diagnostic, step: String::new(), exit_code: None, output: Vec::new() }
+        Self { diagnostic, step: String::new(), exit_code: None, output: Vec::new(), log: None }
     }
 }
 
@@ -99,6 +103,7 @@ impl From<BuildFailure> for Failure {
         let mut out = Self::new(Kind::Build, "");
         out.diagnostics = vec![*diagnostic];
         out.evidence = failure.output;
+        out.evidence.extend(failure.log.map(|log| format!("the whole output: {}", log.display())));
         out.hint = hint;
         out
     }

@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use stack_runtime::image::{Platform, Reference};
 use stack_schema::dockerfile::expand::Expander;
 use stack_schema::dockerfile::lint::{Finding, check_bases};
-use stack_schema::dockerfile::stages::{Names, Selected, Selection, every, label, select};
+use stack_schema::dockerfile::stages::{self, Names, Selected, Selection, every, label, select};
 use stack_schema::dockerfile::{Dockerfile, Frontend, Kind};
 use stack_schema::source::Source;
 use std::io;
@@ -111,6 +111,24 @@ pub(super) fn selection(file: &Dockerfile, request: &BuildRequest, outside: &Out
     let is_context = is_context(request);
     let names = Names { contexts: &is_context, variables: outside, image: &can_be_image };
     Ok(select(file, request.target.as_deref(), &names)?)
+}
+
+/// Images that the target is made from, as the Dockerfile calls them.
+///
+/// # Errors
+/// What is wrong with the Dockerfile.
+pub fn images(request: &BuildRequest) -> std::result::Result<Vec<String>, BuildFailure> {
+    let (file, _) = read(request)?;
+    let outside = outside(&file, request)?;
+    let selection = selection(&file, request, &outside)?;
+    let named = |reference: stages::Reference| match reference {
+        stages::Reference::Image(name) => Some(name),
+        _ => None,
+    };
+    let stages = selection.stages.into_iter();
+    let references = stages
+        .flat_map(|stage| std::iter::once(stage.base).chain(stage.uses.into_iter().map(|(_, used)| used)));
+    Ok(references.filter_map(named).collect())
 }
 
 pub(super) fn all_stages(

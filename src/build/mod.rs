@@ -14,8 +14,10 @@
 //! | `read` | what a Dockerfile says, without building it |
 //! | `state` | what a stage is after a step; metadata instructions (pure) |
 //! | `key` | content-addressed cache keys |
+//! | `explain` | why a step was not in the cache |
 //! | `cache` | records on disk, prune |
-//! | `exchange` | caches that travel: import and export |
+//! | `exchange` | caches that travel with builds: import and export |
+//! | `travel` | the whole cache in a directory |
 //! | `csv` | fields of one line |
 //! | `elsewhere` | contexts that are not directories here |
 //! | `output` | what becomes of the image |
@@ -58,8 +60,10 @@
 //! | `cache/KEY.json` | one record: the layer made by the step of this key; its time of change is its last use |
 //! | `digests/KEY.json` | content digest of a part of a layer chain (they never change) |
 //! | `contexts/KEY` | digests of a context's files, by their inode data |
+//! | `explain/KEY` | what the keys of the last build were made of, and the files of a content digest |
 //! | `remote/KEY`, `remote/KEY.json` | what an address gave, and what its server said about it |
 //! | `mounts/ID/` | cache mounts: `data/` is what is mounted, `lock` serialises `sharing=locked` |
+//! | `logs/TIME-….log` | all that a RUN printed, of the last 200 that were executed |
 //! | `locks/KEY` | one build at a time executes a key; the others find its record |
 //! | `tmp/NAME/` | working directories of one build, `lock` held while it lives; its secrets are in `run/build/NAME/` |
 //!
@@ -76,6 +80,7 @@ mod elsewhere;
 mod emulation;
 mod event;
 mod exchange;
+mod explain;
 mod failure;
 mod git;
 mod graph;
@@ -98,6 +103,7 @@ mod state;
 mod stats;
 mod steps;
 mod transfer;
+pub mod travel;
 mod tree;
 mod unpack;
 mod view;
@@ -111,6 +117,7 @@ pub use event::{BuildEvent, Stream};
 pub use exchange::{CacheFrom, CacheTo};
 pub use failure::BuildFailure;
 pub use git::is_address;
+pub use inputs::images;
 pub use output::{Dest, Output};
 pub use platforms::build_for;
 pub use read::{Understood, understand};

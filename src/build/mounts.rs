@@ -75,6 +75,26 @@ pub(super) fn cache_id(id: Option<&str>, target: &str, owner: &Owner, source: Op
     key.finish().hex()[..32].to_owned()
 }
 
+/// Makes a cache of what `fill` puts into a directory; false: there is one of that id.
+pub(super) fn adopt(
+    cache: &Cache,
+    id: &str,
+    label: &str,
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<bool> {
+    let making = || format!("make the cache `{label}`");
+    let directory = cache.mount(id);
+    let lock = lock_file(&directory).doing(making)?;
+    lock.lock().doing(making)?;
+    let data = directory.join("data");
+    if data.exists() {
+        return Ok(false);
+    }
+    let wanted = Wanted { label, sharing: Sharing::Locked, owner: &Owner::default(), empty: false };
+    make_cache(&directory, &data, &wanted, fill)?;
+    Ok(true)
+}
+
 /// What a cache is to be when a RUN gets it.
 pub(super) struct Wanted<'a> {
     pub(super) label: &'a str,
@@ -166,7 +186,7 @@ fn make_cache(
     directory: &Path,
     data: &Path,
     wanted: &Wanted<'_>,
-    fill: &impl Fn(&Path) -> Result<()>,
+    fill: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
     let doing = || format!("open the cache `{}`", wanted.label);
     if !wanted.empty && data.exists() {
@@ -190,7 +210,7 @@ fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
-fn apply(path: &Path, owner: &Owner, mode: u32) -> io::Result<()> {
+pub(super) fn apply(path: &Path, owner: &Owner, mode: u32) -> io::Result<()> {
     let file = File::open(path)?;
     let (uid, gid) = (owner.uid.unwrap_or(0), owner.gid.unwrap_or(0));
     let (uid, gid) = stack_runtime::snapshot::owner(uid, gid);

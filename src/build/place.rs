@@ -14,6 +14,12 @@ use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+
+/// Fewer files than this are not worth a thread.
+const FILES_PER_THREAD: usize = 100;
+const THREADS_MAX: usize = 4;
+const BUFFER: usize = 128 << 10;
 
 /// Where and how.
 #[derive(Debug, Clone)]
@@ -69,10 +75,15 @@ impl Placer<'_> {
         let is_existing_directory = self.is_directory(&base)?;
         if item.is_directory {
             self.make_directories(&base)?;
+            let mut lone = Vec::new();
             for entry in &mut item.entries {
-                self.entry(entry, &base.join(&entry.to))?;
+                let path = base.join(&entry.to);
+                match is_lone_file(entry) {
+                    true => lone.push((entry, path)),
+                    false => self.entry(entry, &path)?,
+                }
             }
-            return Ok(());
+            return self.lone_files(lone);
         }
         let inside =
             self.placement.into_directory || is_existing_directory || !item.parents.as_os_str().is_empty();
@@ -107,16 +118,48 @@ impl Placer<'_> {
         if matches!(entry.content, Content::Directory) {
             return self.directory(entry, path);
         }
-        let existing = self.target.stat(path).doing(|| &shown)?;
-        if existing.is_some_and(|stat| tree::is_directory(&stat)) {
-            return Err(BuildFailure::new(format!(
-                "cannot replace directory `/{}` with a file",
-                path.display()
-            )));
-        }
-        let spot = self.target.spot(path).doing(|| &shown)?;
-        tree::remove(&spot.directory, &spot.name).doing(|| &shown)?;
+        let spot = self.clear(path)?;
         self.make(entry, path, &spot).doing(|| &shown)
+    }
+
+    /// A place for a file, without what was there.
+    fn clear(&self, path: &Path) -> Result<Spot> {
+        let shown = || format!("copy to `/{}`", path.display());
+        let spot = self.target.spot(path).doing(shown)?;
+        match spot.stat().doing(shown)? {
+            Some(stat) if tree::is_directory(&stat) => {
+                let message = format!("cannot replace directory `/{}` with a file", path.display());
+                return Err(BuildFailure::new(message));
+            }
+            Some(_) => tree::remove(&spot.directory, &spot.name).doing(shown)?,
+            None => {}
+        }
+        Ok(spot)
+    }
+
+    /// Files whose directories are there, on several processors.
+    fn lone_files(&self, mut files: Vec<(&mut Entry, PathBuf)>) -> Result<()> {
+        let processors = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
+        let threads = (files.len() / FILES_PER_THREAD).clamp(1, processors);
+        let copy = |files: &mut [(&mut Entry, PathBuf)]| {
+            let mut buffer = vec![0; BUFFER];
+            files.iter_mut().try_for_each(|(entry, path)| {
+                let spot = self.clear(path)?;
+                self.file(entry, &spot, &mut buffer).doing(|| format!("copy to `/{}`", path.display()))
+            })
+        };
+        if threads == 1 {
+            return copy(&mut files);
+        }
+        let share = files.len().div_ceil(threads);
+        thread::scope(|scope| {
+            let parts: Vec<_> = files.chunks_mut(share).map(|part| scope.spawn(|| copy(part))).collect();
+            let join = |part: thread::ScopedJoinHandle<'_, Result<()>>| {
+                part.join()
+                    .unwrap_or_else(|_| Err(BuildFailure::new("a thread that copies files broke down")))
+            };
+            parts.into_iter().map(join).collect()
+        })
     }
 
     fn directory(&mut self, entry: &Entry, path: &Path) -> Result<()> {
@@ -165,19 +208,19 @@ impl Placer<'_> {
                 io::Write::write_all(&mut file, bytes)?;
                 self.apply(&file, entry, &[])
             }
-            Content::File(_) => self.file(entry, spot),
+            Content::File(_) => self.file(entry, spot, &mut vec![0; BUFFER]),
             Content::Directory => Ok(()),
         }
     }
 
     /// Copies the content; a context's file is hashed on the way, so that the key tells what was really copied.
-    fn file(&self, entry: &mut Entry, spot: &Spot) -> io::Result<()> {
+    fn file(&self, entry: &mut Entry, spot: &Spot, buffer: &mut [u8]) -> io::Result<()> {
         let mut from = self.source.file(&entry.from)?;
         let mut to = create(spot)?;
         let attributes = pick::attributes(&from, self.placement.from_context)?;
         if self.placement.from_context {
             let mut hashing = Hashing::new(&mut from);
-            io::copy(&mut hashing, &mut to)?;
+            copy(&mut hashing, &mut to, buffer)?;
             entry.content = Content::File(pick::with_attributes(hashing.hasher.finish(), &attributes));
         } else {
             io::copy(&mut from, &mut to)?;
@@ -246,6 +289,22 @@ impl Placer<'_> {
         // The deepest last pushed comes first; a time is nothing to fail for.
         for (path, times) in self.times.iter().rev() {
             let _ = self.target.directory(path).map(|directory| fs::futimens(directory, times));
+        }
+    }
+}
+
+/// One that shares its inode with nothing else, so that it can be copied by itself.
+fn is_lone_file(entry: &Entry) -> bool {
+    matches!(entry.content, Content::File(_)) && entry.stat.is_some_and(|stat| stat.st_nlink == 1)
+}
+
+fn copy(from: &mut impl io::Read, to: &mut impl io::Write, buffer: &mut [u8]) -> io::Result<()> {
+    loop {
+        match from.read(buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => to.write_all(&buffer[..count])?,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One Dockerfile for several platforms: a build each, and an index of what they made.
+//! One Dockerfile for several platforms: a build each, beside each other, and an index of what they made.
 //!
 //! The store has one image under a name: of several platforms that of this machine, else the first. Registries, layouts
 //! and OCI archives get the index; files go to a directory each, `linux_amd64`.
@@ -9,6 +9,7 @@ use super::failure::{BuildFailure, Doing, Result};
 use super::output::{Dest, Output, Part};
 use super::request::{BuildEnv, BuildRequest, BuildResult};
 use super::steps::{Events, build};
+use futures_util::future::try_join_all;
 use stack_runtime::image::artifact::{Member, Place, Version};
 use stack_runtime::image::progress::silent;
 use stack_runtime::image::{Digest, Platform, Reference, Store};
@@ -49,21 +50,21 @@ async fn all(
     let _lease = env.store.lease().doing(|| "use the image store")?;
     let host = Platform::host();
     let own = platforms.iter().position(|platform| host.fit(platform).is_some()).unwrap_or(0);
-    let (mut images, mut total) = (Vec::new(), None::<BuildResult>);
-    for (index, platform) in platforms.iter().enumerate() {
-        let one = part(request, platform, index == own, platforms.len() > 1);
-        let tell = |event| events(if platforms.len() > 1 { named(event, platform) } else { event });
-        let result = build(env, &one, &tell).await?;
+    let is_several = platforms.len() > 1;
+    let one = |(index, platform)| async move {
+        let one = part(request, platform, index == own, is_several);
+        let tell = |event| events(if is_several { named(event, platform) } else { event });
+        build(env, &one, &tell).await
+    };
+    let results = try_join_all(platforms.iter().enumerate().map(one)).await?;
+    let mut images = Vec::new();
+    for (platform, result) in platforms.iter().zip(&results) {
         let part = result.part.clone().ok_or_else(|| BuildFailure::new("a build gave no manifest"))?;
         images.extend(members(platform, part)?);
-        let (steps, cached) = total.as_ref().map_or((0, 0), |known| (known.steps, known.cached));
-        let (steps, cached) = (steps + result.steps, cached + result.cached);
-        total = Some(match total {
-            Some(known) if index != own => BuildResult { steps, cached, ..known },
-            _ => BuildResult { steps, cached, ..result },
-        });
     }
-    let mut result = total.ok_or_else(|| BuildFailure::new("no platform to build for"))?;
+    let sum = |count: fn(&BuildResult) -> usize| results.iter().map(count).sum();
+    let (steps, cached) = (sum(|result| result.steps), sum(|result| result.cached));
+    let mut result = BuildResult { steps, cached, ..results[own].clone() };
     result.pushed = write(&env.store, request, &images).await?;
     Ok(result)
 }

@@ -93,6 +93,8 @@ pub struct BuildRequest {
     /// `linux/amd64`; `None`: this machine's.
     pub platform: Option<String>,
     pub no_cache: bool,
+    /// Say why steps are executed.
+    pub explain: bool,
     /// Ask the registry for base images even if they are here.
     pub pull: bool,
     pub network: Network,

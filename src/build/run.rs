@@ -19,6 +19,7 @@ use stack_runtime::network::BuildNetwork;
 use stack_runtime::observed::Exit;
 use stack_runtime::spec::{ContainerSpec, MountSpec, NetworkMode};
 use std::collections::VecDeque;
+use std::io::Write;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::OnceCell;
 
 /// Lines kept for the failure.
-const LAST_LINES: usize = 20;
+const LAST_LINES: usize = 200;
 const LINE_BYTES_MAX: usize = 64 << 10;
 const LOOPBACK_HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 pub(super) const HOSTNAME: &str = "buildkitsandbox";
@@ -50,6 +51,8 @@ pub(super) struct Order {
     pub(super) lower: Vec<PathBuf>,
     /// Holds `upper` and `work`.
     pub(super) directory: PathBuf,
+    /// All output goes there as it comes, both streams together; opened for appending.
+    pub(super) log: std::fs::File,
 }
 
 /// How the command ended.
@@ -137,14 +140,15 @@ impl Runners {
         let (stdout, stdout_end) = pipe_to_read()?;
         let (stderr, stderr_end) = pipe_to_read()?;
         let stdin: OwnedFd = std::fs::File::open("/dev/null").doing(|| "open /dev/null")?.into();
+        let log = order.log.try_clone().doing(|| "keep the output")?;
         let request = request(order, files, [stdin, stdout_end, stderr_end]);
         let created = place.launcher.create(request).await.map_err(refused)?;
         let guard = Guard::new(created.pid)?;
         created.warnings.iter().cloned().for_each(on_note);
         place.launcher.start(&created).await.map_err(refused)?.into_iter().for_each(on_note);
         let last = LastLines::default();
-        let out = forward(stdout, |line| on_line(Stream::Stdout, last.keep(line)));
-        let err = forward(stderr, |line| on_line(Stream::Stderr, last.keep(line)));
+        let out = forward(stdout, &log, |line| on_line(Stream::Stdout, last.keep(line)));
+        let err = forward(stderr, &log, |line| on_line(Stream::Stderr, last.keep(line)));
         let (out, err, gone) = tokio::join!(out, err, readable(&created.monitor));
         out.and(err).and(gone).doing(|| "follow the command")?;
         drop(guard);
@@ -269,8 +273,12 @@ async fn readable(fd: &OwnedFd) -> std::io::Result<()> {
     tokio::task::spawn_blocking(wait).await.map_err(std::io::Error::other)?
 }
 
-/// Splits a stream into lines; a longer line than the limit is split.
-async fn forward(mut stream: pipe::Receiver, on_line: impl Fn(String)) -> std::io::Result<()> {
+/// Splits a stream into lines; a longer line than the limit is split, except in the log.
+async fn forward(
+    mut stream: pipe::Receiver,
+    mut log: &std::fs::File,
+    on_line: impl Fn(String),
+) -> std::io::Result<()> {
     let mut open: Vec<u8> = Vec::new();
     let mut buffer = vec![0; 32 << 10];
     loop {
@@ -281,6 +289,7 @@ async fn forward(mut stream: pipe::Receiver, on_line: impl Fn(String)) -> std::i
             }
             return Ok(());
         }
+        log.write_all(&buffer[..count])?;
         for byte in &buffer[..count] {
             if *byte == b'\n' || open.len() == LINE_BYTES_MAX {
                 on_line(text(&open));
@@ -325,7 +334,7 @@ pub(super) fn group(id: &str) -> String {
 mod tests {
     use super::*;
     use std::cell::RefCell;
-    use std::io::Write;
+    use std::io::Read;
 
     #[tokio::test]
     async fn lines_are_split_and_bounded() {
@@ -336,7 +345,14 @@ mod tests {
             file.write_all(&vec![b'x'; LINE_BYTES_MAX + 10]).expect("written");
         });
         let lines = RefCell::new(Vec::new());
-        forward(read, |line| lines.borrow_mut().push(line)).await.expect("read");
+        let log = tempfile::NamedTempFile::new().expect("a file");
+        forward(read, log.as_file(), |line| lines.borrow_mut().push(line)).await.expect("read");
+        let mut whole = String::new();
+        log.reopen().and_then(|mut log| log.read_to_string(&mut whole)).expect("read");
+        assert!(
+            whole.starts_with("one\r\n\ntwo\nlast")
+                && whole.len() == "one\r\n\ntwo\nlast".len() + LINE_BYTES_MAX + 10
+        );
         writer.join().expect("written");
         let lines = lines.into_inner();
         assert_eq!(lines[..3], ["one", "", "two"]);
@@ -346,10 +362,10 @@ mod tests {
     #[test]
     fn only_the_last_lines_are_kept() {
         let last = LastLines::default();
-        for number in 0..50 {
+        for number in 0..250 {
             last.keep(number.to_string());
         }
         let kept = last.take();
-        assert_eq!((kept.len(), kept[0].as_str()), (LAST_LINES, "30"));
+        assert_eq!((kept.len(), kept[0].as_str()), (LAST_LINES, "50"));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::cache::Cache;
 use super::context::Context;
+use super::explain::Ledger;
 use super::failure::{BuildFailure, Doing, Result};
 use super::graph::Graph;
 use super::inputs::{self, NamedContext};
@@ -41,6 +42,7 @@ pub(super) struct Shared {
     /// Which findings are wanted.
     pub(super) check: Check,
     dockerfile: Option<PathBuf>,
+    pub(super) ledger: Ledger,
     pub(super) selection: Selection,
     pub(super) graph: Graph,
     /// By name; the build context is the empty one.
@@ -65,6 +67,7 @@ impl Shared {
         let check = super::check::wanted(&file, &outside)?;
         let selection = inputs::selection(&file, &request, &outside)?;
         let graph = Graph::new(&file, &selection);
+        let ledger = Ledger::load(&request, &cache);
         Ok(Self {
             env,
             request,
@@ -74,6 +77,7 @@ impl Shared {
             file,
             check,
             dockerfile,
+            ledger,
             selection,
             graph,
             contexts: Mutex::default(),
@@ -136,7 +140,9 @@ impl Shared {
         Ok(context)
     }
 
-    pub(super) fn save_digests(&self) {
+    /// What later builds are compared with.
+    pub(super) fn save(&self) {
+        self.ledger.save(&self.cache);
         let contexts = self.contexts.lock().expect("never poisoned: nothing panics while it is held");
         contexts.values().for_each(|context| context.digests.save(&self.cache));
     }

@@ -70,6 +70,8 @@ pub(super) struct State {
     own: Own,
     /// A WORKDIR of this file is in force.
     workdir_is_set: bool,
+    /// The image it begins with, for people: its name and digest.
+    pub(super) base: String,
     /// RFC 3339: the one date of everything that this build makes.
     date: Option<String>,
 }

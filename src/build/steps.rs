@@ -6,10 +6,11 @@ use super::command;
 use super::elsewhere;
 use super::event::BuildEvent;
 use super::exchange::{self, CacheTo, Imported};
+use super::explain::Site;
 use super::failure::{BuildFailure, Doing, Result};
 use super::graph::Step;
 use super::inputs::{self, NamedContext};
-use super::key::Key;
+use super::key::{Key, Part};
 use super::output;
 use super::read::{Reader, other_platform};
 use super::request::{BuildEnv, BuildRequest, BuildResult};
@@ -46,6 +47,8 @@ struct Builder<'a> {
     images: Mutex<HashMap<String, Arc<OnceCell<Image>>>>,
     counted: Mutex<(usize, usize)>,
     imported: Imported,
+    /// By stage, the first step that was executed; only to explain the others.
+    executed: Mutex<HashMap<String, String>>,
     /// What was made or found, in the order of its end.
     done: Mutex<Vec<exchange::Step>>,
 }
@@ -80,13 +83,14 @@ pub async fn build(
         images: Mutex::default(),
         counted: Mutex::default(),
         imported,
+        executed: Mutex::default(),
         done: Mutex::default(),
     };
     let outcomes = {
         let dependencies = &builder.shared.graph.dependencies;
         schedule::run(dependencies, builder.parallel(), AfterFailure::Drop, |step| builder.step(step)).await
     };
-    builder.shared.save_digests();
+    builder.shared.save();
     let failed = outcomes.into_iter().find_map(|outcome| match outcome {
         Outcome::Failed(failure) => Some(failure),
         _ => None,
@@ -132,6 +136,8 @@ fn is_early(finding: &Finding) -> bool {
 struct Wanted {
     step: usize,
     key: Digest,
+    /// What the key is made of.
+    parts: Vec<Part>,
     created_by: String,
     /// It is the same on every stage.
     is_independent: bool,
@@ -258,7 +264,10 @@ impl Builder<'_> {
             let message = other_platform(name, &check::own_platform(&image), &wanted);
             self.find(Finding::new(lint::BASE_PLATFORM, place, message));
         }
-        Ok((State::from_image(&image), Finished::Cached))
+        let digest = image.manifest_digest.as_ref().unwrap_or(&image.id);
+        let mut state = State::from_image(&image);
+        state.base = format!("{name}@{digest}");
+        Ok((state, Finished::Cached))
     }
 
     /// An image by name: the local one unless a newer one is wanted; each name once per build.
@@ -406,20 +415,20 @@ impl Builder<'_> {
             return Ok(Finished::Done);
         }
         let (shared, user, parent) = (self.shared.clone(), state.config.user.clone(), state.chain.clone());
-        let key = self
+        let (key, parts) = self
             .shared
-            .dated(Key::new("workdir"))
+            .dated(Key::of_step("workdir"))
             .text("parent", &parent)
             .text("path", &path)
             .text("user", &user)
-            .finish();
+            .parts();
         let make = || async move {
             let made_key = None;
             blocking(move || transfer::make_workdir(&shared, &path, &user, &parent))
                 .await
                 .map(|layer| (layer, made_key))
         };
-        self.layer(Wanted { step, key, created_by, is_independent: false }, state, make).await
+        self.layer(Wanted { step, key, parts, created_by, is_independent: false }, state, make).await
     }
 
     async fn transfer(&self, step: usize, plan: transfer::Plan, state: &mut State) -> Result<Finished> {
@@ -438,13 +447,14 @@ impl Builder<'_> {
             let (layer, key) = blocking(move || transfer::execute(&shared, &plan, keyed, &parent)).await?;
             Ok((layer, Some(key)))
         };
-        let layer = Wanted { step, key: keyed.key.clone(), created_by, is_independent };
+        let (key, parts) = (keyed.key.clone(), keyed.parts.clone());
+        let layer = Wanted { step, key, parts, created_by, is_independent };
         self.layer(layer, state, || make(keyed)).await
     }
 
     async fn run(&self, index: usize, plan: command::Plan, state: &mut State) -> Result<Finished> {
         let plan = Arc::new(plan);
-        let key = if plan.reads_files() {
+        let (key, parts) = if plan.reads_files() {
             let (shared, plan, parent) = (self.shared.clone(), plan.clone(), state.chain.clone());
             blocking(move || plan.key(&shared, &parent)).await?
         } else {
@@ -462,13 +472,13 @@ impl Builder<'_> {
             Ok((layer, None))
         };
         let created_by = plan.created_by();
-        self.layer(Wanted { step: index, key, created_by, is_independent: false }, state, make).await
+        self.layer(Wanted { step: index, key, parts, created_by, is_independent: false }, state, make).await
     }
 
     /// The layer of a key: recorded, or made now and recorded. `make` may correct the key.
     async fn layer<F>(
         &self,
-        Wanted { step, key, created_by, is_independent }: Wanted,
+        Wanted { step, key, parts, created_by, is_independent }: Wanted,
         state: &mut State,
         make: impl FnOnce() -> F,
     ) -> Result<Finished>
@@ -484,6 +494,12 @@ impl Builder<'_> {
             let step = exchange::Step { key, parent: parent.clone(), made, created_by };
             self.done.lock().expect("never poisoned: nothing panics while it is held").push(step);
         };
+        let site = self.site(step, &created_by);
+        let mut parts = parts;
+        if !is_independent && !state.base.is_empty() {
+            parts.insert(0, Part { label: "base image".into(), value: state.base.clone() });
+        }
+        self.shared.ledger.note(&site, &key, &parts);
         if let Some(made) = find() {
             note(key, &made);
             return self.found(made, created_by, is_independent, state).await;
@@ -502,6 +518,7 @@ impl Builder<'_> {
             note(key, &made);
             return self.found(made, created_by, is_independent, state).await;
         }
+        self.explain(step, &site, &key, &parts);
         let (layer, corrected) = make().await?;
         let created = jiff::Timestamp::now().to_string();
         let made = Made { diff_id: layer.diff_id, chain_id: layer.chain_id, created };
@@ -511,6 +528,33 @@ impl Builder<'_> {
         self.count(false);
         state.add_layer(self.in_place(made, is_independent, state).await?, created_by);
         Ok(Finished::Done)
+    }
+
+    /// The step as a later build finds it again.
+    fn site<'a>(&self, step: usize, words: &'a str) -> Site<'a> {
+        let graph = &self.shared.graph;
+        let position = graph.steps[step].stage;
+        let place = step - graph.steps.iter().position(|other| other.stage == position).unwrap_or(0);
+        let stage = self.shared.selection.stages[position].index;
+        Site { stage: inputs::stage_label(&self.shared.file, stage), place, words }
+    }
+
+    /// If that is wanted.
+    fn explain(&self, step: usize, site: &Site<'_>, key: &Digest, parts: &[Part]) {
+        if !self.shared.request.explain {
+            return;
+        }
+        let name = self.shared.graph.steps[step].name.clone();
+        let below = {
+            let mut executed = self.executed.lock().expect("never poisoned: nothing panics while it is held");
+            let first = executed.entry(site.stage.clone()).or_insert_with(|| name.clone());
+            (*first != name).then(|| first.clone())
+        };
+        let why = match self.is_uncached(step) {
+            true => "the cache is not to be used".to_owned(),
+            false => self.shared.ledger.why(site, (key, parts), below.as_deref(), &self.shared.cache),
+        };
+        self.emit(BuildEvent::Explained { step, name, why });
     }
 
     /// From another build's cache; one that breaks off is a miss.

@@ -1,9 +1,10 @@
 //! COPY and ADD: what they mean, their key, and making their layer. Everything here blocks.
 
 use super::context::Context;
+use super::explain;
 use super::failure::{BuildFailure, Doing, Result};
 use super::git::{self, Repository};
-use super::key::Key;
+use super::key::{Key, Part};
 use super::owners::{self, Ids};
 use super::pick::{self, Digests, Origin, Picked, Selection, file_digest, pick};
 use super::place::{Chmod, Placement, place};
@@ -286,8 +287,8 @@ impl Plan {
         self.selection_key(Key::new("chain content").text("chain", chain)).finish()
     }
 
-    fn key(&self, parent: &str, content: &Digest, owner: Option<Ids>) -> Digest {
-        let key = Key::new("transfer").text("keyword", self.keyword).text("parent", self.base(parent));
+    fn key(&self, parent: &str, content: &Digest, owner: Option<Ids>) -> (Digest, Vec<Part>) {
+        let key = Key::of_step("transfer").text("keyword", self.keyword).text("parent", self.base(parent));
         let key = key.text("content", content.as_str()).text("destination", &self.destination);
         let key =
             key.number("into directory", u64::from(self.into_directory)).number("link", u64::from(self.link));
@@ -301,13 +302,14 @@ impl Plan {
             Some(ids) => key.number("uid", ids.uid.into()).number("gid", ids.gid.into()),
             None => key.text("owner", "own"),
         };
-        key.finish()
+        key.parts()
     }
 }
 
 /// A plan whose content is known.
 pub(super) struct Keyed {
     pub(super) key: Digest,
+    pub(super) parts: Vec<Part>,
     owner: Option<Ids>,
     /// Of a context; stages are picked again when they are copied.
     picked: Option<Vec<Picked>>,
@@ -319,11 +321,12 @@ pub(super) fn key(shared: &Shared, plan: &Plan, parent: &str) -> Result<Keyed> {
     let (content, picked) = match &plan.from {
         Source::Context(context) => {
             let picked = plan.pick(&context.origin())?;
-            (pick::digest(&picked, plan.keeps_owners()), Some(picked))
+            (explain::digest_and_list(&shared.cache, &picked, plan.keeps_owners()), Some(picked))
         }
         Source::Chain(chain) => (chain_digest(shared, plan, chain)?, None),
     };
-    Ok(Keyed { key: plan.key(parent, &content, owner), owner, picked })
+    let (key, parts) = plan.key(parent, &content, owner);
+    Ok(Keyed { key, parts, owner, picked })
 }
 
 /// The key, if it takes no more than looking up what was digested before.
@@ -334,7 +337,8 @@ pub(super) fn remembered_key(shared: &Shared, plan: &Plan, parent: &str) -> Opti
         None => None,
     };
     let content = shared.cache.digest(&plan.memo(chain))?;
-    Some(Keyed { key: plan.key(parent, &content, owner), owner, picked: None })
+    let (key, parts) = plan.key(parent, &content, owner);
+    Some(Keyed { key, parts, owner, picked: None })
 }
 
 fn owner(shared: &Shared, plan: &Plan, parent: &str) -> Result<Option<Ids>> {
@@ -355,7 +359,7 @@ fn chain_digest(shared: &Shared, plan: &Plan, chain: &str) -> Result<Digest> {
         return Ok(digest);
     }
     let picked = with_chain(shared, chain, &ReadDigests, |origin| plan.pick(origin))?;
-    let digest = pick::digest(&picked, plan.keeps_owners());
+    let digest = explain::digest_and_list(&shared.cache, &picked, plan.keeps_owners());
     shared.cache.remember_digest(&memo, &digest);
     Ok(digest)
 }
@@ -364,14 +368,17 @@ fn chain_digest(shared: &Shared, plan: &Plan, chain: &str) -> Result<Digest> {
 pub(super) fn source_digest(shared: &Shared, from: &Source, path: &str) -> Result<Digest> {
     let selection = Selection { sources: vec![path.to_owned()], ..Selection::default() };
     match from {
-        Source::Context(context) => Ok(pick::digest(&pick(&context.origin(), &selection)?, false)),
+        Source::Context(context) => {
+            let picked = pick(&context.origin(), &selection)?;
+            Ok(explain::digest_and_list(&shared.cache, &picked, false))
+        }
         Source::Chain(chain) => {
             let memo = Key::new("chain path").text("chain", chain).text("path", path).finish();
             if let Some(digest) = shared.cache.digest(&memo) {
                 return Ok(digest);
             }
             let picked = with_chain(shared, chain, &ReadDigests, |origin| pick(origin, &selection))?;
-            let digest = pick::digest(&picked, true);
+            let digest = explain::digest_and_list(&shared.cache, &picked, true);
             shared.cache.remember_digest(&memo, &digest);
             Ok(digest)
         }
@@ -505,7 +512,7 @@ fn copy(
             let mut picked = keyed.picked.unwrap_or_default();
             put(plan, keyed.owner, &context.tree, target, &mut picked)?;
             let content = pick::digest(&picked, plan.keeps_owners());
-            Ok(plan.key(parent, &content, keyed.owner))
+            Ok(plan.key(parent, &content, keyed.owner).0)
         }
         (Source::Chain(_), Some(layers)) => {
             let tree = mounts.open(layers).doing(|| "mount the layers of the source")?;

@@ -1,8 +1,9 @@
 //! What can be typed: the global flags and the verbs.
 
 use super::{
-    build, builder, config, debug, doctor, down, enable, events, exec, explain, graph, image, images, life,
-    login, logs, ls, port, ps, pull, run, scale, schema, system, top, up, version, volume, volumes, watch,
+    build, builder, cache, config, debug, doctor, down, enable, events, exec, explain, graph, image, images,
+    life, login, logs, ls, port, ps, pull, run, scale, schema, system, top, up, version, volume, volumes,
+    watch,
 };
 use crate::find::Asked;
 use crate::ui::Wishes;
@@ -159,6 +160,9 @@ pub(super) enum Verb {
     /// The build cache
     #[command(subcommand)]
     Builder(builder::Verb),
+    /// The build cache in a directory, for another machine
+    #[command(subcommand)]
+    Cache(cache::Verb),
     /// Volumes: list, inspect, remove
     #[command(subcommand)]
     Volume(volume::Verb),

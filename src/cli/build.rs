@@ -1,17 +1,20 @@
 //! `stack build`, and how a service's build becomes a request to the builder.
 
+mod bake;
+
 use super::image::of_image;
 use super::{Context, Hushed};
 use crate::build::{
-    self, BuildEnv, BuildEvent, BuildRequest, CacheFrom, CacheTo, DockerfileSource, Network, Secret,
+    self, Attest, BuildEnv, BuildEvent, BuildRequest, CacheFrom, CacheTo, DockerfileSource, Network, Output,
+    Secret,
 };
 use crate::event::{Event, Sink};
 use crate::failure::{Failure, Kind, Result, failed};
 use crate::obtain::Registries;
 use crate::plan::Plan;
-use crate::plan::intent::{self, Intent};
+use crate::plan::intent::{self, BuildWishes, Intent};
 use crate::plan::label;
-use crate::plan::step::{Action, Building};
+use crate::plan::step::{Action, Building, Step};
 use crate::ui::human;
 use indexmap::IndexMap;
 use stack_runtime::home::Home;
@@ -45,9 +48,25 @@ pub(super) struct Args {
     /// Look the Dockerfiles over without building
     #[arg(long)]
     check: bool,
+    /// Say of each step that is executed which of its inputs changed first
+    #[arg(long)]
+    explain: bool,
+    /// Print what is to be built as a bake file, and build nothing
+    #[arg(long)]
+    print: bool,
+    /// A statement about how the images were built; it travels with --push
+    #[arg(long, value_name = "true|false|mode=max")]
+    provenance: Option<String>,
+    /// A statement about what is in the images; it travels with --push
+    #[arg(long, value_name = "true|false")]
+    sbom: Option<String>,
     /// Forward an ssh agent to the build: default, or ID=SOCKET; may be repeated
     #[arg(long, value_name = "ID[=SOCKET]")]
     ssh: Vec<String>,
+    #[arg(short, long, value_name = "BYTES", hide = true)]
+    memory: Option<String>,
+    #[arg(long, value_name = "NAME", hide = true)]
+    builder: Option<String>,
     #[arg(long, hide = true)]
     compress: bool,
     #[arg(long, hide = true)]
@@ -68,16 +87,31 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     let value = |key: &str| request.environment.get(key).map(str::to_string);
     let build_args = args.build_args.iter().map(|text| argument(text, &value)).collect();
     let scene = context.scene(&args.services).await?;
-    let intent = intent::Build {
-        services: args.services.clone(),
-        dependencies: args.with_dependencies,
+    let wishes = BuildWishes {
         no_cache: args.no_cache,
         pull: args.pull,
         args: build_args,
         quiet: args.quiet,
         ssh: args.ssh,
+        explain: args.explain,
+        all_platforms: true,
+        push: args.push,
+        provenance: args.provenance,
+        sbom: args.sbom,
     };
+    let services = args.services.clone();
+    let intent = intent::Build { services, dependencies: args.with_dependencies, wishes };
     let plan = context.plan(&scene, &Intent::Build(intent))?;
+    if args.print {
+        context.ui.data(&bake::text(&scene.project, &plan)?);
+        return Ok(());
+    }
+    let ignored = [("memory", &args.memory), ("builder", &args.builder)];
+    for (flag, _) in ignored.iter().filter(|(_, value)| value.is_some()) {
+        context.ui.emit(Event::warning(format!(
+            "--{flag} has no effect: builds here have no builder to choose or limit"
+        )));
+    }
     if plan.is_empty() {
         context.ui.remark("No services to build");
     }
@@ -86,7 +120,8 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     }
     context.apply(&scene, &plan).await?;
     if args.push && !context.dry_run {
-        super::pull::push_services(context, &scene, &args.services, false).await?;
+        super::pull::push_services(context, &scene, &args.services, (false, &travels_as_index(&plan)))
+            .await?;
     }
     Ok(())
 }
@@ -131,12 +166,111 @@ pub(super) async fn build(
     building: &Building,
     events: &dyn Sink,
 ) -> Result<()> {
-    let request = BuildRequest { registries, ..request(project, building)? };
+    let mut request = BuildRequest { registries, ..request(project, building)? };
     let env = BuildEnv::new(home.clone(), store);
     let parent = format!("Image {}", building.reference);
-    let quiet = building.quiet;
-    let report = |event: BuildEvent| tell(events, &parent, quiet, event);
-    build::build(&env, &request, &report).await.map(drop).map_err(Failure::from)
+    let wishes = &building.wishes;
+    let report = |event: BuildEvent| tell(events, &parent, wishes.quiet, event);
+    let platforms = platforms(building);
+    if wishes.push && is_index(building) {
+        request.outputs = vec![Output::Image { names: Vec::new(), push: true }];
+    } else if !request.attest.is_none() {
+        let key = &building.service.key;
+        let why = "an image of this machine's store has no attestations; `stack build --push` makes them";
+        events.emit(Event::warning(format!("services.{key}.build: {why}")));
+        request.attest = Attest::default();
+    }
+    build::build_for(&env, &request, &platforms, &report).await.map(drop).map_err(Failure::from)
+}
+
+/// Finds services whose images the Dockerfiles of others name. One that cannot be read is left to its build.
+pub(super) fn find_bases(project: &mut Project) {
+    let made: Vec<(String, Reference)> = project
+        .services
+        .values()
+        .filter(|service| service.build.is_some())
+        .filter_map(|service| {
+            let name = Reference::parse(&label::image_of(project, service)).ok()?;
+            Some((service.key.clone(), name))
+        })
+        .collect();
+    if made.len() < 2 {
+        return;
+    }
+    for service in project.services.values_mut() {
+        let key = service.key.clone();
+        let Some(build) = &mut service.build else { continue };
+        let names = images(build).into_iter().filter_map(|name| Reference::parse(&name).ok());
+        let names: BTreeSet<Reference> = names.collect();
+        let is_base = |(other, name): &&(String, Reference)| *other != key && names.contains(name);
+        build.bases = made.iter().filter(is_base).map(|(other, _)| other.clone()).collect();
+    }
+}
+
+fn images(build: &Build) -> Vec<String> {
+    if !build.context.is_dir() {
+        return Vec::new();
+    }
+    let request = BuildRequest {
+        context: build.context.clone(),
+        dockerfile: dockerfile(build),
+        args: build.args.clone(),
+        target: build.target.clone(),
+        additional_contexts: build.additional_contexts.clone(),
+        ..BuildRequest::default()
+    };
+    build::images(&request).unwrap_or_default()
+}
+
+fn dockerfile(build: &Build) -> DockerfileSource {
+    match &build.dockerfile_inline {
+        Some(text) => DockerfileSource::Inline(text.clone()),
+        None => DockerfileSource::Path(build.dockerfile.clone()),
+    }
+}
+
+/// All that the file names; for what is only to run here the service's, this machine's or the first.
+fn platforms(building: &Building) -> Vec<String> {
+    let written = building.service.build.as_ref().map_or(&[][..], |build| &build.platforms);
+    match building.wishes.all_platforms && written.len() > 1 {
+        true => written.to_vec(),
+        false => Vec::new(),
+    }
+}
+
+/// The store has one image under a name: several platforms, and statements, exist where it is pushed to.
+fn is_index(building: &Building) -> bool {
+    let is_attested = building
+        .service
+        .build
+        .as_ref()
+        .is_some_and(|build| attest(build, building).is_ok_and(|attest| !attest.is_none()));
+    building.service.image.is_some() && (platforms(building).len() > 1 || is_attested)
+}
+
+/// Services that their builds push.
+fn travels_as_index(plan: &Plan) -> BTreeSet<String> {
+    let key = |step: &Step| match &step.action {
+        Action::Build(building) => is_index(building).then(|| building.service.key.clone()),
+        _ => None,
+    };
+    plan.steps().filter_map(|(_, step)| key(step)).collect()
+}
+
+/// What the command line says about a kind of statement wins over the file.
+fn attest(build: &Build, building: &Building) -> Result<Attest> {
+    let mut attest = Attest::default();
+    let (wishes, service) = (&building.wishes, &building.service.key);
+    let wanted = [
+        ("provenance", wishes.provenance.as_ref().or(build.provenance.as_ref())),
+        ("sbom", wishes.sbom.as_ref().or(build.sbom.as_ref())),
+    ];
+    for (kind, value) in wanted {
+        let Some(value) = value else { continue };
+        let added = attest.add(&format!("type={kind},{value}"));
+        added.map_err(|why| Diagnostic::error(why).key(format!("services.{service}.build.{kind}")))?;
+    }
+    Ok(attest)
 }
 
 fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
@@ -144,7 +278,7 @@ fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
     let none = || Failure::new(Kind::Project, format!("service {:?} has no build", service.key));
     let build = service.build.as_ref().ok_or_else(none)?;
     let mut args = build.args.clone();
-    args.extend(building.args.iter().cloned());
+    args.extend(building.wishes.args.iter().cloned());
     // As its specification asks of everything that builds.
     if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
         args.entry("SOURCE_DATE_EPOCH".to_string()).or_insert(Some(epoch));
@@ -159,18 +293,15 @@ fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
     }
     Ok(BuildRequest {
         context: build.context.clone(),
-        dockerfile: match &build.dockerfile_inline {
-            Some(text) => DockerfileSource::Inline(text.clone()),
-            None => DockerfileSource::Path(build.dockerfile.clone()),
-        },
+        dockerfile: dockerfile(build),
         dockerfile_name: None,
         args,
         target: build.target.clone(),
         labels: labels(project, building, build),
         tags: tags(building, build)?,
         platform: service.platform.clone().or_else(|| own_or_first(&build.platforms)),
-        no_cache: building.no_cache || build.no_cache,
-        pull: building.pull || build.pull,
+        no_cache: building.wishes.no_cache || build.no_cache,
+        pull: building.wishes.pull || build.pull,
         network: network(build)?,
         secrets: build.secrets.iter().map(|grant| secret(project, grant)).collect::<Result<_>>()?,
         extra_hosts: build.extra_hosts.clone(),
@@ -184,6 +315,8 @@ fn request(project: &Project, building: &Building) -> Result<BuildRequest> {
         ulimits: build.ulimits.iter().map(|(name, limit)| (name.clone(), (limit.soft, limit.hard))).collect(),
         no_cache_filter: build.no_cache_filter.clone(),
         ssh: agents(build, building)?,
+        explain: building.wishes.explain,
+        attest: attest(build, building)?,
         cache_from: caches(service, "cache_from", &build.cache_from, CacheFrom::parse)?,
         cache_to: caches(service, "cache_to", &build.cache_to, CacheTo::parse)?,
         ..BuildRequest::default()
@@ -246,7 +379,7 @@ fn named(project: &Project, context: &str) -> String {
 
 /// Sockets of agents; those of the command line win.
 fn agents(build: &Build, building: &Building) -> Result<IndexMap<String, PathBuf>> {
-    let asked = building.ssh.iter().map(|text| match text.split_once('=') {
+    let asked = building.wishes.ssh.iter().map(|text| match text.split_once('=') {
         Some((id, path)) => (id.to_string(), Some(path.to_string())),
         None => (text.clone(), None),
     });
@@ -285,6 +418,9 @@ fn secret(project: &Project, grant: &Grant) -> Result<(String, Secret)> {
 pub(super) fn tell(events: &dyn Sink, parent: &str, quiet: bool, event: BuildEvent) {
     let line = match event {
         BuildEvent::Warning(finding) => return events.emit(Event::warning(finding.message)),
+        BuildEvent::Explained { name, why, .. } => {
+            return events.emit(Event::info(format!("{name}: {why}")));
+        }
         BuildEvent::Pulling { reference, done, total } => {
             return events.emit(Event::part(reference, parent, "Pulling", (done, total)));
         }

@@ -234,7 +234,8 @@ impl Context {
             loaded.diagnostics.retain(|finding| !is_refused(finding));
         }
         self.ui.diagnostics(&loaded.diagnostics);
-        let project = bound(loaded)?;
+        let mut project = bound(loaded)?;
+        super::build::find_bases(&mut project);
         if !self.dry_run
             && let Some(failure) = crate::doctor::obstacle(&self.home)
         {

@@ -12,6 +12,7 @@ mod terminal;
 
 mod build;
 mod builder;
+mod cache;
 mod config;
 mod debug;
 mod doctor;
@@ -155,6 +156,7 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<()> {
         Verb::Login(args) => login::run(args, context).await,
         Verb::Logout(args) => login::logout(&args, context),
         Verb::Builder(verb) => builder::run(&verb, context),
+        Verb::Cache(verb) => cache::run(verb, context).await,
         Verb::Volume(verb) => volume::run(verb, context),
         Verb::System(verb) => system::run(verb, context),
         Verb::Debug(verb) => debug::run(&verb, context),

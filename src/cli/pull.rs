@@ -7,6 +7,7 @@ use crate::event::{Event, Sink};
 use crate::failure::Result;
 use crate::plan::intent::{self, Intent};
 use crate::plan::label::image_of;
+use std::collections::BTreeSet;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -92,19 +93,20 @@ pub(super) async fn push(args: PushArgs, context: &Context) -> Result<()> {
     let services = if args.include_deps { Vec::new() } else { args.services.clone() };
     let project = context.project(&args.services)?;
     let scene = context.observe(project, false).await?;
-    push_services(context, &scene, &services, args.ignore_push_failures).await
+    push_services(context, &scene, &services, (args.ignore_push_failures, &BTreeSet::new())).await
 }
 
-/// Services with both a build and an image are pushed; the others have nothing that is theirs to push.
+/// Services with both a build and an image are pushed, except those that are `done`; the others have nothing that is
+/// theirs to push.
 pub(super) async fn push_services(
     context: &Context,
     scene: &Scene,
     services: &[String],
-    ignore_failures: bool,
+    (ignore_failures, done): (bool, &BTreeSet<String>),
 ) -> Result<()> {
     context.needs_network("a push")?;
     let local = Local::new(context);
-    let is_meant = |key: &String| services.is_empty() || services.contains(key);
+    let is_meant = |key: &String| (services.is_empty() || services.contains(key)) && !done.contains(key);
     for service in scene.project.services.values().filter(|s| is_meant(&s.key)) {
         let (Some(build), Some(_)) = (&service.build, &service.image) else {
             context.ui.emit(Event::done(format!("Image {}", image_of(&scene.project, service)), "Skipped"));

@@ -146,9 +146,26 @@ pub struct Pull {
 pub struct Build {
     pub services: Vec<String>,
     pub dependencies: bool,
+    pub wishes: BuildWishes,
+}
+
+/// How images are to be built, besides what their services say.
+#[derive(Debug, Clone, Default)]
+pub struct BuildWishes {
     pub no_cache: bool,
+    /// Ask for newer base images.
     pub pull: bool,
+    /// Win over the file's arguments.
     pub args: Vec<(String, Option<String>)>,
+    /// `id` or `id=socket` of further ssh agents.
     pub ssh: Vec<String>,
     pub quiet: bool,
+    /// Say why steps are executed.
+    pub explain: bool,
+    /// For each platform of the service, not only for the one that it runs on.
+    pub all_platforms: bool,
+    pub push: bool,
+    /// Win over the service's attestations.
+    pub provenance: Option<String>,
+    pub sbom: Option<String>,
 }

@@ -10,7 +10,7 @@
 //!
 //! Every creation waits for all of them: a pull or build that fails leaves nothing half made.
 
-use super::intent::{Build, Building as When, Pull, Up};
+use super::intent::{Build, BuildWishes, Building as When, Pull, Up};
 use super::label::image_of;
 use super::order;
 use super::step::{Action, Building, Cause, Guard, Plan, StepId};
@@ -71,7 +71,7 @@ fn one(
             plan,
             project,
             service,
-            &Build { quiet: up.quiet_build, ..Build::default() },
+            &BuildWishes { quiet: up.quiet_build, ..BuildWishes::default() },
             cause,
             None,
             materials,
@@ -92,8 +92,8 @@ fn one(
         return Err(missing(service, &reference, policy));
     }
     let guard = pulled.map(|_| Guard::ImageMissing { reference: reference.clone() });
-    let options = Build { quiet: up.quiet_build, ..Build::default() };
-    let step = build(plan, project, service, &options, Cause::Missing, guard, materials);
+    let wishes = BuildWishes { quiet: up.quiet_build, ..BuildWishes::default() };
+    let step = build(plan, project, service, &wishes, Cause::Missing, guard, materials);
     materials.insert(reference, step);
     Ok(())
 }
@@ -116,7 +116,7 @@ fn build(
     plan: &mut Plan,
     project: &Project,
     service: &Service,
-    options: &Build,
+    wishes: &BuildWishes,
     cause: Cause,
     guard: Option<Guard>,
     materials: &Materials,
@@ -124,19 +124,11 @@ fn build(
     let reference = image_of(project, service);
     let after =
         contexts(project, service, materials).chain(materials.get(&reference).copied()).collect::<Vec<_>>();
-    let building = Building {
-        service: Arc::new(service.clone()),
-        reference,
-        no_cache: options.no_cache,
-        pull: options.pull,
-        args: options.args.clone(),
-        ssh: options.ssh.clone(),
-        quiet: options.quiet,
-    };
+    let building = Building { service: Arc::new(service.clone()), reference, wishes: wishes.clone() };
     plan.add_guarded(Action::Build(Box::new(building)), cause, guard, &after)
 }
 
-/// Builds that are this one's named contexts (`service:x`).
+/// Builds that are this one's named contexts (`service:x`), or whose images its Dockerfile names.
 fn contexts<'a>(
     project: &'a Project,
     service: &'a Service,
@@ -152,6 +144,7 @@ fn context_services<'a>(
 ) -> impl Iterator<Item = &'a Service> + use<'a> {
     let contexts = service.build.iter().flat_map(|b| b.additional_contexts.values());
     let keys = contexts.filter_map(|context| context.strip_prefix("service:"));
+    let keys = keys.chain(service.build.iter().flat_map(|b| b.bases.iter().map(String::as_str)));
     keys.filter_map(|key| project.services.get(key).or_else(|| project.disabled.get(key)))
 }
 
@@ -190,13 +183,13 @@ pub(super) fn build_all(project: &Project, intent: &Build) -> Result<Plan, Vec<D
         add_with_contexts(project, service, &mut Vec::new(), &mut services);
     }
     for service in services.into_iter().filter(|s| s.build.is_some()) {
-        let step = build(&mut plan, project, service, intent, Cause::Asked, None, &materials);
+        let step = build(&mut plan, project, service, &intent.wishes, Cause::Asked, None, &materials);
         materials.insert(image_of(project, service), step);
     }
     Ok(plan)
 }
 
-/// Services whose image is a named context are built first, asked for or not.
+/// Services whose image another one is made from are built first, asked for or not.
 fn add_with_contexts<'a>(
     project: &'a Project,
     service: &'a Service,

@@ -11,6 +11,7 @@
 //! start web-1 (replaced)
 //! ```
 
+use super::intent::BuildWishes;
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 use stack_runtime::spec::{NetworkSpec, VolumeSpec};
@@ -117,13 +118,7 @@ pub struct Building {
     pub service: Arc<Service>,
     /// The name the image gets.
     pub reference: String,
-    pub no_cache: bool,
-    pub pull: bool,
-    /// Win over the file's arguments.
-    pub args: Vec<(String, Option<String>)>,
-    /// `id` or `id=socket` of further ssh agents.
-    pub ssh: Vec<String>,
-    pub quiet: bool,
+    pub wishes: BuildWishes,
 }
 
 /// What a new container is made of; completed with its image's configuration when its turn comes.

@@ -15,6 +15,7 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     ("stages_are_pruned_and_shared", stages_are_pruned_and_shared),
     ("history_and_config", history_and_config),
     ("failures_show_the_line", failures_show_the_line),
+    ("a_failure_has_the_last_lines_and_all_are_on_disk", a_failure_has_the_last_lines_and_all_are_on_disk),
     ("triggers_run_in_children", triggers_run_in_children),
     ("pruning_forgets", pruning_forgets),
     ("two_builds_at_once", two_builds_at_once),
@@ -185,6 +186,21 @@ fn failures_show_the_line(bed: &Bed) {
     assert!(unknown.contains("nobody-here"), "{unknown}");
     let request = BuildRequest { dockerfile: DockerfileSource::default(), ..bed.request("") };
     assert!(bed.build_request(request).failure().contains("failed to read the Dockerfile"));
+}
+
+fn a_failure_has_the_last_lines_and_all_are_on_disk(bed: &Bed) {
+    // More than 4 MiB in lines, one of which is longer than any event.
+    let text = "FROM busybox:1\nRUN seq 1 500000; head -c 100000 /dev/zero | tr '\\0' x; echo; seq 500001 500100; exit 9\n";
+    let shown = bed.build(text).failure();
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines.contains(&"  500100") && lines.contains(&"  499999"), "{shown}");
+    assert!(!lines.contains(&"  499900"), "{shown}");
+    let log =
+        shown.lines().find_map(|line| line.strip_prefix("  the whole output: ")).expect("it is said where");
+    let whole = std::fs::read_to_string(log).expect("it is there");
+    assert!(whole.starts_with("1\n2\n") && whole.ends_with("\n500100\n"));
+    assert_eq!(whole.lines().count(), 500_101);
+    assert!(whole.lines().any(|line| line.len() == 100_000));
 }
 
 fn triggers_run_in_children(bed: &Bed) {

@@ -2,10 +2,14 @@
 
 use crate::bed::{Bed, Built, Case};
 use crate::registry::Server;
-use stack::build::{self, BuildEvent, BuildRequest, CacheFrom, CacheTo};
+use stack::build::{self, BuildEnv, BuildEvent, BuildRequest, CacheFrom, CacheTo, travel};
+use stack_runtime::home::Home;
 use stack_runtime::image::progress::silent;
 use stack_runtime::image::prune::{InUse, Which, prune};
-use stack_runtime::image::{Reference, push};
+use stack_runtime::image::{Reference, Store, push};
+use stack_runtime::snapshot;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 pub(crate) const ALL: &[(&str, Case)] = &[
@@ -14,6 +18,8 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     ("an_image_carries_its_cache", an_image_carries_its_cache),
     ("a_cache_that_fails_is_a_warning", a_cache_that_fails_is_a_warning),
     ("the_file_names_caches", the_file_names_caches),
+    ("a_whole_cache_travels", a_whole_cache_travels),
+    ("an_import_takes_nothing_that_is_not_what_it_says", an_import_takes_nothing_that_is_not_what_it_says),
 ];
 
 /// Two layers of the result, one of another stage.
@@ -143,6 +149,83 @@ fn a_cache_that_fails_is_a_warning(bed: &Bed) {
     assert!(failed.contains("export the cache to"), "{failed}");
     let ignored = with(bed, TEXT, &[], &["type=local,dest=file/x,ignore-error=true"]);
     assert!(ignored.success().steps == 3 && warnings(&ignored).contains("cannot be exported"));
+}
+
+/// A machine that has nothing.
+fn elsewhere(bed: &Bed, name: &str) -> BuildEnv {
+    let data = bed.directory.path().join(name);
+    let home = Home { run: data.join("run"), data };
+    home.prepare().expect("a home");
+    let store = Store::open(&home).expect("a store");
+    BuildEnv { program: bed.env.program.clone(), ..BuildEnv::new(home, store) }
+}
+
+/// Two stages, of which one is not in the result, and what a cache mount had is in it.
+const WITH_MOUNT: &str = "FROM busybox:1 AS a\nRUN --mount=type=cache,id=kept,target=/kept,mode=0750,uid=7 \
+     mkdir -p /kept/d && echo $((1 + $(cat /kept/d/count 2>/dev/null || echo 0))) > /kept/d/count && \
+     ln -sf count /kept/d/link && cp /kept/d/count /count\nFROM busybox:1\nCOPY --from=a /count /\nCOPY f /f\n";
+
+fn a_whole_cache_travels(bed: &Bed) {
+    bed.write("f", "1");
+    let built = bed.build(WITH_MOUNT);
+    let to = bed.directory.path().join("travels");
+    let gone = bed.wait_for(travel::export(&bed.env.home, &bed.env.store, &to)).expect("exported");
+    assert_eq!((gone.steps, gone.images, gone.mounts), (3, 1, 1));
+
+    let other = elsewhere(bed, "other");
+    let come = bed.wait_for(travel::import(&other.home, &other.store, &to)).expect("imported");
+    assert_eq!((come.steps, come.images, come.mounts, come.known), (3, 1, 1, 0));
+    let on_other = |text: &str| {
+        bed.wait_for(build::build(&other, &bed.request(text), &|_| ()))
+            .unwrap_or_else(|e| panic!("{}", e.render()))
+    };
+    let again = on_other(WITH_MOUNT);
+    assert_eq!((again.steps, again.cached), (3, 3), "nothing is executed");
+    assert_eq!(again.image_id, built.success().image_id);
+    // What a step finds in the mount is what the last one left elsewhere.
+    let next = on_other(
+        &WITH_MOUNT.replace("COPY f /f", "RUN test -f /count").replace("cp /kept", "sleep 0; cp /kept"),
+    );
+    let image = other.store.image(next.image_id.as_str()).expect("read").expect("there");
+    let layers = snapshot::lower_dirs(&other.store, &image.chain_id).expect("layers");
+    let count = layers.iter().find_map(|layer| std::fs::read_to_string(layer.join("count")).ok());
+    assert_eq!(count.as_deref(), Some("2\n"));
+    let mounts = other.home.build().join("mounts");
+    let mount = std::fs::read_dir(mounts).expect("read").next().expect("one").expect("read").path();
+    let data = mount.join("data").metadata().expect("there");
+    assert_eq!((data.mode() & 0o7777, data.uid()), (0o750, 7));
+    assert_eq!(std::fs::read_link(mount.join("data/d/link")).expect("a link"), Path::new("count"));
+
+    // What is here stays, ...
+    let twice = bed.wait_for(travel::import(&other.home, &other.store, &to)).expect("imported");
+    assert_eq!(twice.known, 5);
+    assert_eq!(std::fs::read_to_string(mount.join("data/d/count")).expect("there"), "2\n");
+    // ... and the next export names only what is in the cache then.
+    let blobs = || std::fs::read_dir(to.join("blobs/sha256")).expect("read").count();
+    let before = blobs();
+    forget(bed, &built);
+    bed.wait_for(travel::export(&bed.env.home, &bed.env.store, &to)).expect("exported");
+    assert!(blobs() < before, "{} blobs of {before}", blobs());
+}
+
+fn an_import_takes_nothing_that_is_not_what_it_says(bed: &Bed) {
+    bed.write("f", "1");
+    bed.build(WITH_MOUNT).success();
+    let to = bed.directory.path().join("travels");
+    bed.wait_for(travel::export(&bed.env.home, &bed.env.store, &to)).expect("exported");
+    for blob in std::fs::read_dir(to.join("blobs/sha256")).expect("read").flatten() {
+        let bytes = std::fs::read(blob.path()).expect("read");
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            std::fs::write(blob.path(), [&bytes[..], b"x"].concat()).expect("written");
+        }
+    }
+    let other = elsewhere(bed, "other");
+    let failed = bed.wait_for(travel::import(&other.home, &other.store, &to)).expect_err("damaged");
+    assert!(failed.render().contains("digest"), "{}", failed.render());
+    let nothing =
+        bed.wait_for(travel::import(&other.home, &other.store, &bed.context)).expect_err("nothing there");
+    assert!(nothing.render().contains("index.json"), "{}", nothing.render());
+    assert!(std::fs::read_dir(other.home.build().join("mounts")).expect("read").next().is_none());
 }
 
 fn the_file_names_caches(bed: &Bed) {

@@ -11,6 +11,7 @@ mod bed;
 mod cases;
 mod copying;
 mod exchange;
+mod explain;
 mod killed;
 mod outputs;
 #[path = "../../runtime/tests/common/registry.rs"]
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         bases::ALL,
         remote::ALL,
         exchange::ALL,
+        explain::ALL,
         outputs::ALL,
         killed::ALL,
     ]

@@ -37,6 +37,49 @@ fn services_that_need_not_wait_for_each_other_are_built_beside_each_other() {
     });
 }
 
+#[test]
+fn what_services_share_is_built_once_and_bases_come_first() {
+    // Every line of the cache mount is a step that was really executed.
+    let count = |step: &str| format!("RUN --mount=type=cache,id=count,target=/c echo {step} >> /c/steps\n");
+    let shared = format!("FROM busybox:1 AS base\n{}", count("base"));
+    let web = format!("{shared}FROM base AS one\n{}FROM base AS two\n{}", count("one"), count("two"));
+    let above = format!(
+        "ARG FROM=shared/under:1\nFROM ${{FROM}}\n{}COPY --from=shared/tools:1 /tools /tools\n\
+         RUN --mount=type=cache,id=count,target=/c cp /c/steps /steps\n",
+        count("above")
+    );
+    let files = [
+        (
+            "compose.yaml",
+            "services:\n  above: {image: 'shared/above:1', build: {dockerfile: above.Dockerfile}}\n  \
+             one: {build: {dockerfile: web.Dockerfile, target: one}}\n  \
+             two: {build: {dockerfile: web.Dockerfile, target: two}}\n  \
+             under: {image: 'shared/under:1', build: {dockerfile: web.Dockerfile, target: two}}\n  \
+             tools: {image: 'shared/tools:1', build: {dockerfile_inline: \"FROM busybox:1\\nRUN echo t > /tools\\n\"}}\n",
+        ),
+        ("web.Dockerfile", &web),
+        ("above.Dockerfile", &above),
+    ];
+    with("one-graph", &files, |project| {
+        let ran = project.stack(&["build", "--progress", "plain"]).ok();
+        let executed = |step: &str| {
+            let done = |line: &&str| line.contains(&format!("echo {step} >>")) && line.contains(" DONE ");
+            ran.stderr.lines().filter(done).count()
+        };
+        for step in ["base", "one", "two", "above"] {
+            assert_eq!(executed(step), 1, "{step}: {ran}");
+        }
+        // Another order of names, and nothing there: what it is made from is built, asked for or not.
+        for image in ["shared/above:1", "shared/under:1", "shared/tools:1"] {
+            project.stack(&["image", "rm", image]).ok();
+        }
+        project.stack(&["build", "above"]).ok().says("shared/under:1 Built").says("shared/tools:1 Built");
+        project.stack(&["image", "inspect", "shared/above:1"]).ok();
+        project.stack(&["image", "rm", "shared/above:1", "shared/under:1"]).ok();
+        project.stack(&["up", "--no-start", "above"]).ok().says("shared/under:1 Built");
+    });
+}
+
 /// Ctrl-C.
 fn interrupt(background: Background) {
     background.signal(Signal::INT);

@@ -5,6 +5,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread::JoinHandle;
 
 /// A checked `sha256:…`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -179,6 +181,69 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
+/// Hashes what is written on a thread of its own, so that whoever reads files and whoever hashes them work beside
+/// each other.
+pub struct Beside {
+    full: SyncSender<Vec<u8>>,
+    empty: Receiver<Vec<u8>>,
+    open: Vec<u8>,
+    hashing: JoinHandle<Hasher>,
+}
+
+/// Of a buffer, and how many there are.
+const BESIDE: (usize, usize) = (256 << 10, 4);
+
+impl Default for Beside {
+    fn default() -> Self {
+        let (full, filled) = mpsc::sync_channel::<Vec<u8>>(BESIDE.1);
+        let (back, empty) = mpsc::sync_channel(BESIDE.1 + 1);
+        let hashing = std::thread::spawn(move || {
+            let mut hasher = Hasher::default();
+            for mut buffer in filled {
+                hasher.update(&buffer);
+                buffer.clear();
+                // Nobody may want it any more.
+                let _ = back.try_send(buffer);
+            }
+            hasher
+        });
+        Self { full, empty, open: Vec::with_capacity(BESIDE.0), hashing }
+    }
+}
+
+impl Beside {
+    fn hand_over(&mut self) -> io::Result<()> {
+        let next = self.empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(BESIDE.0));
+        let full = std::mem::replace(&mut self.open, next);
+        self.full.send(full).map_err(|_| io::Error::other("the thread that hashes is gone"))
+    }
+
+    /// # Errors
+    /// That its thread broke down.
+    pub fn finish(mut self) -> io::Result<Digest> {
+        self.hand_over()?;
+        drop(self.full);
+        self.hashing
+            .join()
+            .map(Hasher::finish)
+            .map_err(|_| io::Error::other("the thread that hashes is gone"))
+    }
+}
+
+impl Write for Beside {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(BESIDE.0 - self.open.len());
+        self.open.extend_from_slice(&bytes[..count]);
+        if self.open.len() == BESIDE.0 {
+            self.hand_over()?;
+        }
+        Ok(count)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The chain id of a layer on top of a chain (`""` below the first), as the OCI image
 /// specification defines it.
 pub fn chain(parent: &str, diff_id: &Digest) -> Digest {
@@ -191,6 +256,16 @@ pub fn chain(parent: &str, diff_id: &Digest) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hashing_beside_gives_the_same() {
+        for length in [0, 1, BESIDE.0, BESIDE.0 * 9 + 7] {
+            let bytes: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+            let mut beside = Beside::default();
+            bytes.chunks(1000).for_each(|chunk| beside.write_all(chunk).unwrap());
+            assert_eq!(beside.finish().unwrap(), Digest::of(&bytes));
+        }
+    }
 
     #[test]
     fn known_digest() {

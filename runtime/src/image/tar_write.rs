@@ -12,13 +12,17 @@ const ID_MAX: u32 = 0o7_777_777;
 /// Eleven octal digits.
 const NUMBER_MAX: u64 = 0o77_777_777_777;
 
+/// Content is read in pieces of this size.
+const BUFFER: usize = 128 << 10;
+
 pub struct Writer<W: Write> {
     to: W,
+    buffer: Vec<u8>,
 }
 
 impl<W: Write> Writer<W> {
     pub fn new(to: W) -> Self {
-        Self { to }
+        Self { to, buffer: vec![0; BUFFER] }
     }
 
     /// Writes an entry and exactly `entry.size` bytes of content.
@@ -30,13 +34,29 @@ impl<W: Write> Writer<W> {
             self.pad(records.len() as u64)?;
         }
         self.block(&entry_header(entry)?)?;
-        let written = io::copy(&mut content.take(entry.size), &mut self.to)?;
-        if written != entry.size {
-            let message =
-                format!("`{}` became shorter while it was read", String::from_utf8_lossy(&entry.path));
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
-        }
+        self.content(entry, content)?;
         self.pad(entry.size)
+    }
+
+    fn content(&mut self, entry: &Entry, mut content: impl Read) -> io::Result<()> {
+        let mut left = entry.size;
+        while left > 0 {
+            let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(BUFFER);
+            match content.read(&mut self.buffer[..wanted]) {
+                Ok(0) => {
+                    let path = String::from_utf8_lossy(&entry.path);
+                    let message = format!("`{path}` became shorter while it was read");
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+                }
+                Ok(count) => {
+                    self.to.write_all(&self.buffer[..count])?;
+                    left -= count as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 
     /// A regular file of root's with content in memory.

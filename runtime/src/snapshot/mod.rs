@@ -30,7 +30,7 @@ pub use tree::{opaque, owner};
 pub(crate) use verify::damage;
 
 use crate::home;
-use crate::image::digest::{Hasher, Hashing, chain};
+use crate::image::digest::{Beside, Hashing, chain};
 use crate::image::pending;
 use crate::image::store::{BlobRecord, LAYERS_MAX};
 use crate::image::{Digest, Doing, Error, Result, Store};
@@ -232,9 +232,9 @@ impl Working {
     /// it any more. The caller holds a [`crate::image::Lease`].
     pub fn commit(self, store: &Store) -> Result<Layer> {
         let doing = || "commit a layer".to_owned();
-        let mut hasher = BufWriter::with_capacity(64 << 10, Hasher::default());
+        let mut hasher = Beside::default();
         let size = pack::pack(&self.upper, &mut hasher).doing(doing)?;
-        let diff_id = hasher.into_inner().map_err(|e| e.into_error()).doing(doing)?.finish();
+        let diff_id = hasher.finish().doing(doing)?;
         let chain_id = chain(&self.parent, &diff_id);
         if let Some(layer) = find(store, &chain_id) {
             return Ok(layer);

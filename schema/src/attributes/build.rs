@@ -13,8 +13,10 @@ pub(super) const BUILD: &[Attribute] = &[
     row("services.*.build.entitlements[]", STR, "A privilege."),
     key_values("services.*.build.args", "Values for ARG; null takes the variable's value."),
     row("services.*.build.args.*", SCALAR | NULL, "One value."),
-    row("services.*.build.provenance", STR | BOOL, "Provenance attestation.").cast(Cast::Text).not_yet(),
-    row("services.*.build.sbom", STR | BOOL, "SBOM attestation.").cast(Cast::Text).not_yet(),
+    row("services.*.build.provenance", STR | BOOL, "Provenance attestation; `stack build --push` makes it.")
+        .cast(Cast::Text),
+    row("services.*.build.sbom", STR | BOOL, "SBOM attestation; `stack build --push` makes it.")
+        .cast(Cast::Text),
     row("services.*.build.ssh", MAP | LIST, "SSH agents and keys for RUN.")
         .short(Short::Ssh)
         .unique(Unique::Key),

@@ -182,6 +182,9 @@ impl<'r> Session<'r> {
             secrets: items(node, "secrets").filter_map(build_grant).collect(),
             additional_contexts: strings(node.get("additional_contexts")),
             platforms: list(node, "platforms"),
+            bases: Vec::new(),
+            provenance: text(node, "provenance"),
+            sbom: text(node, "sbom"),
         }
     }
 }

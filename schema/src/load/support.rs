@@ -55,12 +55,6 @@ fn service(key: &str, service: &Node, diagnostics: &mut Vec<Diagnostic>) {
         let path = format!("services.{key}.pull_policy");
         diagnostics.push(Diagnostic::warning(message).at(policy.place.clone()).key(path));
     }
-    let platforms = service.get("build").and_then(|build| build.get("platforms"));
-    if let Some(platforms) = platforms.filter(|node| node.as_seq().is_some_and(|all| all.len() > 1)) {
-        let message = "of several platforms only one is built: the service's, this machine's or the first";
-        let path = format!("services.{key}.build.platforms");
-        diagnostics.push(Diagnostic::warning(message).at(platforms.place.clone()).key(path));
-    }
     if let (Some("host"), Some(ports)) =
         (service.get("network_mode").and_then(Node::as_str), service.get("ports"))
     {

@@ -46,6 +46,9 @@ pub(in crate::cli) struct Args {
     /// Ask the registry for newer base images
     #[arg(long)]
     pull: bool,
+    /// Say of each step that is executed which of its inputs changed first
+    #[arg(long)]
+    explain: bool,
     /// A further context: a directory, an address, docker-image://NAME or oci-layout://DIR; may be repeated
     #[arg(long = "build-context", value_name = "NAME=WHERE")]
     contexts: Vec<String>,
@@ -161,6 +164,7 @@ fn request(args: &Args, context: &Context) -> Result<(BuildRequest, Option<TempD
         no_cache: args.no_cache,
         no_cache_filter: args.no_cache_filter.clone(),
         pull: args.pull,
+        explain: args.explain,
         network: Network::parse(&args.network)
             .ok_or_else(|| Failure::usage(format!("build network {:?} is not supported", args.network)))?,
         secrets: args.secrets.iter().map(|text| secret(text, here, &value)).collect::<Result<_>>()?,
