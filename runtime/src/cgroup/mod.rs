@@ -124,18 +124,32 @@ impl Group {
         Ok(group)
     }
 
-    /// The groups below these, where they are.
-    pub(crate) fn below(&self, path: &str) -> Self {
-        let inner = |dir: &PathBuf| Some(dir.join(path.trim_matches('/'))).filter(|dir| dir.is_dir());
-        Self {
-            unified: self.unified.as_ref().and_then(inner),
-            legacy: self.legacy.iter().filter_map(|(name, dir)| Some((name.clone(), inner(dir)?))).collect(),
-            removes_parents: false,
+    /// The group below, of one controller or of all; it must be there.
+    pub(crate) fn descend(&mut self, controller: Option<&str>, path: &str) -> io::Result<()> {
+        let inside = |dir: &Path| match dir.join(path) {
+            inner if inner.is_dir() => Ok(inner),
+            inner => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("{}: no such file or directory", inner.join("cgroup.procs").display()),
+            )),
+        };
+        let is_meant = |name: &str| controller.is_none_or(|only| only == name);
+        for (_, dir) in self.legacy.iter_mut().filter(|(name, _)| is_meant(name)) {
+            *dir = inside(dir)?;
         }
+        if let Some(dir) = self.unified.as_mut().filter(|_| controller.is_none()) {
+            match inside(dir) {
+                // Beside version 1 the container has not seen this hierarchy, so it has made no group in it.
+                Err(_) if !self.legacy.is_empty() => {}
+                inner => *dir = inner?,
+            }
+        }
+        self.removes_parents = false;
+        Ok(())
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.unified.is_none() && self.legacy.is_empty()
+    pub(crate) fn has_controller(&self, name: &str) -> bool {
+        self.directory(name).is_some()
     }
 
     /// Processes in it and below, lowest number first.

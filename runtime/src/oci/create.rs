@@ -157,6 +157,13 @@ impl Attempt<'_> {
     fn confine(&mut self) -> Result<()> {
         let linux = self.bundle.spec.linux().as_ref();
         let resources = linux.and_then(|linux| linux.resources().clone()).unwrap_or_default();
+        if Group::find(&self.record.cgroup).is_ok_and(|found| found.is_frozen()) {
+            // Init would stop in it before its first word.
+            return Err(LaunchError::new(
+                "make the control group",
+                "unable to apply cgroup configuration: container's cgroup unexpectedly frozen",
+            ));
+        }
         let made = Group::create_in(&self.record.cgroup, &resources, Extent::All);
         let (group, unmet) = match made {
             // Whoever may not have one and does not ask for one runs where he is.

@@ -4,6 +4,7 @@ use super::console::{self, Master};
 use super::create::inherited;
 use super::store::{Record, Status, write_pid};
 use super::{Result, Runtime, config, foreground, notify};
+use crate::cgroup::Group;
 use crate::container::{Bundle, capability};
 use crate::init::{self, Child, Context, Link};
 use crate::launch::{LaunchError, Named};
@@ -16,7 +17,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// What `exec` is told. Options win over `process`, which is a whole `process.json`.
 #[derive(Debug, Clone, Default)]
@@ -40,8 +41,8 @@ pub struct ExecOptions {
     pub pid_file: Option<PathBuf>,
     pub preserve_fds: u32,
     pub ignore_paused: bool,
-    /// Below the container's group.
-    pub cgroup: Option<String>,
+    /// Below the container's groups: `[CONTROLLER[,CONTROLLER]:]PATH`.
+    pub cgroup: Vec<String>,
 }
 
 impl Runtime {
@@ -112,27 +113,14 @@ impl Entry<'_> {
     }
 
     /// Where init is now, if its group has become one that holds only groups.
-    fn group(&self) -> Result<crate::cgroup::Group> {
-        let own = self.record.group()?;
-        match self.options.cgroup.as_deref().map(|path| path.trim_matches('/')) {
-            None => match own.unified_dir().filter(|dir| has_controlled_children(dir)) {
-                None => Ok(own),
-                Some(_) => {
-                    crate::cgroup::Group::of_process(self.record.pid).named("find the control group of init")
-                }
-            },
-            Some("") => Ok(own),
-            Some(path) => {
-                let inner = own.below(path);
-                match inner.is_empty() {
-                    true => Err(LaunchError::new(
-                        "find the control group",
-                        format!("{path:?} does not exist in the container's"),
-                    )),
-                    false => Ok(inner),
-                }
-            }
+    fn group(&self) -> Result<Group> {
+        let mut group = self.record.group()?;
+        let asked = &self.options.cgroup;
+        if asked.is_empty() && group.unified_dir().is_some_and(has_controlled_children) {
+            return Group::of_process(self.record.pid).named("find the control group of init");
         }
+        asked.iter().try_for_each(|asked| descend(&mut group, asked))?;
+        Ok(group)
     }
 
     /// A container without mounts of its own has only a root of its own.
@@ -163,7 +151,7 @@ impl Entry<'_> {
         &self,
         link: Link,
         container: &OwnedFd,
-        group: &crate::cgroup::Group,
+        group: &Group,
         root: Option<OwnedFd>,
         joins_users: bool,
     ) -> ! {
@@ -222,6 +210,29 @@ impl Entry<'_> {
         self.warnings.append(&mut progress.warnings);
         Ok(kept)
     }
+}
+
+/// `[CONTROLLER[,CONTROLLER]:]PATH`, which may not lead out of the group.
+fn descend(group: &mut Group, asked: &str) -> Result<()> {
+    let fail = |reason: String| LaunchError::new("find the control group", reason);
+    let (controllers, path) =
+        asked.split_once(':').map_or((None, asked), |(names, path)| (Some(names), path));
+    let inner: PathBuf = Path::new(path).components().filter(|part| *part != Component::RootDir).collect();
+    if inner.components().any(|part| part == Component::ParentDir) {
+        return Err(fail(format!("{path} is not a sub cgroup path")));
+    }
+    let inner = inner.to_string_lossy();
+    let enter = |group: &mut Group, controller| {
+        group.descend(controller, &inner).map_err(|e| fail(format!("adding pid to {e}")))
+    };
+    let Some(controllers) = controllers.filter(|names| !names.is_empty()) else { return enter(group, None) };
+    for name in controllers.split(',') {
+        if !group.has_controller(name) {
+            return Err(fail(format!("unknown controller {name}")));
+        }
+        enter(group, Some(name))?;
+    }
+    Ok(())
 }
 
 fn adding(error: &io::Error) -> LaunchError {

@@ -89,6 +89,26 @@ fn a_limit_that_cannot_be_set_fails_the_create() {
 }
 
 #[test]
+fn nobody_is_created_in_a_frozen_group() {
+    bed(|bed| {
+        let mut bundle = bed.bundle("true");
+        let group = format!("{}/frozen", path(bed));
+        bundle.config["linux"]["cgroupsPath"] = format!("/{group}").into();
+        let (dir, file, state) = match is_unified() {
+            true => ("/sys/fs/cgroup", "cgroup.freeze", "1"),
+            false => ("/sys/fs/cgroup/freezer", "freezer.state", "FROZEN"),
+        };
+        let dir = PathBuf::from(dir).join(&group);
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(file), state).unwrap();
+        let error = bundle.refused();
+        assert!(error.contains("cgroup unexpectedly frozen"), "{error}");
+        remove_everywhere(&group);
+        remove_everywhere(&path(bed));
+    });
+}
+
+#[test]
 fn who_runs_out_of_memory_is_told_and_so_is_what_is_used() {
     bed(|bed| {
         let mut bundle = bed.bundle("sleep 1000");
