@@ -45,6 +45,10 @@ pub struct ContainerSpec {
     pub mounts: Vec<MountSpec>,
     /// Host device, container path, cgroup permissions (`rwm`).
     pub devices: Vec<DeviceSpec>,
+    /// Devices that are asked for by what they can do, or by a name of the Container Device Interface.
+    pub device_requests: Vec<DeviceRequestSpec>,
+    /// Programs of the host that take part in a start: what the requested devices bring along.
+    pub hooks: Vec<HookSpec>,
     pub ulimits: IndexMap<String, (i64, i64)>,
     pub sysctls: Map,
     pub shm_size: Option<u64>,
@@ -126,11 +130,42 @@ pub enum MountKindSpec {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DeviceSpec {
     pub source: PathBuf,
     pub target: String,
     pub permissions: String,
+    /// `None`: as on the host.
+    pub mode: Option<u32>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+}
+
+/// As in Docker's API.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceRequestSpec {
+    /// Empty: whichever fits.
+    pub driver: String,
+    /// -1: all.
+    pub count: i64,
+    pub device_ids: Vec<String>,
+    /// All of them must be offered.
+    pub capabilities: Vec<String>,
+}
+
+/// A hook of the OCI runtime specification.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HookSpec {
+    /// `createContainer` and the like.
+    pub kind: String,
+    pub path: PathBuf,
+    pub args: Vec<String>,
+    pub env: Vec<String>,
+    /// Seconds.
+    pub timeout: Option<i64>,
 }
 
 /// Limits; `None` means unlimited.
@@ -266,11 +301,21 @@ pub struct LogSpec {
     pub compress: bool,
     /// Written with each entry.
     pub attrs: Map,
+    /// Output waits for its log in memory of this size, and what finds no room is lost; `None`: it waits in the
+    /// program.
+    pub buffer_bytes: Option<u64>,
 }
 
 impl Default for LogSpec {
     fn default() -> Self {
-        Self { driver: "json-file".into(), max_size: None, max_file: 1, compress: false, attrs: Map::new() }
+        Self {
+            driver: "json-file".into(),
+            max_size: None,
+            max_file: 1,
+            compress: false,
+            attrs: Map::new(),
+            buffer_bytes: None,
+        }
     }
 }
 

@@ -123,6 +123,8 @@ pub struct Service {
     pub stdin_open: bool,
     pub security_opt: Vec<String>,
     pub devices: Vec<String>,
+    /// Of `gpus` and of `deploy.resources.reservations.devices`.
+    pub device_requests: Vec<DeviceRequest>,
     pub ipc: Option<String>,
     pub pid: Option<String>,
     pub uts: Option<String>,
@@ -311,6 +313,17 @@ pub struct Resources {
     pub cpuset: Option<String>,
     pub pids: Option<i64>,
     pub oom_kill_disable: bool,
+}
+
+/// A request for devices by what they can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceRequest {
+    /// Empty: whichever fits.
+    pub driver: String,
+    /// -1: all.
+    pub count: i64,
+    pub device_ids: Vec<String>,
+    pub capabilities: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,22 +3,27 @@
 //! Names, flags, output habits and exit codes are `docker compose`'s.
 
 mod args;
-mod attach;
+mod attached;
 mod context;
+mod detach;
 mod follow;
 mod graph;
 mod interrupts;
+mod session;
 mod terminal;
 
+mod attach;
 mod build;
 mod builder;
 mod config;
+mod cp;
 mod doctor;
 mod down;
 mod enable;
 mod events;
 mod exec;
 mod explain;
+mod export;
 mod image;
 mod images;
 mod life;
@@ -35,11 +40,13 @@ mod reason;
 mod renew;
 mod run;
 mod schema;
+mod stats;
 mod system;
 mod top;
 pub mod up;
 mod version;
 mod volume;
+mod wait;
 mod watch;
 
 use crate::failure::{Failure, Result};
@@ -121,6 +128,13 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<()> {
         Verb::Stop(args) => life::stop(args, context).await,
         Verb::Restart(args) => life::restart(args, context).await,
         Verb::Kill(args) => life::kill(args, context).await,
+        Verb::Pause(args) => life::pause(args, context).await,
+        Verb::Unpause(args) => life::unpause(args, context).await,
+        Verb::Wait(args) => wait::run(args, context).await,
+        Verb::Attach(args) => attach::run(args, context).await,
+        Verb::Export(args) => export::run(args, context).await,
+        Verb::Cp(args) => cp::run(args, context).await,
+        Verb::Stats(args) => stats::run(args, context).await,
         Verb::Rm(args) => life::remove(args, context).await,
         Verb::Ps(args) => ps::run(args, context).await,
         Verb::Logs(args) => logs::run(args, context).await,

@@ -1,6 +1,6 @@
 //! `stack up` and `stack create`.
 
-use super::attach::{Attached, Ending};
+use super::attached::{Attached, Ending};
 use super::{Context, Hushed, Scene, ports};
 use crate::apply::Report;
 use crate::failure::{Failure, Kind, Result};

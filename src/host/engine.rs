@@ -303,6 +303,14 @@ impl Engine for HostEngine {
         self.tell(project, Request::Signal { id: id.into(), signal: signal.into() }).await
     }
 
+    async fn pause(&self, project: &str, id: &str) -> Result<()> {
+        self.tell(project, Request::Pause { id: id.into() }).await
+    }
+
+    async fn resume(&self, project: &str, id: &str) -> Result<()> {
+        self.tell(project, Request::Resume { id: id.into() }).await
+    }
+
     async fn remove(&self, project: &str, id: &str, volumes: bool) -> Result<()> {
         if self.running_client(project).await?.is_some() || self.is_active(project, id) {
             let request = Request::Remove { id: id.into(), volumes };

@@ -62,11 +62,20 @@ pub(super) fn resolve(spec: &DeviceSpec) -> Result<(Vec<LinuxDevice>, Vec<LinuxD
         vec![found.ok_or_else(|| gathering("not a device node".into()))?]
     };
     let access = if spec.permissions.is_empty() { "rwm" } else { &spec.permissions };
+    let nodes: Vec<LinuxDevice> = nodes.into_iter().map(|node| owned(node, spec)).collect();
     let rules = nodes
         .iter()
         .map(|node| rule(true, node.typ(), Some(node.major()), Some(node.minor()), access))
         .collect();
     Ok((nodes, rules))
+}
+
+/// With the mode and the owner that were asked for.
+fn owned(mut node: LinuxDevice, spec: &DeviceSpec) -> LinuxDevice {
+    node.set_file_mode(spec.mode.or(node.file_mode()));
+    let (uid, gid) = (spec.uid.or(node.uid()), spec.gid.or(node.gid()));
+    node.set_uid(uid).set_gid(gid);
+    node
 }
 
 /// All nodes of the host, for a privileged container.

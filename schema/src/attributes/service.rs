@@ -174,10 +174,7 @@ pub(super) const AFTER_DEPLOY: &[Attribute] = &[
     row("services.*.extra_hosts.*[]", STR, "An address."),
     row("services.*.group_add", LIST, "Further groups of the process.").unique(Unique::Strict),
     row("services.*.group_add[]", INT | STR, "A name or number.").cast(Cast::Text),
-    row("services.*.gpus", STR | LIST, "GPUs the container gets.")
-        .one_of(&["all"])
-        .short(Short::Gpus)
-        .not_yet(),
+    row("services.*.gpus", STR | LIST, "GPUs the container gets.").one_of(&["all"]).short(Short::Gpus),
     row("services.*.gpus[]", MAP, "A request.").like("services.*.deploy.resources.reservations.devices[]"),
     row("services.*.hostname", STR, "The name the container knows itself by."),
     row("services.*.healthcheck", MAP, "How to tell whether the service works."),

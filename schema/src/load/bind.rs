@@ -141,6 +141,7 @@ impl<'r> Session<'r> {
             stdin_open: flag(node, "stdin_open"),
             security_opt: list(node, "security_opt"),
             devices: items(node, "devices").filter_map(device).collect(),
+            device_requests: device_requests(node),
             ipc: text(node, "ipc"),
             pid: text(node, "pid"),
             uts: text(node, "uts"),
@@ -425,6 +426,26 @@ fn ulimit(node: &Node) -> Option<Ulimit> {
     match node.value {
         Value::Int(both) => Some(Ulimit { soft: both, hard: both }),
         _ => Some(Ulimit { soft: int(node, "soft")?, hard: int(node, "hard")? }),
+    }
+}
+
+/// A GPU need not be said to be one.
+fn device_requests(node: &Node) -> Vec<DeviceRequest> {
+    let mut gpus: Vec<DeviceRequest> = items(node, "gpus").map(device_request).collect();
+    for request in gpus.iter_mut().filter(|request| !request.capabilities.iter().any(|c| c == "gpu")) {
+        request.capabilities.push("gpu".into());
+    }
+    let deployed = node.get("deploy").and_then(|node| node.get("resources")?.get("reservations"));
+    gpus.extend(deployed.into_iter().flat_map(|node| items(node, "devices")).map(device_request));
+    gpus
+}
+
+fn device_request(node: &Node) -> DeviceRequest {
+    DeviceRequest {
+        driver: text(node, "driver").unwrap_or_default(),
+        count: int(node, "count").unwrap_or(0),
+        device_ids: list(node, "device_ids"),
+        capabilities: list(node, "capabilities"),
     }
 }
 

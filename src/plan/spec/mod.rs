@@ -16,6 +16,7 @@ mod resources;
 use super::label;
 use super::step::Creation;
 pub(super) use borrowed::{Borrowed, Donor};
+pub use resources::{device_requests, is_qualified};
 use stack_runtime::image::ImageConfig;
 use stack_runtime::spec::{ContainerSpec, Map, MountSpec, NamespaceMode, RestartSpec};
 use stack_schema::diagnostic::Diagnostic;
@@ -72,6 +73,8 @@ pub fn container_spec(
         security_opt: service.security_opt.clone(),
         mounts: mounts::mounts(project, creation, image, around)?,
         devices: resources::devices(service),
+        device_requests: resources::device_requests(service),
+        hooks: Vec::new(),
         ulimits: service
             .ulimits
             .iter()
