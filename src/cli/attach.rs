@@ -5,6 +5,7 @@ use super::detach::DetachKeys;
 use super::session::{Input, Left, Session};
 use super::terminal::{Raw, size};
 use crate::failure::{Failure, Result, failed};
+use crate::host::journal;
 use stack_runtime::monitor::{self, Attachment};
 use stack_runtime::observed::{ContainerObserved, State};
 use std::io::IsTerminal;
@@ -40,6 +41,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     let directory = context.home.container(&scene.project.name, id);
     let connected = monitor::connect_to(&directory, size).and_then(Attachment::new);
     let attachment = connected.map_err(failed(&format!("attach to container {name}")))?;
+    journal::note_of(&context.home, &scene.project.name, id, &container.spec, "attach", &[]);
     let proxies = args.sig_proxy;
     let mut session = Session { context, scene: &scene, id, name, tty, input, proxies, keys };
     let raw = if tty && input != Input::None { Raw::enter() } else { None };

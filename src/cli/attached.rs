@@ -18,9 +18,11 @@ use crate::ui::log::{LogPrinter, LogStyle};
 use jiff::Timestamp;
 use stack_runtime::engine::{Engine, Until};
 use stack_runtime::logs::Options;
+use stack_runtime::monitor::{self, Attachment};
 use stack_runtime::observed::{ContainerObserved, Exit, Observed, State};
 use stack_schema::project::Project;
 use std::collections::HashSet;
+use tokio::sync::mpsc;
 
 /// When an attached `up` is over.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +32,9 @@ pub(super) enum Ending {
     FirstFailure,
     CodeOf(String),
 }
+
+/// Containers without a log, as they are started.
+pub(super) type Unlogged = mpsc::UnboundedReceiver<(String, Attachment)>;
 
 pub(super) struct Attached<'a> {
     pub(super) context: &'a Context,
@@ -73,6 +78,7 @@ impl Attached<'_> {
         self,
         engine: &HostEngine,
         rising: impl Future<Output = Result<()>>,
+        mut unlogged: Unlogged,
     ) -> Result<()> {
         let mut notices = engine.watch(&self.project.name).await?;
         let mut show = Show {
@@ -100,6 +106,7 @@ impl Attached<'_> {
                         }
                     }
                 },
+                Some((id, attachment)) = unlogged.recv() => show.listen(engine, &id, attachment).await?,
                 () = self.context.interrupts.next(), if !show.is_rising => break End::Stopped,
                 notice = notices.next() => match notice? {
                     Some(notice) => {
@@ -255,6 +262,28 @@ impl Show<'_> {
         }
     }
 
+    /// Shows the output of one that has no log.
+    async fn listen(&mut self, engine: &HostEngine, id: &str, attachment: Attachment) -> Result<()> {
+        let project = &self.attached.project.name;
+        let observed = engine.observe(project, &[]).await?;
+        let container = observed.containers.iter().find(|c| c.id == id);
+        if let Some(container) = container.filter(|c| self.is_shown(c)) {
+            let name = short(project, &container.name).to_string();
+            self.printer.announce(&name);
+            self.follow.attach(&name, self.attached.context.home.container(project, id), attachment);
+        }
+        Ok(())
+    }
+
+    /// A restart of one that has no log.
+    fn listen_again(&mut self, container: &ContainerObserved) {
+        let directory = self.attached.context.home.container(&self.attached.project.name, &container.id);
+        if let Ok(attachment) = monitor::connect_to(&directory, None).and_then(Attachment::new) {
+            let name = short(&self.attached.project.name, &container.name).to_string();
+            self.follow.attach(&name, directory, attachment);
+        }
+    }
+
     fn print(&mut self, line: &Line) {
         let time = format!("{:.9}", line.time);
         let text = self.printer.line(&line.name, &time, &line.text);
@@ -337,6 +366,10 @@ impl Show<'_> {
                 self.has_started = true;
                 self.over.remove(&notice.id);
                 container.into_iter().for_each(|c| self.add(c));
+                let has_none = |c: &&ContainerObserved| c.spec.logging.driver == "none" && self.is_shown(c);
+                if let Some(container) = container.filter(|c| !self.is_rising && has_none(c)) {
+                    self.listen_again(container);
+                }
                 Ok(None)
             }
             What::Exited(exit) => {

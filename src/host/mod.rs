@@ -28,5 +28,5 @@ pub(crate) mod streams;
 mod tests;
 mod watching;
 
-pub use engine::{HostEngine, PullReport};
+pub use engine::{HostEngine, Listener, PullReport};
 pub use watching::Watching;

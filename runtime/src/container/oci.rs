@@ -51,6 +51,9 @@ pub(super) fn resolve(request: &LaunchRequest, extras: &mut Extras) -> Result<Sp
         .build()
         .map_err(|e| e.to_string())?;
     oci.set_hooks(hooks(&spec.hooks)?);
+    if !spec.annotations.is_empty() {
+        oci.set_annotations(Some(spec.annotations.clone().into_iter().collect()));
+    }
     if !spec.uts_host {
         oci.set_hostname(Some(hostname(request)));
         oci.set_domainname(spec.domainname.clone().filter(|name| !name.is_empty()));
@@ -216,6 +219,9 @@ fn devices(
         nodes.extend(more_nodes);
         rules.extend(more_rules);
     }
+    for text in &spec.device_rules {
+        rules.push(device::parse_rule(text)?);
+    }
     Ok((nodes, rules))
 }
 
@@ -228,7 +234,10 @@ fn thermal_throttles() -> Vec<String> {
 /// New ones without a path, joined ones with; what is missing is the launcher's.
 fn namespaces(request: &LaunchRequest) -> Result<Vec<LinuxNamespace>, String> {
     let spec = &request.spec;
-    let mut namespaces = vec![new(Kind::Mount), new(Kind::Cgroup)];
+    let mut namespaces = vec![new(Kind::Mount)];
+    if !spec.cgroup_host {
+        namespaces.push(new(Kind::Cgroup));
+    }
     if !spec.uts_host {
         namespaces.push(new(Kind::Uts));
     }

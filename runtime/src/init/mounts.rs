@@ -58,6 +58,14 @@ fn attach_new(
     if matches!(kind, "proc" | "sysfs") {
         refuse_link(context, target)?;
     }
+    if covered.is_none() && kind == "tmpfs" {
+        // At the next start it is covered, and must not look like a choice of the image.
+        let made = path::make(context.root()?, target, Kind::Directory)?;
+        std::fs::set_permissions(
+            format!("/proc/thread-self/fd/{}", made.as_raw_fd()),
+            std::fs::Permissions::from_mode(0o1777),
+        )?;
+    }
     let mode = covered.as_ref().map(rustix::fs::fstat).transpose()?.map(|stat| stat.st_mode & 0o7777);
     let tree = match file_system(kind, source, options, mode.filter(|_| kind == "tmpfs")) {
         // Only who owns the network namespace may mount a new one.

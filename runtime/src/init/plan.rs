@@ -160,6 +160,7 @@ fn file_system(bundle: &Bundle) -> Vec<Operation> {
             spec.linux().as_ref().and_then(|linux| propagation(linux.rootfs_propagation().as_deref()?));
         // What cannot be bound cannot be the root either, before it is.
         let asked = asked.filter(|asked| asked.flag != libc::MS_UNBINDABLE);
+        operations.extend(shared_trees(bundle));
         operations.push(Operation::PrivateMounts(asked.unwrap_or(SLAVE)));
     }
     operations.push(root(bundle));
@@ -202,6 +203,17 @@ fn file_system(bundle: &Bundle) -> Vec<Operation> {
         operations.extend(paths(linux.readonly_paths()).into_iter().map(Operation::ReadOnly));
     }
     operations
+}
+
+/// What is to stay one with the host's mounts is taken while ours still are. (A bundle says it of its whole root.)
+fn shared_trees(bundle: &Bundle) -> Option<Operation> {
+    let is_shared = |mount: &oci_spec::runtime::Mount| {
+        mount.options().iter().flatten().any(|option| option == "shared" || option == "rshared")
+    };
+    let mounts = bundle.spec.mounts().iter().flatten().cloned().enumerate();
+    let shared: Vec<_> =
+        mounts.filter(|(_, mount)| is_shared(mount) && super::mounts::is_bind(mount)).collect();
+    (bundle.extras.direct.is_none() && !shared.is_empty()).then_some(Operation::TakeTrees(shared))
 }
 
 fn is_control_groups(kind: &Option<String>) -> bool {
