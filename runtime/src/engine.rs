@@ -85,6 +85,9 @@ pub trait Engine: Send + Sync {
         grace: Option<Duration>,
     ) -> impl Future<Output = Result<()>> + Send;
     fn signal(&self, project: &str, id: &str, signal: &str) -> impl Future<Output = Result<()>> + Send;
+    /// Freezes all its processes.
+    fn pause(&self, project: &str, id: &str) -> impl Future<Output = Result<()>> + Send;
+    fn resume(&self, project: &str, id: &str) -> impl Future<Output = Result<()>> + Send;
     /// Removes a stopped container, its writable layer and, if asked, its anonymous volumes.
     fn remove(&self, project: &str, id: &str, volumes: bool) -> impl Future<Output = Result<()>> + Send;
     /// Ends the supervisor when no container of the project is left.

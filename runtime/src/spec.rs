@@ -33,6 +33,8 @@ pub struct ContainerSpec {
     pub hostname: Option<String>,
     pub domainname: Option<String>,
     pub labels: Map,
+    /// For hooks; they mean nothing to us.
+    pub annotations: Map,
     pub tty: bool,
     pub stdin_open: bool,
     /// Put a reaping pid 1 in front of the program.
@@ -45,6 +47,12 @@ pub struct ContainerSpec {
     pub mounts: Vec<MountSpec>,
     /// Host device, container path, cgroup permissions (`rwm`).
     pub devices: Vec<DeviceSpec>,
+    /// More that may be used: `c 42:* rmw`.
+    pub device_rules: Vec<String>,
+    /// Devices that are asked for by what they can do, or by a name of the Container Device Interface.
+    pub device_requests: Vec<DeviceRequestSpec>,
+    /// Programs of the host that take part in a start: what the requested devices bring along.
+    pub hooks: Vec<HookSpec>,
     pub ulimits: IndexMap<String, (i64, i64)>,
     pub sysctls: Map,
     pub shm_size: Option<u64>,
@@ -62,6 +70,7 @@ pub struct ContainerSpec {
     pub pid_mode: NamespaceMode,
     pub ipc_mode: NamespaceMode,
     pub uts_host: bool,
+    pub cgroup_host: bool,
     pub userns: Option<String>,
     pub health: Option<HealthSpec>,
     pub restart: RestartSpec,
@@ -89,6 +98,9 @@ pub enum MountKindSpec {
         /// Make a missing source directory (root:root 0755).
         create: bool,
         propagation: Option<String>,
+        /// What becomes of mounts below the source: `None` or `enabled`, `disabled`, `writable`, `readonly`.
+        #[serde(default)]
+        recursive: Option<String>,
     },
     /// A named or anonymous volume; `name` is the full name (anonymous: 64 hex digits).
     Volume {
@@ -126,11 +138,42 @@ pub enum MountKindSpec {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DeviceSpec {
     pub source: PathBuf,
     pub target: String,
     pub permissions: String,
+    /// `None`: as on the host.
+    pub mode: Option<u32>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+}
+
+/// As in Docker's API.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceRequestSpec {
+    /// Empty: whichever fits.
+    pub driver: String,
+    /// -1: all.
+    pub count: i64,
+    pub device_ids: Vec<String>,
+    /// All of them must be offered.
+    pub capabilities: Vec<String>,
+}
+
+/// A hook of the OCI runtime specification.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HookSpec {
+    /// `createContainer` and the like.
+    pub kind: String,
+    pub path: PathBuf,
+    pub args: Vec<String>,
+    pub env: Vec<String>,
+    /// Seconds.
+    pub timeout: Option<i64>,
 }
 
 /// Limits; `None` means unlimited.
@@ -144,6 +187,12 @@ pub struct ResourceSpec {
     pub cpus: Option<f64>,
     pub cpu_shares: Option<u64>,
     pub cpuset_cpus: Option<String>,
+    /// Microseconds, as the next three.
+    pub cpu_period: Option<i64>,
+    pub cpu_quota: Option<i64>,
+    pub cpu_rt_period: Option<i64>,
+    pub cpu_rt_runtime: Option<i64>,
+    pub memory_swappiness: Option<i64>,
     pub pids: Option<i64>,
     pub oom_kill_disable: bool,
 }
@@ -266,11 +315,21 @@ pub struct LogSpec {
     pub compress: bool,
     /// Written with each entry.
     pub attrs: Map,
+    /// Output waits for its log in memory of this size, and what finds no room is lost; `None`: it waits in the
+    /// program.
+    pub buffer_bytes: Option<u64>,
 }
 
 impl Default for LogSpec {
     fn default() -> Self {
-        Self { driver: "json-file".into(), max_size: None, max_file: 1, compress: false, attrs: Map::new() }
+        Self {
+            driver: "json-file".into(),
+            max_size: None,
+            max_file: 1,
+            compress: false,
+            attrs: Map::new(),
+            buffer_bytes: None,
+        }
     }
 }
 

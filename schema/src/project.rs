@@ -123,6 +123,10 @@ pub struct Service {
     pub stdin_open: bool,
     pub security_opt: Vec<String>,
     pub devices: Vec<String>,
+    /// `c 42:* rmw`.
+    pub device_rules: Vec<String>,
+    /// Of `gpus` and of `deploy.resources.reservations.devices`.
+    pub device_requests: Vec<DeviceRequest>,
     pub ipc: Option<String>,
     pub pid: Option<String>,
     pub uts: Option<String>,
@@ -315,8 +319,26 @@ pub struct Resources {
     pub cpus: Option<f64>,
     pub cpu_shares: Option<u64>,
     pub cpuset: Option<String>,
+    /// Microseconds, as the next three.
+    pub cpu_period: Option<i64>,
+    pub cpu_quota: Option<i64>,
+    pub cpu_rt_period: Option<i64>,
+    pub cpu_rt_runtime: Option<i64>,
+    /// 0 to 100.
+    pub memory_swappiness: Option<i64>,
     pub pids: Option<i64>,
     pub oom_kill_disable: bool,
+}
+
+/// A request for devices by what they can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceRequest {
+    /// Empty: whichever fits.
+    pub driver: String,
+    /// -1: all.
+    pub count: i64,
+    pub device_ids: Vec<String>,
+    pub capabilities: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

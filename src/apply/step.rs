@@ -129,6 +129,8 @@ impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
             | Action::Start { container }
             | Action::Stop { container, .. }
             | Action::Signal { container, .. }
+            | Action::Pause { container }
+            | Action::Unpause { container }
             | Action::Remove { container, .. } => {
                 let id = self.resolve(container).map_err(|f| (f, None))?.id;
                 self.on_container(&step.action, &id).await.map_err(|f| (f, Some(id)))
@@ -143,6 +145,8 @@ impl<E: Engine, I: Images> Arms<'_, '_, E, I> {
             Action::Start { .. } => engine.start(project, id).await?,
             Action::Stop { grace, .. } => engine.stop(project, id, *grace).await?,
             Action::Signal { signal, .. } => engine.signal(project, id, signal).await?,
+            Action::Pause { .. } => engine.pause(project, id).await?,
+            Action::Unpause { .. } => engine.resume(project, id).await?,
             Action::Remove { volumes, .. } => engine.remove(project, id, *volumes).await?,
             _ => {}
         }

@@ -25,6 +25,8 @@ pub(super) fn words(step: &Step) -> Option<(String, &'static str, &'static str)>
         Action::Start { container: target } => (container(target.name()), "Starting", "Started"),
         Action::Stop { container: target, .. } => (container(target.name()), "Stopping", "Stopped"),
         Action::Signal { container: target, .. } => (container(target.name()), "Killing", "Killed"),
+        Action::Pause { container: target } => (container(target.name()), "Pausing", "Paused"),
+        Action::Unpause { container: target } => (container(target.name()), "Unpausing", "Unpaused"),
         Action::Remove { container: target, .. } => (container(target.name()), "Removing", "Removed"),
         Action::Wait { .. } | Action::Release => return None,
     })

@@ -250,7 +250,7 @@ pub(super) fn write_secret(
 }
 
 pub(super) fn bind(source: PathBuf, target: &str, read_only: bool) -> MountSpec {
-    let kind = MountKindSpec::Bind { source, create: false, propagation: None };
+    let kind = MountKindSpec::Bind { source, create: false, propagation: None, recursive: None };
     MountSpec { kind, target: target.to_owned(), read_only }
 }
 

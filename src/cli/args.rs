@@ -1,9 +1,9 @@
 //! What can be typed: the global flags and the verbs.
 
 use super::{
-    build, builder, cache, config, debug, doctor, down, enable, events, exec, explain, graph, image, images,
-    life, login, logs, ls, port, ps, pull, run, scale, schema, system, top, up, version, volume, volumes,
-    watch,
+    attach, build, builder, cache, config, cp, debug, doctor, down, enable, events, exec, explain, export,
+    graph, image, images, life, login, logs, ls, port, ps, pull, run, scale, schema, stats, system, top, up,
+    version, volume, volumes, wait, watch,
 };
 use crate::find::Asked;
 use crate::ui::Wishes;
@@ -110,6 +110,12 @@ pub(super) enum Verb {
     Logs(logs::Args),
     /// Run a command in a running container
     Exec(exec::Args),
+    /// Attach to the streams of a running container
+    Attach(attach::Args),
+    /// Copy files between a container and this machine
+    Cp(cp::Args),
+    /// Write a container's files as an archive
+    Export(export::Args),
     /// Run a one-off command on a service
     Run(Box<run::Args>),
     /// Create containers without starting them
@@ -124,12 +130,20 @@ pub(super) enum Verb {
     Restart(life::RestartArgs),
     /// Send a signal to containers
     Kill(life::KillArgs),
+    /// Freeze containers
+    Pause(life::PauseArgs),
+    /// Thaw containers
+    Unpause(life::PauseArgs),
+    /// Wait until containers have ended
+    Wait(wait::Args),
     /// Remove stopped containers
     Rm(life::RemoveArgs),
     /// Show what happens to containers
     Events(events::Args),
     /// Show the processes of containers
     Top(top::Args),
+    /// Show what containers use
+    Stats(stats::Args),
     /// Show where a port is published
     Port(port::Args),
     /// List the images that containers use

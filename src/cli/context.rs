@@ -7,9 +7,10 @@ use crate::apply::{Report, World, apply};
 use crate::event::{Event, Sink};
 use crate::failure::{Failure, Kind, Result, failed};
 use crate::find::{self, Asked, Found, Place};
-use crate::host::HostEngine;
+use crate::host::{HostEngine, cdi};
 use crate::obtain::Registries;
 use crate::plan::intent::Intent;
+use crate::plan::spec::device_requests;
 use crate::plan::step::{Action, Step};
 use crate::plan::{Plan, converge, images_of, label};
 use crate::ui::Ui;
@@ -336,6 +337,7 @@ impl Context {
         }
         if !plan.is_empty() {
             self.may_change()?;
+            check_devices(&scene.project, plan)?;
         }
         let images = super::image::Local::new(self);
         let events = Filter { ui: &self.ui, hushed: self.hushed.get().copied() };
@@ -447,6 +449,28 @@ fn read(request: &LoadRequest) -> Result<Loaded> {
         return Err(loaded.diagnostics.into());
     }
     Ok(loaded)
+}
+
+/// Devices that are asked for and not there are said before anything is made.
+fn check_devices(project: &Project, plan: &Plan) -> Result<()> {
+    let created = plan.steps().filter_map(|(_, step)| match &step.action {
+        Action::Create(creation) => Some(&creation.service),
+        _ => None,
+    });
+    for service in created {
+        cdi::check(&device_requests(service)).map_err(|e| {
+            let finding = Diagnostic::error(e.message).key(device_key(project, &service.key));
+            placed(project, vec![finding.hint(e.hint.unwrap_or_default())])
+        })?;
+    }
+    Ok(())
+}
+
+/// Where the devices of a service are asked for.
+fn device_key(project: &Project, service: &str) -> String {
+    let keys = ["gpus", "deploy.resources.reservations.devices", "devices"];
+    let paths = keys.map(|key| format!("services.{service}.{key}"));
+    paths.into_iter().find(|path| project.places.of(path).is_some()).unwrap_or_default()
 }
 
 fn bound(loaded: Loaded) -> Result<Project> {

@@ -4,6 +4,8 @@ use super::Context;
 use crate::failure::{Result, failed};
 use crate::find::is_true;
 use crate::plan::intent::{self, Intent, RemoveImages};
+use crate::plan::label;
+use stack_runtime::engine::Engine;
 use stack_runtime::home::Lock;
 use std::time::Duration;
 
@@ -54,6 +56,19 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     };
     context.carry_out(&scene, &Intent::Down(intent)).await?;
     lock.map_or(Ok(()), |lock| leave(context, &scene.project.name, lock))
+}
+
+/// All there is of a project, whatever its files say.
+///
+/// # Errors
+/// As the verb.
+pub(super) async fn all(context: &Context, project: &str) -> Result<()> {
+    let lock = context.lock(project).await?;
+    let observed = context.engine().observe(project, &[]).await?;
+    let scene = context.observe(label::project_of(project, &observed), false).await?;
+    let intent = intent::Down { remove_orphans: true, ..intent::Down::default() };
+    context.carry_out(&scene, &Intent::Down(intent)).await?;
+    lock.map_or(Ok(()), |lock| leave(context, project, lock))
 }
 
 /// A project that has no container any more has no directory either.

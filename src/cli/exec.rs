@@ -50,7 +50,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
         Err(failure) => return Err(failure),
         Ok(scene) => scene,
     };
-    let container = chosen(&args, &scene.observed.containers)?;
+    let container = chosen(&args.service, args.index, &scene.observed.containers)?;
     if context.dry_run {
         context.ui.data(&format!("exec {:?} in {}\n", args.command.join(" "), container.name));
         return Ok(());
@@ -108,15 +108,20 @@ pub(super) fn wants_terminal(refused: bool) -> Result<bool> {
     Ok(wants)
 }
 
-fn chosen<'a>(args: &Args, containers: &'a [ContainerObserved]) -> Result<&'a ContainerObserved> {
+/// The running container of a service that is meant: by its number, else the lowest, else one of `run`.
+pub(super) fn chosen<'a>(
+    service: &str,
+    index: Option<u32>,
+    containers: &'a [ContainerObserved],
+) -> Result<&'a ContainerObserved> {
     let runs = |c: &&ContainerObserved| matches!(c.state, State::Running { .. } | State::Paused { .. });
     let is_meant = |c: &&ContainerObserved| {
-        c.service() == args.service && args.index.is_none_or(|n| !c.is_one_off() && c.number() == n)
+        c.service() == service && index.is_none_or(|n| !c.is_one_off() && c.number() == n)
     };
     let found = containers.iter().filter(runs).filter(is_meant).min_by_key(|c| (c.is_one_off(), c.number()));
-    found.ok_or_else(|| match args.index {
-        Some(n) => Failure::other(format!("service {:?} is not running container #{n}", args.service)),
-        None => Failure::other(format!("service {:?} is not running", args.service)),
+    found.ok_or_else(|| match index {
+        Some(n) => Failure::other(format!("service {service:?} is not running container #{n}")),
+        None => Failure::other(format!("service {service:?} is not running")),
     })
 }
 

@@ -1,11 +1,13 @@
 //! Logs of several containers as one stream of whole lines.
 
 use crate::failure::{Result, failed};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use stack_runtime::logs::{self, Entry, Options, Stream};
+use stack_runtime::monitor::Attachment;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// Beyond this a line without an end is shown in pieces.
 const LONGEST_LINE_BYTES: usize = 1 << 20;
@@ -55,6 +57,8 @@ pub(super) struct Follow {
     lines: Lines,
     /// By name: the directory, and the time of the last entry that was shown.
     sources: HashMap<String, Source>,
+    /// By name: those without a log, until their output ends.
+    attached: HashMap<String, JoinHandle<()>>,
 }
 
 #[derive(Debug, Clone)]
@@ -67,7 +71,8 @@ struct Source {
 impl Follow {
     pub(super) fn new() -> Self {
         let (sender, receiver) = mpsc::channel(256);
-        Self { sender, receiver, lines: Lines::default(), sources: HashMap::new() }
+        let (sources, attached) = (HashMap::new(), HashMap::new());
+        Self { sender, receiver, lines: Lines::default(), sources, attached }
     }
 
     /// Twice for the same container is once.
@@ -86,6 +91,34 @@ impl Follow {
                 }
             }
         });
+    }
+
+    /// One that has no log, by its output itself; once more while it is heard is once.
+    pub(super) fn attach(&mut self, name: &str, directory: PathBuf, attachment: Attachment) {
+        if self.attached.get(name).is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        self.sources.entry(name.into()).or_insert(Source { directory, since: None, shown: None });
+        let (sender, name) = (self.sender.clone(), name.to_string());
+        let listening = listen(name.clone(), attachment, sender);
+        self.attached.insert(name, tokio::spawn(listening));
+    }
+
+    /// The rest of one that has no log and has ended; what others say meanwhile is shown as well.
+    async fn hear_out(&mut self, name: &str) -> Vec<Line> {
+        let Some(mut task) = self.attached.remove(name) else { return Vec::new() };
+        let mut lines = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some((name, entry)) = self.receiver.recv() => lines.extend(self.show(&name, entry)),
+                _ = &mut task => break,
+            }
+        }
+        while let Ok((name, entry)) = self.receiver.try_recv() {
+            lines.extend(self.show(&name, entry));
+        }
+        lines
     }
 
     /// The next line; pending for ever while nothing is printed.
@@ -109,16 +142,32 @@ impl Follow {
 
     /// Everything an ended container still has to say: its log is complete, so it is read to its end.
     pub(super) async fn drain(&mut self, name: &str) -> Vec<Line> {
-        let Some(source) = self.sources.get(name).cloned() else { return Vec::new() };
+        let mut lines = self.hear_out(name).await;
+        let Some(source) = self.sources.get(name).cloned() else { return lines };
         let options = Options { since: source.shown.or(source.since), ..Options::default() };
         let mut entries = logs::read(source.directory, options);
-        let mut lines = Vec::new();
         while let Some(Ok(entry)) = entries.recv().await {
             lines.extend(self.show(name, entry));
         }
         let time = self.sources.get(name).and_then(|s| s.shown).unwrap_or_default();
         lines.extend(self.lines.rest(name, time));
         lines
+    }
+}
+
+/// Each piece as entries of one line at most, at different times.
+async fn listen(name: String, attachment: Attachment, sender: mpsc::Sender<(String, Entry)>) {
+    let mut last = Timestamp::MIN;
+    while let Ok(Some((stream, bytes))) = attachment.output().await {
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let next = last.checked_add(SignedDuration::from_nanos(1)).unwrap_or(last);
+            last = Timestamp::now().max(next);
+            let log = String::from_utf8_lossy(line).into_owned();
+            let entry = Entry { log, stream, attrs: Default::default(), time: last };
+            if sender.send((name.clone(), entry)).await.is_err() {
+                return;
+            }
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `start`, `stop`, `restart`, `kill`, `rm`: one intent each.
+//! `start`, `stop`, `restart`, `kill`, `pause`, `unpause`, `rm`: one intent each.
 
 use super::{Context, Scene};
 use crate::failure::{Failure, Result};
@@ -61,6 +61,12 @@ pub(super) struct KillArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(super) struct PauseArgs {
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
 pub(super) struct RemoveArgs {
     /// Do not ask
     #[arg(short, long)]
@@ -115,6 +121,14 @@ pub(super) async fn kill(args: KillArgs, context: &Context) -> Result<()> {
         context.ui.remark("No container to kill");
     }
     context.apply(&scene, &plan).await.map(drop)
+}
+
+pub(super) async fn pause(args: PauseArgs, context: &Context) -> Result<()> {
+    carry_out(context, &args.services.clone(), Intent::Pause { services: args.services }).await
+}
+
+pub(super) async fn unpause(args: PauseArgs, context: &Context) -> Result<()> {
+    carry_out(context, &args.services.clone(), Intent::Unpause { services: args.services }).await
 }
 
 pub(super) async fn remove(args: RemoveArgs, context: &Context) -> Result<()> {

@@ -3,17 +3,21 @@
 //! Names, flags, output habits and exit codes are `docker compose`'s.
 
 mod args;
-mod attach;
+mod attached;
 mod context;
+mod detach;
 mod follow;
 mod graph;
 mod interrupts;
+mod session;
 mod terminal;
 
+mod attach;
 mod build;
 mod builder;
 mod cache;
 mod config;
+mod cp;
 mod debug;
 mod doctor;
 mod down;
@@ -21,6 +25,7 @@ mod enable;
 mod events;
 mod exec;
 mod explain;
+mod export;
 mod image;
 mod images;
 mod life;
@@ -38,12 +43,14 @@ mod renew;
 mod run;
 mod scale;
 mod schema;
+mod stats;
 mod system;
 mod top;
 pub mod up;
 mod version;
 mod volume;
 mod volumes;
+mod wait;
 mod watch;
 
 use crate::failure::{Failure, Result};
@@ -125,6 +132,13 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<()> {
         Verb::Stop(args) => life::stop(args, context).await,
         Verb::Restart(args) => life::restart(args, context).await,
         Verb::Kill(args) => life::kill(args, context).await,
+        Verb::Pause(args) => life::pause(args, context).await,
+        Verb::Unpause(args) => life::unpause(args, context).await,
+        Verb::Wait(args) => wait::run(args, context).await,
+        Verb::Attach(args) => attach::run(args, context).await,
+        Verb::Export(args) => export::run(args, context).await,
+        Verb::Cp(args) => cp::run(args, context).await,
+        Verb::Stats(args) => stats::run(args, context).await,
         Verb::Rm(args) => life::remove(args, context).await,
         Verb::Ps(args) => ps::run(args, context).await,
         Verb::Logs(args) => logs::run(args, context).await,

@@ -21,7 +21,8 @@ pub(super) async fn explain(
             finding.place = scene.project.places.of(&finding.key_path);
         }
     }
-    let Some(id) = container else { return failure };
+    // One that is merely in the wrong state has said all there is to say.
+    let Some(id) = container.filter(|_| failure.kind != Kind::Conflict) else { return failure };
     let Ok(observed) = scene.engine.observe(&scene.project.name, &[]).await else { return failure };
     match observed.containers.iter().find(|c| c.id == id) {
         Some(container) => with_evidence(context, scene, failure, container).await,

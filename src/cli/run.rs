@@ -2,21 +2,19 @@
 //!
 //! A container of which the command line is killed goes on; with `--rm` its supervisor removes it when it ends.
 
+use super::detach::DetachKeys;
+use super::session::{Input, Left, Session};
 use super::terminal::{Raw, size};
 use super::{Context, Hushed, Scene};
-use crate::failure::{Failure, Kind, Result, failed};
+use crate::failure::{Failure, Result};
 use crate::plan::intent::{Building, Intent, Run, Up};
 use crate::plan::step::OneOff;
-use crate::supervise::protocol::{Attach, Request};
-use stack_runtime::engine::{Engine, Until, Waited};
-use stack_runtime::logs::Stream;
-use stack_runtime::monitor::Attachment;
-use stack_runtime::observed::Exit;
+use crate::supervise::protocol::Attach;
+use stack_runtime::engine::Engine;
 use stack_schema::project::{Mount, MountKind, Port, Project, Service};
 use stack_schema::short::{is_path, parse_port, parse_volume, split_words};
 use std::collections::BTreeSet;
-use std::io::{IsTerminal, Read};
-use tokio::sync::mpsc;
+use std::io::IsTerminal;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -106,6 +104,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
         context.hush(Hushed::Parts);
     }
     let tty = !args.detach && super::exec::wants_terminal(args.no_tty || !std::io::stdin().is_terminal())?;
+    let keys = DetachKeys::chosen(None)?;
     let scene = context.scene(std::slice::from_ref(&args.service)).await?;
     let intent = args.intent(context, &scene.project, tty)?;
     let name = intent.name.clone();
@@ -127,7 +126,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
         context.ui.data(&format!("{id}\n"));
         return Ok(());
     }
-    one.attended(tty, args.interactive).await
+    one.attended(tty, args.interactive, keys).await
 }
 
 impl Args {
@@ -266,130 +265,29 @@ impl One<'_> {
     }
 
     /// Carries input and output until it ends.
-    async fn attended(&self, tty: bool, interactive: bool) -> Result<()> {
+    async fn attended(&self, tty: bool, interactive: bool, keys: DetachKeys) -> Result<()> {
+        let input = if interactive { Input::Whole } else { Input::None };
+        let (context, scene, id, name) = (self.context, self.scene, self.id, self.name);
+        let mut session = Session { context, scene, id, name, tty, input, proxies: true, keys };
         let attach = Attach { size: size().filter(|_| tty).map(|s| (s.ws_row, s.ws_col)) };
         let started = self.scene.engine.start_attached(&self.scene.project.name, self.id, attach).await;
         let attachment = self.or_removed(started).await?;
         // Its output does not wait for the stack's way out, which is rarely at fault.
         self.warn(false).await;
         let raw = if tty { Raw::enter() } else { None };
-        self.carry(&attachment, tty, interactive).await?;
-        let exit = self.ended().await?;
+        if !interactive {
+            drop(attachment.close_input().await); // it may have ended
+        }
+        let left = session.carry(&attachment).await?;
         drop(raw);
+        if left == Left::Detached {
+            return Ok(());
+        }
+        let exit = session.exit().await?;
         if self.auto_remove {
             // Its supervisor removes it; when we are over, it and its volumes are gone.
             self.scene.engine.remove(&self.scene.project.name, self.id, true).await?;
         }
-        self.report(&exit)
-    }
-
-    async fn carry(&self, attachment: &Attachment, tty: bool, interactive: bool) -> Result<()> {
-        let (mut typed, mut is_open) = (typed(interactive), interactive);
-        let mut signals = Signals::new(tty)?;
-        if !interactive {
-            drop(attachment.close_input().await); // it may have ended
-        }
-        self.resize(attachment, tty).await;
-        loop {
-            tokio::select! {
-                piece = attachment.output() => match piece.map_err(failed("read the container's output"))? {
-                    None => return Ok(()),
-                    Some((Stream::Stdout, bytes)) => self.context.ui.bytes(&bytes),
-                    Some((Stream::Stderr, bytes)) => self.context.ui.bytes_err(&bytes),
-                },
-                bytes = typed.recv(), if is_open => match bytes.filter(|b| !b.is_empty()) {
-                    Some(bytes) => drop(attachment.input(&bytes).await),
-                    None => {
-                        is_open = false;
-                        drop(attachment.close_input().await);
-                    }
-                },
-                signal = signals.next() => match signal {
-                    None => self.resize(attachment, tty).await,
-                    Some(name) => {
-                        drop(self.scene.engine.signal(&self.scene.project.name, self.id, name).await);
-                    }
-                },
-            }
-        }
-    }
-
-    async fn resize(&self, attachment: &Attachment, tty: bool) {
-        if let Some(size) = size().filter(|_| tty) {
-            drop(attachment.resize(size.ws_row, size.ws_col).await); // it may have ended
-        }
-    }
-
-    async fn ended(&self) -> Result<Exit> {
-        let client = self.scene.engine.client(&self.scene.project.name).await?;
-        let request = Request::Wait { id: self.id.into(), until: Until::Exited };
-        match client.ask(request).await? {
-            crate::supervise::protocol::Reply::Waited(Waited::Exited(exit)) => Ok(exit),
-            other => Err(crate::supervise::unexpected(&other).into()),
-        }
-    }
-
-    fn report(&self, exit: &Exit) -> Result<()> {
-        if let Some(error) = exit.error.as_ref() {
-            return Err(Failure::new(Kind::Service, error.clone()));
-        }
-        if exit.oom_killed {
-            let text = format!("container {} was killed because it used more memory than it may", self.name);
-            return Err(Failure::new(Kind::Service, text).exit_code(137));
-        }
-        match exit.code {
-            Some(code) => super::exec::exit(code),
-            None => Err(Failure::other(format!("container {} ended, and nobody saw how", self.name))),
-        }
-    }
-}
-
-/// Standard input in pieces, an empty one for its end. A thread, since reading a terminal cannot be cancelled.
-fn typed(interactive: bool) -> mpsc::Receiver<Vec<u8>> {
-    let (sender, receiver) = mpsc::channel(16);
-    if interactive {
-        std::thread::spawn(move || {
-            let mut buffer = [0; 16 << 10];
-            loop {
-                let count = std::io::stdin().lock().read(&mut buffer).unwrap_or(0);
-                if sender.blocking_send(buffer[..count].to_vec()).is_err() || count == 0 {
-                    return;
-                }
-            }
-        });
-    }
-    receiver
-}
-
-/// Signals to pass on; with a terminal only its new size, since the keys travel as input.
-struct Signals {
-    of: [(tokio::signal::unix::Signal, &'static str); 4],
-    size: tokio::signal::unix::Signal,
-    tty: bool,
-}
-
-impl Signals {
-    fn new(tty: bool) -> Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let listen = |kind: SignalKind| signal(kind).map_err(failed("listen for signals"));
-        let of = [
-            (listen(SignalKind::interrupt())?, "SIGINT"),
-            (listen(SignalKind::terminate())?, "SIGTERM"),
-            (listen(SignalKind::hangup())?, "SIGHUP"),
-            (listen(SignalKind::quit())?, "SIGQUIT"),
-        ];
-        Ok(Self { of, size: listen(SignalKind::window_change())?, tty })
-    }
-
-    /// The name of a signal to pass on; `None`: the terminal has another size.
-    async fn next(&mut self) -> Option<&'static str> {
-        let [(a, an), (b, bn), (c, cn), (d, dn)] = &mut self.of;
-        tokio::select! {
-            _ = a.recv() => Some(an),
-            _ = b.recv() => Some(bn),
-            _ = c.recv() => Some(cn),
-            _ = d.recv() => Some(dn),
-            _ = self.size.recv(), if self.tty => None,
-        }
+        session.report(&exit)
     }
 }

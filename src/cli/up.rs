@@ -1,6 +1,6 @@
 //! `stack up` and `stack create`.
 
-use super::attach::{Attached, Ending};
+use super::attached::{Attached, Ending};
 use super::{Context, Hushed, Scene, ports};
 use crate::apply::Report;
 use crate::failure::{Failure, Kind, Result};
@@ -13,7 +13,7 @@ use stack_runtime::home::Lock;
 use stack_schema::project::{Project, PullPolicy};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Shared {
@@ -134,8 +134,10 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
         return raise(context, &scene, intent, args.limit()).await.map(drop);
     }
     let attached = args.attached(context, scene.project.clone(), Timestamp::now())?;
-    let ready = prepare(context, &scene, intent).await?;
+    let mut ready = prepare(context, &scene, intent).await?;
     let engine = ready.scene.engine.clone();
+    let (listener, unlogged) = mpsc::unbounded_channel();
+    ready.scene.engine = engine.clone().listener(listener);
     let (risen, is_up) = oneshot::channel();
     let rising = async move {
         ready.carry_out(context, args.limit()).await?;
@@ -149,7 +151,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
         }
     };
     tokio::select! {
-        ended = attached.run(&engine, rising) => ended,
+        ended = attached.run(&engine, rising, unlogged) => ended,
         failed = watching => failed,
     }
 }

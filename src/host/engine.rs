@@ -19,7 +19,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 
 /// Longer than most grace periods, shorter than anybody's patience.
 const CUT_OFF_PATIENCE: Duration = Duration::from_secs(60);
@@ -27,19 +27,25 @@ const CUT_OFF_PATIENCE: Duration = Duration::from_secs(60);
 /// Told what a pull does: the reference and its progress.
 pub type PullReport = Arc<dyn Fn(&str, Progress) + Send + Sync>;
 
+/// Gets the output of containers that have no log: id and connection.
+pub type Listener = mpsc::UnboundedSender<(String, Attachment)>;
+
 /// See the module.
 #[derive(Clone)]
 pub struct HostEngine {
     home: Home,
     program: PathBuf,
     report: PullReport,
+    /// Who shows what is kept in no log.
+    listener: Option<Listener>,
     clients: Arc<Mutex<HashMap<String, Arc<Client>>>>,
 }
 
 impl HostEngine {
     pub fn new(home: Home) -> Self {
         let clients = Arc::default();
-        Self { home, program: "/proc/self/exe".into(), report: Arc::new(|_, _| {}), clients }
+        let report: PullReport = Arc::new(|_, _| {});
+        Self { home, program: "/proc/self/exe".into(), report, listener: None, clients }
     }
 
     /// The `stack` program that supervisors are started from; needed where we are not `stack` ourselves (tests).
@@ -51,6 +57,17 @@ impl HostEngine {
     pub fn pull_report(mut self, report: PullReport) -> Self {
         self.report = report;
         self
+    }
+
+    /// Containers without a log are started with a connection to their output, which the listener gets.
+    pub fn listener(mut self, listener: Listener) -> Self {
+        self.listener = Some(listener);
+        self
+    }
+
+    fn has_log(&self, project: &str, id: &str) -> bool {
+        let record = record::ContainerDir::new(&self.home, project, id).record();
+        !matches!(record, Ok(Some(record)) if record.spec.logging.driver == "none")
     }
 
     pub fn home(&self) -> &Home {
@@ -279,6 +296,12 @@ impl Engine for HostEngine {
     }
 
     async fn start(&self, project: &str, id: &str) -> Result<()> {
+        if let Some(listener) = self.listener.as_ref().filter(|_| !self.has_log(project, id)) {
+            let attachment = self.start_attached(project, id, Attach { size: None }).await?;
+            // Nobody shows anything any more.
+            let _ = listener.send((id.to_owned(), attachment));
+            return Ok(());
+        }
         self.tell(project, Request::Start { id: id.into(), attach: None }).await
     }
 
@@ -301,6 +324,14 @@ impl Engine for HostEngine {
 
     async fn signal(&self, project: &str, id: &str, signal: &str) -> Result<()> {
         self.tell(project, Request::Signal { id: id.into(), signal: signal.into() }).await
+    }
+
+    async fn pause(&self, project: &str, id: &str) -> Result<()> {
+        self.tell(project, Request::Pause { id: id.into() }).await
+    }
+
+    async fn resume(&self, project: &str, id: &str) -> Result<()> {
+        self.tell(project, Request::Resume { id: id.into() }).await
     }
 
     async fn remove(&self, project: &str, id: &str, volumes: bool) -> Result<()> {

@@ -6,12 +6,14 @@
 //! | [`signal`] | signals by the names that users write |
 //! | `engine` | [`HostEngine`] |
 //! | `watching` | [`Watching`]: what happens, over the ends of supervisors |
+//! | [`cdi`] | devices by the Container Device Interface, and requests of GPUs |
 //! | `create`, [`observe`] | making a container; what exists |
 //! | [`journal`] | what happened to containers, for `stack events` |
 //! | [`names`] | names of containers, unique in a project |
 //! | [`process`] | is a process that was written down still the same one |
 //! | [`record`] | what is written about a container: `config.json`, `supervision.json` |
 
+pub mod cdi;
 mod create;
 mod engine;
 pub mod journal;
@@ -26,5 +28,5 @@ pub(crate) mod streams;
 mod tests;
 mod watching;
 
-pub use engine::{HostEngine, PullReport};
+pub use engine::{HostEngine, Listener, PullReport};
 pub use watching::Watching;

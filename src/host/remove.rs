@@ -7,7 +7,8 @@ use super::record::ContainerRecord;
 use super::{journal, names};
 use stack_runtime::engine::{EngineError, ErrorKind, Result};
 use stack_runtime::home::Home;
-use stack_runtime::spec::MountKindSpec;
+use stack_runtime::monitor::RunRecord;
+use stack_runtime::spec::{MountKindSpec, MountSpec};
 use stack_runtime::{cgroup, volume};
 use std::collections::BTreeMap;
 use std::fs;
@@ -67,6 +68,22 @@ pub fn users(home: &Home) -> io::Result<BTreeMap<String, Vec<String>>> {
         }
     }
     Ok(users)
+}
+
+/// A running container, of any project, that has a volume mounted: its init process and where.
+pub fn find_user(home: &Home, volume: &str) -> io::Result<Option<(i32, String)>> {
+    for project in super::observe::projects(home)? {
+        for id in super::record::container_ids(home, &project)? {
+            let dir = super::record::ContainerDir::new(home, &project, &id);
+            let Some(run) = RunRecord::read(dir.path())?.filter(RunRecord::is_alive) else { continue };
+            let is_it = |mount: &MountSpec| matches!(&mount.kind, MountKindSpec::Volume { name, .. } if name == volume);
+            let mounts = dir.record()?.map(|record| record.spec.mounts).unwrap_or_default();
+            if let Some(mount) = mounts.into_iter().find(is_it) {
+                return Ok(Some((run.pid, mount.target)));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Removes what earlier commands left half made or half removed.

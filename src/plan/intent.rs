@@ -30,6 +30,12 @@ pub enum Intent {
         signal: String,
         orphans: bool,
     },
+    Pause {
+        services: Vec<String>,
+    },
+    Unpause {
+        services: Vec<String>,
+    },
     Remove {
         services: Vec<String>,
         stop: bool,

@@ -1,4 +1,4 @@
-//! `start`, `stop`, `restart`, `kill`, `rm`: containers that exist, as they are. The files' newer text is not applied.
+//! `start`, `stop`, `restart`, `kill`, `pause`, `unpause`, `rm`: containers that exist, as they are. The files' newer text is not applied.
 
 use super::label::Labelled;
 use super::order;
@@ -128,6 +128,20 @@ pub(super) fn kill(
     for container in survey.everything().filter(|c| is_running(c) && is_meant(c)) {
         let action = Action::Signal { container: existing(container), signal: signal.to_string() };
         plan.add(action, Cause::Asked, &[]);
+    }
+    Ok(plan)
+}
+
+/// What runs of the services themselves; one that is not as the verb expects it is the engine's to refuse.
+pub(super) fn pause(project: &Project, observed: &Observed, keys: &[String], is_pause: bool) -> Planned {
+    let survey = Survey::new(observed);
+    let mut plan = Plan::new(&project.name);
+    for service in order::only(project, keys).map_err(|d| vec![d])? {
+        for container in survey.containers(&service.key).iter().filter(|c| is_running(c)) {
+            let container = existing(container);
+            let action = if is_pause { Action::Pause { container } } else { Action::Unpause { container } };
+            plan.add(action, Cause::Asked, &[]);
+        }
     }
     Ok(plan)
 }

@@ -55,6 +55,8 @@ pub fn converge(project: &Project, observed: &Observed, intent: &Intent) -> Resu
         Intent::Kill { services, signal, orphans } => {
             life::kill(project, observed, services, signal, *orphans)
         }
+        Intent::Pause { services } => life::pause(project, observed, services, true),
+        Intent::Unpause { services } => life::pause(project, observed, services, false),
         Intent::Remove { services, stop, volumes } => {
             life::remove(project, observed, services, *stop, *volumes)
         }

@@ -164,13 +164,6 @@ impl Ground<'_> {
         for option in local::without_effect(&volume.driver_opts) {
             plan.warn(format!("volume `{key}`: the mount option {option:?} has no effect on a bind"));
         }
-        let uses = |s: &&Service| s.volumes.iter().any(|m| m.source.as_ref() == Some(key));
-        let users: Vec<&str> =
-            self.project.services.values().filter(uses).map(|service| service.key.as_str()).collect();
-        if local::is_private(&volume.driver_opts) && users.len() > 1 {
-            let users = users.join(", ");
-            plan.warn(format!("volume `{key}` is in memory: each container of {users} has one of its own"));
-        }
     }
 
     /// The user agreed to lose what is in it.

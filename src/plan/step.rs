@@ -78,6 +78,12 @@ pub enum Action {
         container: Target,
         signal: String,
     },
+    Pause {
+        container: Target,
+    },
+    Unpause {
+        container: Target,
+    },
     Remove {
         container: Target,
         volumes: bool,
@@ -308,6 +314,8 @@ impl Plan {
             Action::Wait { service, until, .. } => format!("wait for {service} {until}"),
             Action::Stop { container, .. } => format!("stop {}", short(container)),
             Action::Signal { container, signal } => format!("send {signal} to {}", short(container)),
+            Action::Pause { container } => format!("pause {}", short(container)),
+            Action::Unpause { container } => format!("unpause {}", short(container)),
             Action::Remove { container, volumes: false } => format!("remove {}", short(container)),
             Action::Remove { container, .. } => format!("remove {} and its volumes", short(container)),
             Action::Release => "release the supervisor".into(),

@@ -10,8 +10,10 @@ use super::protocol::Attach;
 use super::stack::{Donor, Stack};
 use super::stopping::Init;
 use crate::host::record::{ContainerDir, ContainerRecord};
+use crate::host::remove;
 use indexmap::IndexMap;
 use stack_runtime::engine::{EngineError, ErrorKind, Result};
+use stack_runtime::home::{self, Lock};
 use stack_runtime::image::Store;
 use stack_runtime::launch::{
     BindFiles, Created, JoinPids, LaunchError, LaunchRequest, LaunchStdio, Launcher,
@@ -66,6 +68,7 @@ pub(super) async fn launch(
     record: &ContainerRecord,
     attach: Option<Attach>,
 ) -> std::result::Result<Launched, StartError> {
+    let _locks = lock_volumes(stack, record).await.map_err(|error| StartError { error, code: 128 })?;
     let (launcher, created) = create(stack, dir, record).await?;
     let mut connected =
         connect(stack, dir, record, &created).await.map_err(|error| StartError { error, code: 128 })?;
@@ -179,6 +182,7 @@ fn instant_of(time: &str) -> Instant {
 
 fn request(stack: &Stack, dir: &ContainerDir, record: &ContainerRecord) -> Result<LaunchRequest> {
     let mut spec = record.spec.clone();
+    crate::host::cdi::inject(&mut spec)?;
     let owner = match &spec.network {
         NetworkMode::Container(name) => Some(stack.donor(name)?),
         _ => None,
@@ -199,7 +203,12 @@ fn request(stack: &Stack, dir: &ContainerDir, record: &ContainerRecord) -> Resul
                     mount.read_only |= read_only;
                     volumes.insert(mount.target.clone(), path);
                 }
-                Place::FileSystem { kind, device, options } => {
+                Place::FileSystem { kind, device, mut options } => {
+                    if in_memory(&kind)
+                        && let Some((pid, path)) = user_of(stack, name)?
+                    {
+                        options.push(format!("shared-with={pid}:{path}"));
+                    }
                     mount.kind = MountKindSpec::FileSystem { kind, device, options };
                 }
             },
@@ -224,6 +233,37 @@ fn request(stack: &Stack, dir: &ContainerDir, record: &ContainerRecord) -> Resul
         ephemeral: false,
         spec,
     })
+}
+
+/// A file system that is gone with its last mount, and another one wherever it is mounted anew: there is one for all
+/// containers that run at the same time, who take it from each other.
+fn in_memory(kind: &str) -> bool {
+    matches!(kind, "tmpfs" | "ramfs")
+}
+
+/// Of two that start at once, the second one finds the volume in memory that the first one has.
+async fn lock_volumes(stack: &Stack, record: &ContainerRecord) -> Result<Vec<Lock>> {
+    let mut names = Vec::new();
+    for mount in &record.spec.mounts {
+        if let MountKindSpec::Volume { name, .. } = &mount.kind
+            && matches!(place(stack, name)?, Place::FileSystem { kind, .. } if in_memory(&kind))
+        {
+            names.push(stack.home.volume(name).join("mount.lock"));
+        }
+    }
+    names.sort();
+    names.dedup();
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let locking = move || names.iter().map(|path| home::lock(path)).collect::<io::Result<Vec<_>>>();
+    let locked = tokio::task::spawn_blocking(locking).await.map_err(|e| failed("lock a volume", &e))?;
+    locked.map_err(|e| failed("lock a volume", &e))
+}
+
+/// Init process of a running container that has a volume, and where.
+fn user_of(stack: &Stack, volume: &str) -> Result<Option<(i32, String)>> {
+    remove::find_user(&stack.home, volume).map_err(|e| failed("find who has a volume", &e))
 }
 
 fn place(stack: &Stack, volume: &str) -> Result<Place> {

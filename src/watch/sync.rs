@@ -12,12 +12,15 @@
 
 mod remove;
 mod root;
+mod tree;
 
-pub use root::Root;
+pub use root::{Found, Root};
+pub use tree::{copy_children, copy_tree};
 
 use super::decide::Copy;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, RawMode, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -58,18 +61,12 @@ fn one(replica: &Replica, copy: &Copy, equal: Equal) -> io::Result<()> {
         Err(Errno::NOENT | Errno::NOTDIR) => return remove::remove_place(&replica.root, above, name),
         Err(e) => return Err(e.into()),
     };
-    let place =
-        Place { directory: replica.root.directory(above, replica.owner)?, name, owner: replica.owner };
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => place.put_directory(&stat),
-        FileType::Symlink => place.put_link(&copy.from, &stat),
-        FileType::RegularFile => match File::open(&copy.from) {
-            Ok(file) => place.put_file(file, equal),
-            // Gone since: its own event follows.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(e),
-        },
-        _ => Ok(()),
+    let directory = replica.root.directory(above, replica.owner)?;
+    let place = Place { directory, name: OsStr::new(name), owner: replica.owner };
+    match place.put(&copy.from, &stat, equal) {
+        // Gone since: its own event follows.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        put => put.map(drop),
     }
 }
 
@@ -82,11 +79,22 @@ fn split(path: &str) -> Option<(&str, &str)> {
 /// A name in an open directory of the container.
 struct Place<'a> {
     directory: OwnedFd,
-    name: &'a str,
+    name: &'a OsStr,
     owner: Option<(u32, u32)>,
 }
 
 impl Place<'_> {
+    /// Whether it is something that is copied: not a device, a pipe or a socket.
+    fn put(&self, from: &Path, stat: &Stat, equal: Equal) -> io::Result<bool> {
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => self.put_directory(stat)?,
+            FileType::Symlink => self.put_link(from, stat)?,
+            FileType::RegularFile => self.put_file(File::open(from)?, equal)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
     fn put_directory(&self, stat: &Stat) -> io::Result<()> {
         let mode = Mode::from_raw_mode(stat.st_mode);
         match rustix::fs::mkdirat(&self.directory, self.name, mode) {

@@ -115,5 +115,20 @@ fn a_service_without_a_log_says_so_and_its_run_is_shown() {
         assert_eq!(ran.stdout, "");
         assert_eq!(project.stack(&["run", "--rm", "-T", "quiet"]).ok().text(), "said");
         project.stack(&["down"]).ok();
+        // Attached, it is heard from its first byte to its last, also by a restart policy.
+        let up = project.stack(&["up", "--no-color"]).ok();
+        assert_eq!(up.stdout.matches("quiet-1  | said\n").count(), 1, "{up}");
+        project.edit(
+            "compose.yaml",
+            "[echo, said]",
+            "[sh, -c, 'echo said; echo more; printf end; exit 3'], restart: 'on-failure:1'",
+        );
+        let up = project.stack(&["up", "--no-color"]).ok();
+        let end = up.stdout.find("quiet-1  | end\n").unwrap_or_else(|| panic!("{up}"));
+        let code = up.stdout.find("quiet-1 exited with code 3").unwrap_or_else(|| panic!("{up}"));
+        assert!(up.stdout.starts_with("quiet-1  | said\nquiet-1  | more\n") && end < code, "{up}");
+        let attached = actions(&project, "quiet").iter().filter(|action| *action == "attach").count();
+        assert!(attached >= 2, "{:?}", actions(&project, "quiet"));
+        project.stack(&["down"]).ok();
     });
 }

@@ -290,3 +290,82 @@ fn a_run_whose_command_line_is_killed_goes_on_and_is_removed_when_it_ends() {
         assert!(project.ps().is_empty());
     });
 }
+
+const TALKER: &str = r#"
+services:
+  shell: { image: "busybox:1", command: sh, tty: true, stdin_open: true, stop_signal: SIGKILL }
+  plain: { image: "busybox:1", stdin_open: true, stop_signal: SIGKILL, command: [sh, -c, 'trap "exit 5" TERM; while read x; do test $$x = end && exit 4; echo got $$x; done'] }
+  deaf: { image: "busybox:1", stop_signal: SIGKILL, command: [sh, -c, 'trap "exit 6" TERM; while :; do echo tick; sleep 0.1; done'] }
+"#;
+
+#[test]
+fn attach_has_the_containers_terminal_and_leaves_it_by_keys() {
+    with("attach-tty", TALKER, |project| {
+        project.stack(&["up", "-d"]).ok();
+        let mut shell = Terminal::spawn(project, (33, 77), &[], &["attach", "shell"]);
+        shell.press("stty size; tty\r");
+        shell.until("33 77");
+        shell.until("/dev/pts/0");
+        shell.resize(44, 88);
+        eventually("the new size inside", || {
+            shell.press("stty size\r");
+            std::thread::sleep(Duration::from_millis(50));
+            shell.lines().iter().any(|line| line == "44 88").then_some(())
+        });
+        shell.press("KEPT=kept\r\u{10}\u{11}");
+        shell.code(0);
+        assert_eq!(project.ps_field("shell", "State"), "running");
+        let mut again =
+            Terminal::spawn(project, (30, 100), &[], &["attach", "--detach-keys", "ctrl-x,q", "shell"]);
+        again.press("echo $KEPT by\u{10}\u{8} me\r");
+        again.until("kept by");
+        again.press("\u{18}q");
+        again.code(0);
+        let mut last = Terminal::spawn(project, (30, 100), &[], &["attach", "shell"]);
+        last.press("exit 9\r");
+        last.code(9);
+        project.stack(&["attach", "shell"]).code(1).says("service \"shell\" is not running");
+        project
+            .stack(&["attach", "--detach-keys", "ctrl-1", "deaf"])
+            .code(1)
+            .says("invalid detach keys (ctrl-1)");
+    });
+}
+
+#[test]
+fn run_is_left_by_the_keys_as_well() {
+    with("run-leave", TALKER, |project| {
+        let mut run = Terminal::spawn(project, (30, 100), &[], &["run", "--name", "left", "shell"]);
+        run.until("/ #");
+        run.press("\u{10}\u{11}");
+        run.code(0);
+        let state =
+            project.ps().into_iter().find(|row| row["Name"] == "left").map(|row| row["State"].clone());
+        assert_eq!(state.as_ref().and_then(|state| state.as_str()), Some("running"));
+    });
+}
+
+#[test]
+fn attach_without_a_terminal_carries_streams_and_signals() {
+    with("attach-plain", TALKER, |project| {
+        project.stack(&["up", "-d"]).ok();
+        project.write("end", "b\nend\n");
+        let ran = project.reading("end", &["attach", "plain"]).code(4);
+        assert_eq!(ran.stdout, "got b\n");
+        let ticks = |args: &[&str]| {
+            let attached = project.spawn(&[&["attach"], args, &["deaf"]].concat());
+            eventually("output", || attached.stdout().contains("tick").then_some(()));
+            attached
+        };
+        let apart = ticks(&["--sig-proxy=false"]);
+        apart.signal(Signal::TERM);
+        assert_eq!(apart.wait(crate::common::PATIENCE).status.code(), None, "it was ours");
+        assert_eq!(project.ps_field("deaf", "State"), "running");
+        project.stack(&["pause", "deaf"]).ok();
+        project.stack(&["attach", "deaf"]).code(1).says("cannot attach to a paused container");
+        project.stack(&["unpause", "deaf"]).ok();
+        let proxied = ticks(&[]);
+        proxied.signal(Signal::TERM);
+        proxied.wait(crate::common::PATIENCE).code(6);
+    });
+}

@@ -124,6 +124,15 @@ async fn on_failure_restarts_and_gives_up(bed: Bed) {
     assert_eq!(bed.exit_code(&id).await, Some(3));
     let runs = std::fs::read_to_string(bed.home.container(PROJECT, &id).join("upper/runs")).expect("runs");
     assert_eq!((runs.lines().count(), bed.observe(&id).restart_count), (3, 2));
+    assert!(matches!(bed.observe(&id).state, State::Exited { .. }));
+    // A start by hand counts anew.
+    bed.engine.start(PROJECT, &id).await.expect("start");
+    eventually("all attempts again", || {
+        let runs = std::fs::read_to_string(bed.home.container(PROJECT, &id).join("upper/runs"));
+        runs.is_ok_and(|runs| runs.lines().count() == 6)
+    })
+    .await;
+    assert_eq!((bed.exit_code(&id).await, bed.observe(&id).restart_count), (Some(3), 2));
     bed.down().await;
 }
 

@@ -11,9 +11,11 @@ mod input_output;
 mod limits;
 mod rest;
 mod stats;
+mod used;
 
 pub(crate) use hierarchy::mounted;
 pub(crate) use stats::stats;
+pub use used::{Used, used};
 
 use hierarchy::Hierarchies;
 use oci_spec::runtime::LinuxResources;

@@ -62,11 +62,43 @@ pub(super) fn resolve(spec: &DeviceSpec) -> Result<(Vec<LinuxDevice>, Vec<LinuxD
         vec![found.ok_or_else(|| gathering("not a device node".into()))?]
     };
     let access = if spec.permissions.is_empty() { "rwm" } else { &spec.permissions };
+    let nodes: Vec<LinuxDevice> = nodes.into_iter().map(|node| owned(node, spec)).collect();
     let rules = nodes
         .iter()
         .map(|node| rule(true, node.typ(), Some(node.major()), Some(node.minor()), access))
         .collect();
     Ok((nodes, rules))
+}
+
+/// `c 42:* rmw`.
+pub(super) fn parse_rule(text: &str) -> Result<LinuxDeviceCgroup, String> {
+    let invalid = || format!("invalid device cgroup rule format: '{text}'");
+    let parts: Vec<&str> = text.split(' ').collect();
+    let [kind, numbers, access] = parts[..] else { return Err(invalid()) };
+    let kind = match kind {
+        "a" => LinuxDeviceType::A,
+        "b" => LinuxDeviceType::B,
+        "c" => LinuxDeviceType::C,
+        _ => return Err(invalid()),
+    };
+    let number = |text: &str| match text {
+        "*" => Ok(None),
+        digits => digits.parse::<u32>().map(|n| Some(i64::from(n))).map_err(|_| invalid()),
+    };
+    let (major, minor) = numbers.split_once(':').ok_or_else(invalid)?;
+    let is_access = (1..=3).contains(&access.len()) && access.chars().all(|c| "rwm".contains(c));
+    match is_access {
+        true => Ok(rule(true, kind, number(major)?, number(minor)?, access)),
+        false => Err(invalid()),
+    }
+}
+
+/// With the mode and the owner that were asked for.
+fn owned(mut node: LinuxDevice, spec: &DeviceSpec) -> LinuxDevice {
+    node.set_file_mode(spec.mode.or(node.file_mode()));
+    let (uid, gid) = (spec.uid.or(node.uid()), spec.gid.or(node.gid()));
+    node.set_uid(uid).set_gid(gid);
+    node
 }
 
 /// All nodes of the host, for a privileged container.

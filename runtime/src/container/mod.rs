@@ -15,13 +15,13 @@ mod signal;
 pub(crate) use device::{default_nodes as default_devices, granted_rules as default_device_rules};
 pub use mount::{ContentFile, CopyUp, ImageMount};
 pub(crate) use oci::DEFAULT_PATH;
-pub use rest::{ids_of, root_at_rest};
+pub use rest::{ids_of, root_at_rest, root_to_read};
 pub(crate) use seccomp::names as seccomp_names;
 pub use signal::{catches_signal, signal_number};
 
 use crate::launch::{BindFiles, LaunchError, LaunchRequest, LaunchStdio};
 use crate::spec::{ExecSpec, LogSpec, NamespaceMode};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Spec, State, StateBuilder};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -41,6 +41,25 @@ pub struct Bundle {
 }
 
 impl Bundle {
+    /// What hooks are told, and where they find the OCI runtime spec.
+    pub(crate) fn state(&self, status: &str) -> State {
+        let bundle = self.extras.direct.as_ref().map_or_else(|| self.hooks_dir(), |d| d.bundle.clone());
+        let mut state = StateBuilder::default()
+            .version(self.spec.version().as_str())
+            .id(self.id.as_str())
+            .status(crate::oci::oci_status(status))
+            .bundle(bundle)
+            .build()
+            .expect("no field is required");
+        state.set_annotations(self.spec.annotations().clone());
+        state
+    }
+
+    /// An OCI bundle beside our own record of the container, made where it has hooks.
+    pub(crate) fn hooks_dir(&self) -> PathBuf {
+        self.dir.join("bundle")
+    }
+
     /// The program gets a terminal of its own.
     pub(crate) fn has_terminal(&self) -> bool {
         self.spec.process().as_ref().and_then(|process| process.terminal()) == Some(true)

@@ -90,14 +90,14 @@ fn user_mount(
         return Err(format!("invalid mount path {target:?}: it must be absolute and not the root"));
     }
     match &mount.kind {
-        MountKindSpec::Bind { source, create, propagation } => {
+        MountKindSpec::Bind { source, create, propagation, recursive } => {
             if *create && !source.exists() {
                 std::fs::create_dir_all(source)
                     .map_err(|e| format!("cannot make the bind source {}: {e}", source.display()))?;
             }
-            bind(source, mount, propagation.as_deref()).map(Some)
+            bind(source, mount, propagation.as_deref(), recursive.as_deref()).map(Some)
         }
-        MountKindSpec::Directory { source } => bind(source, mount, None).map(Some),
+        MountKindSpec::Directory { source } => bind(source, mount, None, None).map(Some),
         MountKindSpec::Volume { name, nocopy, subpath, .. } => {
             let volume =
                 request.volumes.get(target).ok_or_else(|| format!("volume {name} has no directory"))?;
@@ -126,12 +126,60 @@ fn user_mount(
     }
 }
 
-fn bind(source: &Path, mount_spec: &MountSpec, propagation: Option<&str>) -> Result<Mount, String> {
+fn bind(
+    source: &Path,
+    mount_spec: &MountSpec,
+    propagation: Option<&str>,
+    recursive: Option<&str>,
+) -> Result<Mount, String> {
     if !source.exists() {
         return Err(format!("bind source path does not exist: {}", source.display()));
     }
     let propagation = propagation.filter(|word| !word.is_empty()).unwrap_or("rprivate");
-    Ok(mount(&mount_spec.target, "bind", source, &["rbind", propagation, access_to_all(mount_spec)]))
+    check_propagation(source, propagation)?;
+    let (kind, access) = match recursive {
+        Some("disabled") => ("bind", access(mount_spec)),
+        Some(word @ ("writable" | "readonly")) if !mount_spec.read_only => {
+            return Err(format!(
+                "option 'bind-recursive={word}' requires 'readonly' to be specified in conjunction"
+            ));
+        }
+        Some("readonly") if propagation != "rprivate" => {
+            return Err("option 'bind-recursive=readonly' requires 'bind-propagation=rprivate'".into());
+        }
+        Some("writable") => ("rbind", access(mount_spec)),
+        _ => ("rbind", access_to_all(mount_spec)),
+    };
+    Ok(mount(&mount_spec.target, "bind", source, &[kind, propagation, access]))
+}
+
+/// What is mounted later is passed on only by a mount that itself takes part in that.
+fn check_propagation(source: &Path, propagation: &str) -> Result<(), String> {
+    let (needs_shared, wanted) = match propagation {
+        "shared" | "rshared" => (true, "a shared mount"),
+        "slave" | "rslave" => (false, "a shared or slave mount"),
+        _ => return Ok(()),
+    };
+    let source = source.canonicalize().map_err(|e| format!("{}: {e}", source.display()))?;
+    let table = std::fs::read_to_string("/proc/thread-self/mountinfo").map_err(|e| e.to_string())?;
+    let rows = table.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split(' ').collect();
+        Some((Path::new(*fields.get(4)?), fields.get(6..)?.to_vec()))
+    });
+    // Of several at one place the last one is seen.
+    let holder = rows
+        .filter(|(point, _)| source.starts_with(point))
+        .max_by_key(|(point, _)| point.components().count());
+    let Some((point, marks)) = holder.map(|(point, marks)| (point.to_owned(), marks)) else { return Ok(()) };
+    let marks: Vec<&str> = marks.into_iter().take_while(|mark| *mark != "-").collect();
+    let has = |kind: &str| marks.iter().any(|mark| mark.starts_with(kind));
+    match has("shared:") || (!needs_shared && has("master:")) {
+        true => Ok(()),
+        false => {
+            let (source, point) = (source.display(), point.display());
+            Err(format!("path {source} is mounted on {point} but it is not {wanted}"))
+        }
+    }
 }
 
 fn volume_mount(
@@ -147,7 +195,7 @@ fn volume_mount(
             volume.join(inner)
         }
         Some(inner) => {
-            return Err(format!("invalid volume subpath {inner:?}: it must stay inside the volume"));
+            return Err(format!("{inner:?}: subpath must be a relative path within the volume"));
         }
     };
     if !nocopy && subpath.is_none() {
@@ -162,7 +210,8 @@ fn volume_mount(
 fn tmpfs(mount_spec: &MountSpec, size: Option<u64>, mode: Option<u32>, options: &str) -> Mount {
     let mut all: Vec<String> = ["nosuid", "nodev", "noexec"].map(str::to_owned).to_vec();
     all.push(access(mount_spec).to_owned());
-    all.push(format!("mode={:o}", mode.unwrap_or(0o1777)));
+    // Without one it is the mode of what is covered, else 1777.
+    all.extend(mode.map(|mode| format!("mode={mode:o}")));
     all.extend(size.map(|bytes| format!("size={bytes}")));
     all.extend(options.split(',').filter(|option| !option.is_empty()).map(str::to_owned));
     let all: Vec<&str> = all.iter().map(String::as_str).collect();

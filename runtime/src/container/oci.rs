@@ -2,11 +2,11 @@
 
 use super::{Extras, capability, device, mount, resources, seccomp};
 use crate::launch::LaunchRequest;
-use crate::spec::{ContainerSpec, NamespaceMode, NetworkMode};
+use crate::spec::{ContainerSpec, HookSpec, NamespaceMode, NetworkMode};
 use oci_spec::runtime::{
-    Linux, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxNamespace, LinuxNamespaceBuilder,
-    LinuxNamespaceType as Kind, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder,
-    Root, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Hook, HookBuilder, Hooks, Linux, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder,
+    LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType as Kind, PosixRlimit, PosixRlimitBuilder,
+    PosixRlimitType, Process, ProcessBuilder, Root, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 use std::collections::HashMap;
 
@@ -50,11 +50,43 @@ pub(super) fn resolve(request: &LaunchRequest, extras: &mut Extras) -> Result<Sp
         .linux(linux(request, &capabilities, &security)?)
         .build()
         .map_err(|e| e.to_string())?;
+    oci.set_hooks(hooks(&spec.hooks)?);
+    if !spec.annotations.is_empty() {
+        oci.set_annotations(Some(spec.annotations.clone().into_iter().collect()));
+    }
     if !spec.uts_host {
         oci.set_hostname(Some(hostname(request)));
         oci.set_domainname(spec.domainname.clone().filter(|name| !name.is_empty()));
     }
     Ok(oci)
+}
+
+#[allow(deprecated)] // devices still bring hooks of the kind `prestart`
+fn hooks(specs: &[HookSpec]) -> Result<Option<Hooks>, String> {
+    if specs.is_empty() {
+        return Ok(None);
+    }
+    let of = |kind: &str| -> Result<Vec<Hook>, String> {
+        specs.iter().filter(|spec| spec.kind == kind).map(hook).collect()
+    };
+    let mut hooks = Hooks::default();
+    hooks
+        .set_prestart(Some(of("prestart")?))
+        .set_create_runtime(Some(of("createRuntime")?))
+        .set_create_container(Some(of("createContainer")?))
+        .set_start_container(Some(of("startContainer")?));
+    Ok(Some(hooks))
+}
+
+fn hook(spec: &HookSpec) -> Result<Hook, String> {
+    let mut hook = HookBuilder::default()
+        .path(&spec.path)
+        .args(spec.args.clone())
+        .env(spec.env.clone())
+        .build()
+        .map_err(|e| e.to_string())?;
+    hook.set_timeout(spec.timeout);
+    Ok(hook)
 }
 
 fn root(request: &LaunchRequest) -> Root {
@@ -187,6 +219,9 @@ fn devices(
         nodes.extend(more_nodes);
         rules.extend(more_rules);
     }
+    for text in &spec.device_rules {
+        rules.push(device::parse_rule(text)?);
+    }
     Ok((nodes, rules))
 }
 
@@ -199,7 +234,10 @@ fn thermal_throttles() -> Vec<String> {
 /// New ones without a path, joined ones with; what is missing is the launcher's.
 fn namespaces(request: &LaunchRequest) -> Result<Vec<LinuxNamespace>, String> {
     let spec = &request.spec;
-    let mut namespaces = vec![new(Kind::Mount), new(Kind::Cgroup)];
+    let mut namespaces = vec![new(Kind::Mount)];
+    if !spec.cgroup_host {
+        namespaces.push(new(Kind::Cgroup));
+    }
     if !spec.uts_host {
         namespaces.push(new(Kind::Uts));
     }

@@ -53,6 +53,13 @@ pub(crate) fn credentials(registry: &str) -> Credentials {
     find(&config, registry)
 }
 
+/// A setting of the same file, e.g. `detachKeys`.
+pub fn configured(name: &str) -> Option<String> {
+    let bytes = std::fs::read(path()?).ok()?;
+    let file: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+    file.get(name)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
 pub(super) fn path() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let directory = set("DOCKER_CONFIG").or_else(|| Some(set("HOME")?.join(".docker")))?;

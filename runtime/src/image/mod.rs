@@ -52,6 +52,7 @@ pub mod tar_read;
 pub mod tar_write;
 mod transfer;
 
+pub use auth::configured;
 pub use config::{Document, HealthcheckConfig, ImageConfig};
 pub use digest::Digest;
 pub(crate) use error::Doing;

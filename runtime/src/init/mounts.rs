@@ -35,7 +35,13 @@ pub(super) fn mount(context: &mut Context<'_>, index: usize, mount: &Mount) -> i
         (None, Some("bind")) => bind(context, source, target, &options),
         (None, _) if options.bind => bind(context, source, target, &options),
         (None, Some("cgroup" | "cgroup2")) => control_groups(context, target, &options),
-        (None, Some(kind)) => attach_new(context, kind, source, target, &options),
+        (None, Some(kind)) => match shared(&options)? {
+            Some(tree) => {
+                change(&tree, &options)?;
+                attach(context, &tree, target, Kind::Directory)
+            }
+            None => attach_new(context, kind, source, target, &options),
+        },
         (None, None) => Err(io::Error::new(io::ErrorKind::InvalidInput, "it has no type")),
     }
 }
@@ -51,6 +57,14 @@ fn attach_new(
     let covered = path::open(context.root()?, target, OFlags::RDONLY | OFlags::DIRECTORY).ok();
     if matches!(kind, "proc" | "sysfs") {
         refuse_link(context, target)?;
+    }
+    if covered.is_none() && kind == "tmpfs" {
+        // At the next start it is covered, and must not look like a choice of the image.
+        let made = path::make(context.root()?, target, Kind::Directory)?;
+        std::fs::set_permissions(
+            format!("/proc/thread-self/fd/{}", made.as_raw_fd()),
+            std::fs::Permissions::from_mode(0o1777),
+        )?;
     }
     let mode = covered.as_ref().map(rustix::fs::fstat).transpose()?.map(|stat| stat.st_mode & 0o7777);
     let tree = match file_system(kind, source, options, mode.filter(|_| kind == "tmpfs")) {
@@ -225,16 +239,30 @@ pub(super) fn image(context: &Context<'_>, image: &ImageMount) -> io::Result<()>
     Ok(move_mount(&part, "", path::open(context.root()?, target, OFlags::PATH)?, "", flags)?)
 }
 
-/// Takes the mount from the other container's mount namespace, and comes back.
+/// The mount of another container that is to be shared; `None` when that one has ended.
+fn shared(options: &Options) -> io::Result<Option<OwnedFd>> {
+    let Some((pid, path)) = &options.shared_with else { return Ok(None) };
+    match taken(*pid, path) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+        tree => tree.map(Some),
+    }
+}
+
 pub(super) fn shared_memory(context: &Context<'_>, pid: i32) -> io::Result<()> {
+    let path = Path::new("/dev/shm");
+    attach(context, &taken(pid, path)?, path, Kind::Directory)
+}
+
+/// Takes a mount from the other container's mount namespace, and comes back.
+fn taken(pid: i32, path: &Path) -> io::Result<OwnedFd> {
     use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
     let own = File::open("/proc/self/ns/mnt")?;
     let other = File::open(format!("/proc/{pid}/ns/mnt"))?;
     move_into_link_name_space(other.as_fd(), Some(LinkNameSpaceType::Mount))?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let tree = open_tree(CWD, "/dev/shm", flags);
+    let tree = open_tree(CWD, path, flags);
     move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Mount))?;
-    attach(context, &tree?, Path::new("/dev/shm"), Kind::Directory)
+    Ok(tree?)
 }
 
 pub(super) fn device(context: &Context<'_>, device: &LinuxDevice) -> io::Result<()> {

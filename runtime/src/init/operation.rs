@@ -29,6 +29,8 @@ pub(crate) enum Operation {
     NewCgroupNamespace,
     Loopback,
     /// What is mounted from now on stays in here, or spreads as it is told.
+    /// Detached copies of what these bind, by their place among the mounts.
+    TakeTrees(Vec<(usize, Mount)>),
     PrivateMounts(Propagation),
     Root {
         lower_dirs: Vec<PathBuf>,
@@ -143,6 +145,10 @@ impl Operation {
             Self::JoinNamespace(kind, path) => birth::join(*kind, &std::fs::File::open(path)?),
             Self::NewCgroupNamespace => crate::sys::process::unshare(libc::CLONE_NEWCGROUP),
             Self::Loopback => crate::sys::process::loopback_up(),
+            Self::TakeTrees(binds) => binds.iter().try_for_each(|(index, mount)| {
+                context.trees.push((*index, mounts::prepare_bind(mount)?));
+                Ok(())
+            }),
             Self::PrivateMounts(propagation) => {
                 context.shares_mounts = propagation.flag == libc::MS_SHARED;
                 root::spread("/", *propagation)
@@ -261,6 +267,7 @@ impl Operation {
             Self::AwaitPlacement => "wait for the control group".into(),
             Self::NewCgroupNamespace => "enter a new cgroup namespace".into(),
             Self::Loopback => "set up the loopback interface".into(),
+            Self::TakeTrees(_) => "open what is bound and shared".into(),
             Self::PrivateMounts(_) => "make mounts private".into(),
             Self::Root { .. } => "mount the root file system".into(),
             Self::Directory { path, .. } => format!("mount the root file system {}", path.display()),

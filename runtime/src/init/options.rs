@@ -34,8 +34,19 @@ pub(super) struct Options {
     pub propagation: Vec<Propagation>,
     /// Options of the file system itself.
     pub data: Vec<(String, Option<String>)>,
+    /// Init process of a container and where it has the very same mount.
+    pub shared_with: Option<(i32, PathBuf)>,
     /// The source must not lead out of this directory.
     pub inside: Option<PathBuf>,
+}
+
+/// See [`shared_with`].
+const SHARED_WITH: &str = "shared-with=";
+
+/// `shared-with=PID:PATH`: a word of ours.
+fn shared_with(option: &str) -> Option<(i32, PathBuf)> {
+    let (pid, path) = option.strip_prefix(SHARED_WITH)?.split_once(':')?;
+    Some((pid.parse().ok()?, path.into()))
 }
 
 /// Words that the kernel has no use for any more, or that are for others.
@@ -89,6 +100,7 @@ impl Options {
             "remount" => self.remount = true,
             "tmpcopyup" => self.copy_up = true,
             _ if IDLE.contains(&option) => self.bind |= option == "bind",
+            _ if option.starts_with(SHARED_WITH) => self.shared_with = shared_with(option),
             _ => match (option.strip_prefix("inside="), option.split_once('=')) {
                 (Some(dir), _) => self.inside = Some(dir.into()),
                 (None, Some((key, value))) => self.data.push((key.to_owned(), Some(value.to_owned()))),

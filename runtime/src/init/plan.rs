@@ -7,7 +7,7 @@ use super::{Operation, birth, traits};
 use crate::container::{Bundle, Direct, capability};
 use crate::spec::ExecSpec;
 use oci_spec::runtime::{
-    Capabilities, Hook, Hooks, Linux, LinuxNamespace, LinuxNamespaceType as Kind, Process, Spec, StateBuilder,
+    Capabilities, Hook, Hooks, Linux, LinuxNamespace, LinuxNamespaceType as Kind, Process, Spec,
 };
 use std::path::{Path, PathBuf};
 
@@ -33,8 +33,11 @@ pub(crate) fn container(bundle: &Bundle) -> Vec<Operation> {
     operations.extend(namespaces(spec));
     operations.extend(file_system(bundle));
     match direct {
-        None => operations.push(Operation::AwaitGo),
-        Some(direct) => operations.extend(hooks_before_entry(bundle, direct)),
+        None => {
+            operations.push(Operation::AwaitGo);
+            operations.extend(hooks(bundle, "createContainer", Hooks::create_container, true));
+        }
+        Some(_) => operations.extend(hooks_before_entry(bundle)),
     }
     operations.extend(settings(bundle));
     operations.push(entry(spec, direct));
@@ -43,10 +46,8 @@ pub(crate) fn container(bundle: &Bundle) -> Vec<Operation> {
         operations.push(Operation::WorkingDirectory(process.cwd().clone()));
         operations.extend(read_only(spec).then_some(Operation::ReadOnlyRoot));
         operations.extend(program(bundle, process));
-        if let Some(direct) = direct {
-            operations.push(Operation::AwaitStart);
-            operations.extend(hooks(bundle, direct, "startContainer", Hooks::start_container, false));
-        }
+        operations.extend(direct.is_some().then_some(Operation::AwaitStart));
+        operations.extend(hooks(bundle, "startContainer", Hooks::start_container, false));
         operations.push(execute(process, bundle.extras.init));
     } else {
         // It can be created, and that is all.
@@ -159,6 +160,7 @@ fn file_system(bundle: &Bundle) -> Vec<Operation> {
             spec.linux().as_ref().and_then(|linux| propagation(linux.rootfs_propagation().as_deref()?));
         // What cannot be bound cannot be the root either, before it is.
         let asked = asked.filter(|asked| asked.flag != libc::MS_UNBINDABLE);
+        operations.extend(shared_trees(bundle));
         operations.push(Operation::PrivateMounts(asked.unwrap_or(SLAVE)));
     }
     operations.push(root(bundle));
@@ -201,6 +203,17 @@ fn file_system(bundle: &Bundle) -> Vec<Operation> {
         operations.extend(paths(linux.readonly_paths()).into_iter().map(Operation::ReadOnly));
     }
     operations
+}
+
+/// What is to stay one with the host's mounts is taken while ours still are. (A bundle says it of its whole root.)
+fn shared_trees(bundle: &Bundle) -> Option<Operation> {
+    let is_shared = |mount: &oci_spec::runtime::Mount| {
+        mount.options().iter().flatten().any(|option| option == "shared" || option == "rshared")
+    };
+    let mounts = bundle.spec.mounts().iter().flatten().cloned().enumerate();
+    let shared: Vec<_> =
+        mounts.filter(|(_, mount)| is_shared(mount) && super::mounts::is_bind(mount)).collect();
+    (bundle.extras.direct.is_none() && !shared.is_empty()).then_some(Operation::TakeTrees(shared))
 }
 
 fn is_control_groups(kind: &Option<String>) -> bool {
@@ -246,28 +259,19 @@ fn devices(spec: &Spec) -> Vec<Operation> {
 
 fn hooks(
     bundle: &Bundle,
-    direct: &Direct,
     kind: &'static str,
     of: impl Fn(&Hooks) -> &Option<Vec<Hook>>,
     in_root: bool,
 ) -> Option<Operation> {
     let hooks =
         bundle.spec.hooks().as_ref().and_then(|hooks| of(hooks).clone()).filter(|hooks| !hooks.is_empty())?;
-    let status = if in_root { "creating" } else { "created" };
-    let mut state = StateBuilder::default()
-        .version(bundle.spec.version().as_str())
-        .id(bundle.id.as_str())
-        .status(crate::oci::oci_status(status))
-        .bundle(direct.bundle.clone())
-        .build()
-        .expect("no field is required");
-    state.set_annotations(bundle.spec.annotations().clone());
+    let state = bundle.state(if in_root { "creating" } else { "created" });
     Some(Operation::Hooks { kind, hooks, state: Box::new(state), in_root })
 }
 
 /// Those of the runtime run outside, while we wait.
 #[allow(deprecated)]
-fn hooks_before_entry(bundle: &Bundle, direct: &Direct) -> Vec<Operation> {
+fn hooks_before_entry(bundle: &Bundle) -> Vec<Operation> {
     let of = |list: &Option<Vec<Hook>>| list.as_ref().is_some_and(|hooks| !hooks.is_empty());
     let outside =
         bundle.spec.hooks().as_ref().is_some_and(|hooks| of(hooks.prestart()) || of(hooks.create_runtime()));
@@ -275,7 +279,7 @@ fn hooks_before_entry(bundle: &Bundle, direct: &Direct) -> Vec<Operation> {
     if outside {
         operations.extend([Operation::Prepared, Operation::AwaitGo]);
     }
-    operations.extend(hooks(bundle, direct, "createContainer", Hooks::create_container, true));
+    operations.extend(hooks(bundle, "createContainer", Hooks::create_container, true));
     operations
 }
 

@@ -3,12 +3,50 @@
 //! One JSON object per line, as Docker's json-file driver writes: `{"log":"text\n","stream":"stdout","time":"…"}`.
 //! A line longer than 16 KiB is several entries; all but the last lack the line feed.
 
+mod buffer;
 mod compressed;
 mod reader;
 mod writer;
 
 pub use reader::read;
 pub(crate) use writer::Writer;
+
+use crate::spec::LogSpec;
+use buffer::Buffer;
+use std::io;
+use std::path::Path;
+
+/// Where a program's output goes.
+#[derive(Debug)]
+pub(crate) enum Log {
+    Direct(Writer),
+    Buffered(Buffer),
+}
+
+impl Log {
+    pub(crate) fn open(dir: &Path, spec: &LogSpec) -> io::Result<Self> {
+        let writer = Writer::open(dir, spec)?;
+        Ok(match spec.buffer_bytes.and_then(|bytes| usize::try_from(bytes).ok()) {
+            Some(max_bytes) => Self::Buffered(Buffer::new(writer, max_bytes)),
+            None => Self::Direct(writer),
+        })
+    }
+
+    pub(crate) fn take(&mut self, stream: Stream, bytes: &[u8]) {
+        match self {
+            Self::Direct(writer) => writer.take(stream, bytes),
+            Self::Buffered(buffer) => buffer.take(stream, bytes),
+        }
+    }
+
+    /// The program has ended.
+    pub(crate) fn finish(&mut self) {
+        match self {
+            Self::Direct(writer) => writer.finish(),
+            Self::Buffered(buffer) => buffer.finish(),
+        }
+    }
+}
 
 use crate::spec::Map;
 use jiff::Timestamp;

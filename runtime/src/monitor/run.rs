@@ -185,11 +185,24 @@ impl Monitor {
             self.streams.set_terminal(terminal);
         }
         self.streams.greet();
+        self.hooks().named("run the hooks of its devices")?;
         self.started_at = Timestamp::now().to_string();
         self.write_run().named("write run.json")?;
         // One that is gone has said why.
         let _ = packet::send(&self.child.link, b"g", &[]);
         progress.finish(&self.child)
+    }
+
+    /// Those that run outside; init runs the others.
+    #[allow(deprecated)] // devices still bring hooks of the kind `prestart`
+    fn hooks(&self) -> io::Result<()> {
+        let Some(hooks) = self.bundle.spec.hooks() else { return Ok(()) };
+        let mut state = self.bundle.state("creating");
+        state.set_pid(Some(self.child.pid));
+        for list in [hooks.prestart(), hooks.create_runtime()].into_iter().flatten() {
+            crate::oci::run_hooks(list, &state, None)?;
+        }
+        Ok(())
     }
 
     fn write_run(&self) -> io::Result<()> {
@@ -310,6 +323,11 @@ fn prepare_dir(bundle: &Bundle) -> io::Result<()> {
     prepare_upper(bundle)?;
     if !bundle.ephemeral {
         home::replace_json(&bundle.dir.join("oci.json"), bundle)?;
+    }
+    if bundle.spec.hooks().is_some() {
+        // Hooks look into a bundle for what they are about.
+        fs::create_dir_all(bundle.hooks_dir())?;
+        home::replace_json(&bundle.hooks_dir().join("config.json"), &bundle.spec)?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 use super::attach::{Client, Input, listen};
 use crate::container::Bundle;
-use crate::logs::{Stream, Writer};
+use crate::logs::{Log, Stream};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{Errno, ioctl_fionbio, read, write};
@@ -22,7 +22,7 @@ pub(super) struct Streams {
     /// Held while the program may get input.
     input: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
-    log: Option<Writer>,
+    log: Option<Log>,
     listener: Option<OwnedFd>,
     clients: Vec<Client>,
     /// Input that the program has not taken yet.
@@ -38,7 +38,7 @@ impl Streams {
                 <[OwnedFd; 3]>::try_from(given).map_err(|_| io::Error::other("three streams are needed"))?;
             return Ok((ours, Some(given)));
         }
-        ours.log = Some(Writer::open(&bundle.dir, &bundle.log)?);
+        ours.log = Some(Log::open(&bundle.dir, &bundle.log)?);
         ours.listener = Some(listen(&bundle.dir)?);
         if bundle.has_terminal() {
             return Ok((ours, None));

@@ -35,6 +35,7 @@ use crate::image::pending;
 use crate::image::store::{BlobRecord, LAYERS_MAX};
 use crate::image::{Digest, Doing, Error, Result, Store};
 use serde::{Deserialize, Serialize};
+use std::ffi::OsStr;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -162,11 +163,16 @@ pub fn unpack(store: &Store, parent: &str, layer: impl Read, expected: Option<&D
 /// Unpacks a root file system as a base layer of our own making: its diff id is that of the
 /// archive that [`archive`] writes, whatever the given one looked like. Blocks.
 pub fn import(store: &Store, rootfs: impl Read) -> Result<Layer> {
+    unpacked(store, rootfs)?.commit(store)
+}
+
+/// Any archive, unpacked with all care in a place of its own. Blocks.
+pub fn unpacked(store: &Store, archive: impl Read) -> Result<Working> {
     let working = Working::temporary(store, "").doing(|| "prepare a layer".to_owned())?;
     let root = tree::open_root(&working.upper).doing(|| "open a layer".to_owned())?;
     let below = below::Below::open(store, "").doing(|| "open a layer".to_owned())?;
-    unpack::extract(rootfs, root, below).map_err(layer_error)?;
-    working.commit(store)
+    unpack::extract(archive, root, below).map_err(layer_error)?;
+    Ok(working)
 }
 
 /// What the archive did wrong is its fault, the rest is ours.
@@ -260,6 +266,14 @@ impl Drop for Working {
 /// The operating system's.
 pub fn pack_tree(root: impl AsFd, to: impl Write) -> io::Result<u64> {
     pack::pack_open(root.as_fd(), to)
+}
+
+/// The same of one name in a directory, which its entries begin with.
+///
+/// # Errors
+/// The operating system's.
+pub fn pack_entry(directory: impl AsFd, name: &OsStr, to: impl Write) -> io::Result<u64> {
+    pack::pack_entry(directory.as_fd(), name, to)
 }
 
 /// Writes the layer's archive, byte for byte the one its diff id names.

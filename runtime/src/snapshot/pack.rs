@@ -4,13 +4,13 @@
 //! whole seconds; hard links point to the first of their names. Sockets are left out, as no
 //! archive can hold them. Directories that overlayfs only copied up are part of the layer.
 
-use super::below::is_opaque;
+use super::below::{c_name, is_opaque};
 use super::tree::{self, Xattrs};
 use crate::image::tar_read::{Entry, Kind};
 use crate::image::tar_write::Writer;
 use rustix::fs::{self, FileType, Stat};
 use std::collections::HashMap;
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -26,6 +26,16 @@ pub(super) fn pack_open(root: BorrowedFd<'_>, to: impl Write) -> io::Result<u64>
     let mut packer = Packer { writer: Writer::new(to), linked: HashMap::new(), size: 0 };
     packer.root(root)?;
     packer.children(root, b"")?;
+    packer.writer.finish()?.flush()?;
+    Ok(packer.size)
+}
+
+/// One name of a directory, with all below it.
+pub(super) fn pack_entry(directory: BorrowedFd<'_>, name: &OsStr, to: impl Write) -> io::Result<u64> {
+    let mut packer = Packer { writer: Writer::new(to), linked: HashMap::new(), size: 0 };
+    let name = c_name(name)?;
+    let stat = tree::stat(directory, &name)?.ok_or(io::ErrorKind::NotFound)?;
+    packer.child(directory, b"", &name, &stat)?;
     packer.writer.finish()?.flush()?;
     Ok(packer.size)
 }

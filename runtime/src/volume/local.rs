@@ -2,7 +2,7 @@
 //!
 //! Docker mounts it on the host when the first container starts. Here nothing is mounted on the host: a bind is the
 //! directory itself, and any other file system is mounted by each container for itself. That is the same one for a
-//! device, but not for a tmpfs.
+//! device; a tmpfs is taken over from a container that has it, so that it lives as long as one of them runs.
 
 use crate::spec::Map;
 use std::path::PathBuf;
@@ -49,11 +49,6 @@ pub fn without_effect(options: &Map) -> Vec<&str> {
     words(options).filter(|word| !OF_BIND.contains(word)).collect()
 }
 
-/// Each container has one of its own.
-pub fn is_private(options: &Map) -> bool {
-    options.get("type").is_some_and(|kind| kind == "tmpfs" || kind == "ramfs") && !is_bind(options)
-}
-
 /// `own` is the volume's directory.
 pub(super) fn place(own: PathBuf, options: &Map) -> Place {
     let Some(device) = options.get("device") else { return Place::Directory { path: own, read_only: false } };
@@ -92,7 +87,6 @@ mod tests {
         let tmpfs = [("type", "tmpfs"), ("o", "size=1m, uid=7"), ("device", "tmpfs")];
         let options = vec!["size=1m".to_owned(), "uid=7".to_owned()];
         assert_eq!(of(&tmpfs), Place::FileSystem { kind: "tmpfs".into(), device: "tmpfs".into(), options });
-        assert!(is_private(&map(&tmpfs)) && !is_private(&map(&bind)));
     }
 
     #[test]

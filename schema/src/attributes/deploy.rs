@@ -28,8 +28,7 @@ pub(super) const DEPLOY: &[Attribute] = &[
     row("services.*.deploy.resources.reservations.cpus", FLOAT | STR, "For Swarm.").cast(Cast::Float).inert(),
     row("services.*.deploy.resources.reservations.memory", STR, "Memory, as `mem_reservation`.")
         .cast(Cast::Bytes),
-    row("services.*.deploy.resources.reservations.devices", LIST, "Requests for devices such as GPUs.")
-        .not_yet(),
+    row("services.*.deploy.resources.reservations.devices", LIST, "Requests for devices such as GPUs."),
     row("services.*.deploy.resources.reservations.devices[]", MAP, "A request."),
     row(
         "services.*.deploy.resources.reservations.devices[].capabilities",

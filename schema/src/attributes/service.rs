@@ -10,7 +10,7 @@ pub(super) const BEFORE_BUILD: &[Attribute] = &[
     row("services.*", MAP, "A service."),
     strings("services.*.profiles", "The service is there only when one of these profiles is active."),
     row("services.*.profiles[]", STR, "A profile."),
-    labels("services.*.annotations", "OCI annotations.").not_yet(),
+    labels("services.*.annotations", "OCI annotations."),
     row("services.*.annotations.*", SCALAR | NULL, "One annotation."),
     boolean("services.*.attach", "False keeps its logs out of an attached `up`.").keep_zero(),
 ];
@@ -70,16 +70,10 @@ pub(super) const BEFORE_DEPLOY: &[Attribute] = &[
         .range(0, i64::MAX)
         .inert(),
     row("services.*.cpu_percent", INT | STR, "For another platform.").cast(Cast::Float).range(0, 100).inert(),
-    row("services.*.cpu_period", FLOAT | STR, "The period of the quota in microseconds.")
-        .cast(Cast::Int)
-        .not_yet(),
-    row("services.*.cpu_quota", FLOAT | STR, "The quota in microseconds.").cast(Cast::Int).not_yet(),
-    row("services.*.cpu_rt_period", FLOAT | STR, "The real-time period in microseconds.")
-        .cast(Cast::Int)
-        .not_yet(),
-    row("services.*.cpu_rt_runtime", FLOAT | STR, "The real-time share in microseconds.")
-        .cast(Cast::Int)
-        .not_yet(),
+    row("services.*.cpu_period", FLOAT | STR, "The period of the quota in microseconds.").cast(Cast::Int),
+    row("services.*.cpu_quota", FLOAT | STR, "The quota in microseconds.").cast(Cast::Int),
+    row("services.*.cpu_rt_period", FLOAT | STR, "The real-time period in microseconds.").cast(Cast::Int),
+    row("services.*.cpu_rt_runtime", FLOAT | STR, "The real-time share in microseconds.").cast(Cast::Int),
     row("services.*.cpus", FLOAT | STR, "How many processors the container may use.").cast(Cast::Float),
     row("services.*.cpuset", STR, "Which processors."),
     row("services.*.cpu_shares", FLOAT | STR, "The weight among containers.").cast(Cast::Int),
@@ -120,7 +114,7 @@ pub(super) const BEFORE_DEPLOY: &[Attribute] = &[
 
 /// After `deploy`.
 pub(super) const AFTER_DEPLOY: &[Attribute] = &[
-    row("services.*.device_cgroup_rules", LIST, "Rules about devices.").unique(Unique::Strict).not_yet(),
+    row("services.*.device_cgroup_rules", LIST, "Rules about devices.").unique(Unique::Strict),
     row("services.*.device_cgroup_rules[]", STR, "A rule."),
     row("services.*.devices", LIST, "Device nodes the container gets.")
         .short(Short::Device)
@@ -174,10 +168,7 @@ pub(super) const AFTER_DEPLOY: &[Attribute] = &[
     row("services.*.extra_hosts.*[]", STR, "An address."),
     row("services.*.group_add", LIST, "Further groups of the process.").unique(Unique::Strict),
     row("services.*.group_add[]", INT | STR, "A name or number.").cast(Cast::Text),
-    row("services.*.gpus", STR | LIST, "GPUs the container gets.")
-        .one_of(&["all"])
-        .short(Short::Gpus)
-        .not_yet(),
+    row("services.*.gpus", STR | LIST, "GPUs the container gets.").one_of(&["all"]).short(Short::Gpus),
     row("services.*.gpus[]", MAP, "A request.").like("services.*.deploy.resources.reservations.devices[]"),
     row("services.*.hostname", STR, "The name the container knows itself by."),
     row("services.*.healthcheck", MAP, "How to tell whether the service works."),
@@ -213,7 +204,7 @@ pub(super) const AFTER_DEPLOY: &[Attribute] = &[
     row("services.*.mem_reservation", INT | STR, "The memory a container is meant to keep to.")
         .cast(Cast::Bytes),
     bytes("services.*.memswap_limit", "Memory and swap together; -1: no limit."),
-    row("services.*.mem_swappiness", INT | STR, "How readily memory is swapped.").cast(Cast::Bytes).not_yet(),
+    row("services.*.mem_swappiness", INT | STR, "How readily memory is swapped.").cast(Cast::Bytes),
     row("services.*.mac_address", STR, "The address on the primary network."),
     row("services.*.models", MAP | LIST, "Models the service uses.").short(Short::Names).not_yet(),
     row("services.*.models.*", MAP | NULL, "The names of the variables it gets."),

@@ -141,6 +141,8 @@ impl<'r> Session<'r> {
             stdin_open: flag(node, "stdin_open"),
             security_opt: list(node, "security_opt"),
             devices: items(node, "devices").filter_map(device).collect(),
+            device_rules: list(node, "device_cgroup_rules"),
+            device_requests: device_requests(node),
             ipc: text(node, "ipc"),
             pid: text(node, "pid"),
             uts: text(node, "uts"),
@@ -408,6 +410,11 @@ fn resources(node: &Node) -> Resources {
         cpus: float(node, "cpus").or_else(|| float(limits, "cpus")),
         cpu_shares: int(node, "cpu_shares").and_then(|shares| u64::try_from(shares).ok()),
         cpuset: text(node, "cpuset"),
+        cpu_period: int(node, "cpu_period"),
+        cpu_quota: int(node, "cpu_quota"),
+        cpu_rt_period: int(node, "cpu_rt_period"),
+        cpu_rt_runtime: int(node, "cpu_rt_runtime"),
+        memory_swappiness: bytes(node, "mem_swappiness").map(|number| number.0),
         pids: int(node, "pids_limit").or_else(|| int(limits, "pids")),
         oom_kill_disable: flag(node, "oom_kill_disable"),
     }
@@ -428,6 +435,26 @@ fn ulimit(node: &Node) -> Option<Ulimit> {
     match node.value {
         Value::Int(both) => Some(Ulimit { soft: both, hard: both }),
         _ => Some(Ulimit { soft: int(node, "soft")?, hard: int(node, "hard")? }),
+    }
+}
+
+/// A GPU need not be said to be one.
+fn device_requests(node: &Node) -> Vec<DeviceRequest> {
+    let mut gpus: Vec<DeviceRequest> = items(node, "gpus").map(device_request).collect();
+    for request in gpus.iter_mut().filter(|request| !request.capabilities.iter().any(|c| c == "gpu")) {
+        request.capabilities.push("gpu".into());
+    }
+    let deployed = node.get("deploy").and_then(|node| node.get("resources")?.get("reservations"));
+    gpus.extend(deployed.into_iter().flat_map(|node| items(node, "devices")).map(device_request));
+    gpus
+}
+
+fn device_request(node: &Node) -> DeviceRequest {
+    DeviceRequest {
+        driver: text(node, "driver").unwrap_or_default(),
+        count: int(node, "count").unwrap_or(0),
+        device_ids: list(node, "device_ids"),
+        capabilities: list(node, "capabilities"),
     }
 }
 

@@ -20,7 +20,9 @@ const OPTIONS: [&str; 10] = [
     "max-buffer-size",
 ];
 /// Those of them that do nothing here yet.
-const WITHOUT_EFFECT: [&str; 4] = ["labels-regex", "env-regex", "mode", "max-buffer-size"];
+const WITHOUT_EFFECT: [&str; 2] = ["labels-regex", "env-regex"];
+/// Docker's size of the buffer of `mode: non-blocking`.
+const BUFFER_BYTES: u64 = 1_000_000;
 /// Docker's other drivers.
 const FOREIGN: [&str; 9] =
     ["syslog", "journald", "gelf", "fluentd", "awslogs", "splunk", "gcplogs", "etwlogs", "logentries"];
@@ -113,7 +115,9 @@ fn file(
     attrs.extend(labels.map(|(name, value)| (name.clone(), value.clone())));
     attrs.extend(env.iter().filter(|(name, _)| names("env").contains(&name.as_str())).cloned());
     attrs.extend(option("tag").filter(|tag| !tag.is_empty()).map(|tag| ("tag".into(), tag.to_string())));
-    Ok(LogSpec { max_size, max_file, compress, attrs, ..base })
+    let size = option("max-buffer-size").and_then(bytes).unwrap_or(BUFFER_BYTES);
+    let buffer_bytes = (option("mode") == Some("non-blocking")).then_some(size);
+    Ok(LogSpec { max_size, max_file, compress, attrs, buffer_bytes, ..base })
 }
 
 /// `10m`, `512k`, `1g` or plain bytes.
@@ -178,7 +182,9 @@ mod tests {
         assert_eq!(error("local", &[buffer[0], ("mode", "blocking")]), only);
         assert!(error("", &[("mode", "sometimes")]).contains("'sometimes'"));
         assert!(error("", &[("mode", "non-blocking"), ("max-buffer-size", "much")]).contains("much"));
-        assert!(spec("", &[("mode", "non-blocking"), buffer[0]]).is_ok());
+        assert_eq!(spec("", &[("mode", "non-blocking"), buffer[0]]).unwrap().buffer_bytes, Some(1 << 20));
+        assert_eq!(spec("", &[("mode", "non-blocking")]).unwrap().buffer_bytes, Some(1_000_000));
+        assert_eq!(spec("", &[("mode", "blocking")]).unwrap().buffer_bytes, None);
         assert!(error("", &[("compress", "true")]).starts_with("compress cannot be true"));
         assert!(error("", &[("max-file", "0")]).contains("max-file"));
         assert!(error("", &[("max-size", "much")]).contains("max-size"));

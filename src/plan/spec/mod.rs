@@ -16,6 +16,7 @@ mod resources;
 use super::label;
 use super::step::Creation;
 pub(super) use borrowed::{Borrowed, Donor};
+pub use resources::{device_requests, is_qualified};
 use stack_runtime::image::ImageConfig;
 use stack_runtime::spec::{ContainerSpec, Map, MountSpec, NamespaceMode, RestartSpec};
 use stack_schema::diagnostic::Diagnostic;
@@ -50,6 +51,7 @@ pub fn container_spec(
     around: &dyn Around,
 ) -> Result<ContainerSpec, Diagnostic> {
     let service = &creation.service;
+    check_names(service)?;
     let (labels, env) = (labels(project, creation, image), environment(service, &image.config));
     Ok(ContainerSpec {
         name: creation.temporary.clone().unwrap_or_else(|| creation.name.clone()),
@@ -62,6 +64,7 @@ pub fn container_spec(
         group_add: service.group_add.clone(),
         hostname: service.hostname.clone(),
         domainname: service.domainname.clone(),
+        annotations: service.annotations.clone(),
         tty: service.tty,
         stdin_open: service.stdin_open,
         init: service.init,
@@ -72,6 +75,9 @@ pub fn container_spec(
         security_opt: service.security_opt.clone(),
         mounts: mounts::mounts(project, creation, image, around)?,
         devices: resources::devices(service),
+        device_rules: service.device_rules.clone(),
+        device_requests: resources::device_requests(service),
+        hooks: Vec::new(),
         ulimits: service
             .ulimits
             .iter()
@@ -89,6 +95,7 @@ pub fn container_spec(
         exposed: network::exposed(service, &image.config),
         pid_mode: namespace(project, service, service.pid.as_deref(), "pid")?,
         ipc_mode: namespace(project, service, service.ipc.as_deref(), "ipc")?,
+        cgroup_host: service.cgroup.as_deref() == Some("host"),
         uts_host: service.uts.as_deref() == Some("host"),
         userns: service.userns_mode.clone(),
         health: health::health(service.healthcheck.as_ref(), &image.config),
@@ -100,6 +107,18 @@ pub fn container_spec(
         labels,
         auto_remove: creation.one_off.as_ref().is_some_and(|o| o.auto_remove),
     })
+}
+
+/// Names of its own need a namespace of its own.
+fn check_names(service: &Service) -> Result<(), Diagnostic> {
+    let names = [("hostname", &service.hostname), ("domainname", &service.domainname)];
+    match names.into_iter().find(|(_, name)| name.is_some()) {
+        Some((key, _)) if service.uts.as_deref() == Some("host") => {
+            Err(Diagnostic::error(format!("conflicting options: {key} and the UTS mode"))
+                .key(format!("services.{}.{key}", service.key)))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn args(service: &Service, image: &ImageConfig) -> Result<Vec<String>, Diagnostic> {

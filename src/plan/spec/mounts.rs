@@ -41,7 +41,8 @@ fn written(project: &Project, creation: &Creation, mount: &Mount, around: &dyn A
     let kind = match mount.kind {
         MountKind::Bind => {
             let propagation = mount.propagation.clone();
-            MountKindSpec::Bind { source: source.into(), create: mount.create_host_path, propagation }
+            let (create, recursive) = (mount.create_host_path, mount.recursive.clone());
+            MountKindSpec::Bind { source: source.into(), create, propagation, recursive }
         }
         MountKind::Volume if source.is_empty() => {
             return Ok(anonymous(creation, &mount.target, mount.read_only, mount.nocopy));
@@ -91,7 +92,7 @@ fn granted(object: Option<&FileObject>, grant: &Grant, what: &str) -> Result<Mou
             return refuse(&format!("comes from the variable {variable}, which is not set"));
         }
         Some(FileContent::File(path)) => {
-            MountKindSpec::Bind { source: path.clone(), create: false, propagation: None }
+            MountKindSpec::Bind { source: path.clone(), create: false, propagation: None, recursive: None }
         }
         Some(FileContent::Inline(content)) => {
             let number = |id: &Option<String>| id.as_deref().and_then(|id| id.parse().ok()).unwrap_or(0);

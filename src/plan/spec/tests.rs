@@ -13,7 +13,12 @@ impl Around for Nobody {
     }
     fn mounts(&self, container: &str) -> Option<Vec<MountSpec>> {
         let bind = |target: &str| MountSpec {
-            kind: MountKindSpec::Bind { source: "/host".into(), create: false, propagation: None },
+            kind: MountKindSpec::Bind {
+                source: "/host".into(),
+                create: false,
+                propagation: None,
+                recursive: None,
+            },
             target: target.into(),
             read_only: false,
         };

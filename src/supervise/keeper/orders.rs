@@ -29,6 +29,9 @@ impl Keeper {
         match self.step(Event::Start) {
             Action::Launch => {
                 self.supervision.restarts.start();
+                if attach.is_some() {
+                    self.note("attach", &[]);
+                }
                 self.launch(attach).await
             }
             Action::Refuse => Err(self.conflict("is being stopped")),

@@ -3,8 +3,10 @@
 use super::Root;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 
 /// A tree this deep was made to be deep.
 const DEPTH_MAX: u32 = 512;
@@ -12,14 +14,14 @@ const DEPTH_MAX: u32 = 512;
 /// What is not there is removed already.
 pub(super) fn remove_place(root: &Root, above: &str, name: &str) -> io::Result<()> {
     match root.existing(above) {
-        Ok(directory) => remove_below(directory.as_fd(), name),
+        Ok(directory) => remove_below(directory.as_fd(), OsStr::new(name)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
         Err(e) => Err(e.into()),
     }
 }
 
-pub(super) fn remove_below(directory: BorrowedFd<'_>, name: &str) -> io::Result<()> {
-    let name = std::ffi::CString::new(name)?;
+pub(super) fn remove_below(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    let name = std::ffi::CString::new(name.as_bytes())?;
     remove(directory, &name, 0)
 }
 

@@ -1,10 +1,12 @@
 //! A container's root as an open directory, and directories found and made below it.
 
 use crate::host::process::ProcessMark;
-use rustix::fs::{CWD, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// How often a look-up is repeated that ran into a rename elsewhere in the tree.
@@ -12,6 +14,20 @@ const RETRIES: u32 = 16;
 
 #[derive(Debug)]
 pub struct Root(OwnedFd);
+
+/// A place in a root.
+#[derive(Debug)]
+pub struct Found {
+    pub directory: OwnedFd,
+    pub name: OsString,
+    pub stat: Option<Stat>,
+}
+
+impl Found {
+    pub fn is_directory(&self) -> bool {
+        self.stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+    }
+}
 
 impl Root {
     /// Of a container by its first process.
@@ -61,7 +77,11 @@ impl Root {
     /// # Errors
     /// The operating system's.
     pub fn existing(&self, path: &str) -> rustix::io::Result<OwnedFd> {
-        let path = if path.is_empty() { "/" } else { path };
+        self.existing_at(Path::new(path))
+    }
+
+    fn existing_at(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
+        let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let mut tries = 0;
@@ -71,6 +91,35 @@ impl Root {
                 other => return other,
             }
         }
+    }
+
+    /// The directory and the name that a path means; its last part is followed if it is a link and `follows`. What is
+    /// there, if anything is.
+    ///
+    /// # Errors
+    /// `NotFound` when the directory is not there; otherwise the operating system's.
+    pub fn find(&self, path: &Path, follows: bool) -> io::Result<Found> {
+        const LINKS_MAX: u32 = 40;
+        let mut path = path.to_owned();
+        for _ in 0..LINKS_MAX {
+            let (above, name) = match (path.parent(), path.file_name()) {
+                (Some(above), Some(name)) => (above.to_owned(), name.to_owned()),
+                // The root, or a path that ends with dots.
+                _ => (path.clone(), OsString::from(".")),
+            };
+            let directory = self.existing_at(&above)?;
+            let stat = match rustix::fs::statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => None,
+                stat => Some(stat?),
+            };
+            let is_link = stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
+            if !(is_link && follows) {
+                return Ok(Found { directory, name, stat });
+            }
+            let target = rustix::fs::readlinkat(&directory, &name, Vec::new())?;
+            path = above.join(OsStr::from_bytes(target.as_bytes()));
+        }
+        Err(Errno::LOOP.into())
     }
 
     fn make(&self, path: &str, owner: Option<(u32, u32)>) -> io::Result<OwnedFd> {

@@ -272,6 +272,16 @@ impl Engine for Fake {
         self.effect(format!("signal {name} {signal}")).map(drop)
     }
 
+    async fn pause(&self, _: &str, id: &str) -> Result<()> {
+        let name = named(&self.state(), id)?;
+        self.effect(format!("pause {name}")).map(drop)
+    }
+
+    async fn resume(&self, _: &str, id: &str) -> Result<()> {
+        let name = named(&self.state(), id)?;
+        self.effect(format!("unpause {name}")).map(drop)
+    }
+
     async fn remove(&self, _: &str, id: &str, volumes: bool) -> Result<()> {
         let name = named(&self.state(), id)?;
         let mut state = self.effect(format!("remove {name}{}", if volumes { " -v" } else { "" }))?;

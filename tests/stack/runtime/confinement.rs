@@ -107,13 +107,14 @@ privileged!(a_given_device_can_be_used, fixture, {
         source: "/dev/zero".into(),
         target: "/dev/mine".into(),
         permissions: "r".into(),
+        ..Default::default()
     };
     let wanted = ContainerSpec { devices: vec![device], ..sh("head -c 3 /dev/mine | wc -c") };
     assert_eq!(fixture.run(wanted).await.1, "3\n");
     let missing = stack_runtime::spec::DeviceSpec {
         source: "/dev/nope".into(),
         target: "/dev/nope".into(),
-        permissions: String::new(),
+        ..Default::default()
     };
     let refused =
         fixture.create(fixture.request(ContainerSpec { devices: vec![missing], ..sh("true") })).await;

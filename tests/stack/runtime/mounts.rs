@@ -12,7 +12,11 @@ fn mount(kind: MountKindSpec, target: &str, read_only: bool) -> MountSpec {
 }
 
 fn bind(source: PathBuf, target: &str, read_only: bool) -> MountSpec {
-    mount(MountKindSpec::Bind { source, create: false, propagation: None }, target, read_only)
+    mount(
+        MountKindSpec::Bind { source, create: false, propagation: None, recursive: None },
+        target,
+        read_only,
+    )
 }
 
 fn volume(target: &str, nocopy: bool) -> MountSpec {
