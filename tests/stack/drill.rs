@@ -1,7 +1,8 @@
 //! The security drill: known ways out of other runtimes, tried against this one.
 //!
-//! Overwriting the runtime's program (CVE-2019-5736) and hostile layers have tests of their own, in `oci::confinement`
-//! and in the runtime's `images` suite.
+//! Overwriting the runtime's program (CVE-2019-5736) by way of `stack oci`, what lies over `/proc` when the runtime writes
+//! to it (CVE-2025-52881) and hostile layers have tests of their own too, in `oci::confinement`, `init::confine` and the
+//! runtime's `images` suite.
 
 use crate::common::{PATIENCE, Project, World, eventually};
 use std::os::unix::fs::symlink;
@@ -295,5 +296,164 @@ services:
         let says = |service: &str| project.stack(&["run", "--rm", "-T", service]).ok().text().to_owned();
         assert_eq!(says("gains"), "1000 0");
         assert_eq!(says("forbidden"), "1000 1000");
+    });
+}
+
+/// CVE-2019-5736, of the launcher: a program that is the runtime itself, by the link that every process has to its own.
+/// Ours, with the host's libraries, waits for a reader of its log.
+#[test]
+fn the_launchers_program_is_out_of_reach_for_writing() {
+    let compose = r#"
+x-web: &web
+  image: "busybox:1"
+  stop_signal: SIGKILL
+  volumes: ["/lib:/lib:ro", "/lib64:/lib64:ro", "/usr/lib:/usr/lib:ro", "./pipes:/pipes"]
+services:
+  itself: { <<: *web, entrypoint: [/proc/self/exe], command: [oci, --debug, --log, /pipes/run, list] }
+  idle: { <<: *web, command: [sleep, "1000"] }
+"#;
+    with("itself", compose, |_, project| {
+        let pipes = project.directory.join("pipes");
+        std::fs::create_dir(&pipes).unwrap();
+        for name in ["run", "exec"] {
+            nix::unistd::mkfifo(&pipes.join(name), nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
+        }
+        project.stack(&["up", "-d"]).ok();
+        assert_program_is_read_only(project, "/pipes/run");
+        let itself = ["/proc/self/exe", "oci", "--debug", "--log", "/pipes/exec", "list"];
+        project.stack(&[&["exec", "-d", "-T", "idle"][..], &itself].concat()).ok();
+        assert_program_is_read_only(project, "/pipes/exec");
+        project.stack(&["kill"]).ok();
+    });
+}
+
+/// Of the process with this word in its command line and the project's pipe before it.
+#[track_caller]
+fn assert_program_is_read_only(project: &Project<'_>, pipe: &str) {
+    use rustix::fs::{Mode, OFlags, SealFlags, StatVfsMountFlags, fcntl_get_seals, fstatvfs, open};
+    use std::os::unix::fs::MetadataExt;
+    let inode = std::fs::metadata(project.directory.join(&pipe[1..])).unwrap().ino();
+    let is_it = |dir: &std::path::Path| {
+        let line = std::fs::read(dir.join("cmdline")).unwrap_or_default();
+        let sees = std::fs::metadata(dir.join("root").join(&pipe[1..])).is_ok_and(|meta| meta.ino() == inode);
+        sees && line.starts_with(b"/proc/self/exe\0") && line.split(|b| *b == 0).any(|w| w == pipe.as_bytes())
+    };
+    let process = eventually("the runtime inside", || {
+        let all = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+        all.into_iter().find(|dir| is_it(dir))
+    });
+    let program = open(process.join("exe"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    let is_read_only = fstatvfs(&program).unwrap().f_flag.contains(StatVfsMountFlags::RDONLY);
+    let is_sealed = fcntl_get_seals(&program).is_ok_and(|seals| seals.contains(SealFlags::WRITE));
+    assert!(is_read_only || is_sealed, "{} can be written", process.display());
+}
+
+#[test]
+fn processes_of_neighbours_are_out_of_reach() {
+    let compose = r#"
+services:
+  other: { image: "busybox:1", command: [sleep, "1000"], stop_signal: SIGKILL }
+  web: { image: "busybox:1", command: [sleep, "1000"], stop_signal: SIGKILL, cap_add: [SYS_PTRACE, KILL] }
+"#;
+    with("neighbours", compose, |world, project| {
+        project.stack(&["up", "-d"]).ok();
+        let id = project.stack(&["ps", "-q", "other"]).ok().text().to_owned();
+        let root = world.container_root(&id);
+        let pid = root.parent().unwrap().file_name().unwrap().to_str().unwrap();
+        let look = format!(
+            "ls /proc | grep -x {pid}; kill -0 {pid} 2>/dev/null && echo signalled; cat /proc/{pid}/environ 2>/dev/null; \
+             ls /proc | grep -c '^[0-9]*$'"
+        );
+        // The shell's own, its helpers', and nobody else's.
+        let seen = project.stack(&["exec", "-T", "web", "sh", "-c", &look]).ok();
+        let count: usize = seen.text().parse().unwrap_or_else(|_| panic!("{seen}"));
+        assert!(count <= 5, "{seen}");
+    });
+}
+
+/// Keys that a program leaves in its session, with nothing but the kernel in the way.
+const KEYS: &str = r#"
+import ctypes, errno, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+def call(number, *args):
+    result = libc.syscall(number, *args)
+    return result if result >= 0 else errno.errorcode[ctypes.get_errno()]
+if sys.argv[1] == "leave":
+    print(call(248, b"user", b"drill", b"secret", 6, -3), flush=True)
+    time.sleep(1000)
+buffer = ctypes.create_string_buffer(16)
+print(call(250, 10, -3, b"user", b"drill", 0), call(250, 11, int(sys.argv[2]), buffer, 16, 0), buffer.value.decode())
+"#;
+
+#[test]
+fn keys_of_a_neighbour_are_out_of_reach() {
+    World::with_base_images().run(|world| {
+        let compose = r#"
+x-web: &web { image: "python:3.13-slim", stop_signal: SIGKILL, security_opt: ["seccomp:unconfined"], configs: [{ source: keys, target: /keys.py }] }
+services:
+  other: { <<: *web, command: [python, /keys.py, leave] }
+  web: { <<: *web, command: [python, /keys.py, look, "0"] }
+configs: { keys: { file: keys.py } }
+"#;
+        let project = world.project("keys", &[("compose.yaml", compose), ("keys.py", KEYS)]);
+        project.stack(&["up", "-d", "other"]).ok();
+        let key = eventually("the key", || {
+            let said = project.stack(&["logs", "--no-log-prefix", "other"]).ok();
+            said.text().parse::<u32>().ok()
+        });
+        let look = ["run", "--rm", "-T", "web", "python", "/keys.py", "look", &key.to_string()];
+        assert_eq!(project.stack(&look).ok().text(), "ENOKEY EACCES");
+    });
+}
+
+/// Whoever may make a user namespace is root in it, and gets no further for that.
+#[test]
+fn root_of_an_inner_user_namespace_gets_no_further() {
+    let compose = r#"
+services:
+  web: { image: "busybox:1", command: [sleep, "1000"], stop_signal: SIGKILL, security_opt: ["seccomp:unconfined"] }
+"#;
+    with("inner", compose, |_, project| {
+        project.stack(&["up", "-d"]).ok();
+        let tries = "umount /proc/kcore 2>/dev/null && echo uncovered; \
+            for p in /proc/sys /proc/sysrq-trigger /sys; do mount -o remount,rw,bind $p 2>/dev/null && echo remounted $p; done; \
+            (v=$(cat /proc/sys/kernel/core_pattern); echo \"$v\" >/proc/sys/kernel/core_pattern) 2>/dev/null && echo wrote; \
+            mknod /tmp/d b 254 0 2>/dev/null && (head -c 1 /tmp/d >/dev/null) 2>/dev/null && echo device; mkdir -p /tmp/m; \
+            for t in proc sysfs cgroup2 'cgroup -o memory' 'cgroup -o rdma'; do mount -t $t none /tmp/m 2>/dev/null && echo mounted $t; done; \
+            nsenter -t 1 -m true 2>/dev/null && echo entered; echo inside $(id -u)";
+        let ran = project.stack(&["exec", "-T", "web", "unshare", "-U", "-r", "-m", "sh", "-c", tries]);
+        // A host may forbid the namespace itself.
+        assert!(matches!(ran.stdout.as_str(), "inside 0\n" | ""), "{ran}");
+        assert_eq!(ran.status.success(), ran.stdout == "inside 0\n", "{ran}");
+    });
+}
+
+/// A layer with a device and with a program that would be its owner's, unpacked by an ordinary user.
+#[test]
+fn devices_and_set_user_id_bits_in_a_layer_give_an_ordinary_user_nothing() {
+    World::with_busybox().as_ordinary_user().run(|world| {
+        use std::os::unix::fs::PermissionsExt;
+        let dockerfile = "FROM busybox:1\nADD layer.tar /\n";
+        let compose = "services: { web: { build: . , image: drill-layer, command: [sh, -c, \"ls -l /bit; (head -c 1 /dev-of-layer >/dev/null) && echo read; mknod /tmp/d c 1 1 && echo made; true\"] } }";
+        let project = world.project("layer", &[("compose.yaml", compose), ("Dockerfile", dockerfile)]);
+        let mut layer = tar::Builder::new(std::fs::File::create(project.directory.join("layer.tar")).unwrap());
+        let mut append = |name: &str, kind, mode, data: &[u8]| {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_mode(mode);
+            header.set_size(data.len() as u64);
+            header.set_device_major(1).unwrap();
+            header.set_device_minor(5).unwrap();
+            layer.append_data(&mut header, name, data).unwrap();
+        };
+        append("bit", tar::EntryType::Regular, 0o4755, b"#!/bin/sh\n");
+        append("dev-of-layer", tar::EntryType::Char, 0o666, b"");
+        layer.finish().unwrap();
+        let ran = project.stack(&["run", "--rm", "-T", "--build", "web"]);
+        assert!(!ran.stdout.contains("read") && !ran.stdout.contains("made"), "{ran}");
+        // Whoever is not the owner gets to no file of a layer.
+        let mode = std::fs::metadata(&world.home).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{mode:o}");
+        world.assert_no_leak();
     });
 }

@@ -31,9 +31,25 @@ pub(super) fn affinity(processors: &[usize]) -> io::Result<()> {
     Ok(rustix::thread::sched_setaffinity(None, &set)?)
 }
 
+/// Writes to a file of this process in `/proc`, which may be the container's by now: what is mounted over it, or is no
+/// `/proc` at all, must not get what is meant for the kernel (CVE-2025-52881).
+fn write_own(file: &str, text: &str) -> io::Result<()> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, fstatfs, open, openat2};
+    const ROOT_OF_PROC: u64 = 1;
+    let proc = open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    if fstatfs(&proc)?.f_type != rustix::fs::PROC_SUPER_MAGIC || fstat(&proc)?.st_ino != ROOT_OF_PROC {
+        return Err(io::Error::other("/proc is something else"));
+    }
+    let path = format!("thread-self/{file}");
+    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS | ResolveFlags::BENEATH;
+    let opened = openat2(&proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+    rustix::io::write(&opened, text.as_bytes())?;
+    Ok(())
+}
+
 /// Lowering needs CAP_SYS_RESOURCE, which root may lack.
 pub(super) fn oom_score(context: &Context<'_>, score: i32) -> io::Result<()> {
-    match std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
+    match write_own("oom_score_adj", &score.to_string()) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             context.warn(format!("oom_score_adj {score} is not applied: {e}"));
             Ok(())
@@ -209,12 +225,14 @@ pub(super) fn label(label: &Label) -> io::Result<()> {
             if enabled.first() != Some(&b'Y') {
                 return Err(missing("AppArmor"));
             }
-            let own = Path::new("/proc/thread-self/attr/apparmor/exec");
-            let file = if own.exists() { own } else { Path::new("/proc/thread-self/attr/exec") };
-            std::fs::write(file, format!("exec {profile}"))
+            let text = format!("exec {profile}");
+            match write_own("attr/apparmor/exec", &text) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => write_own("attr/exec", &text),
+                result => result,
+            }
         }
         Label::SeLinux(context) if Path::new("/sys/fs/selinux/enforce").exists() => {
-            std::fs::write("/proc/thread-self/attr/exec", context)
+            write_own("attr/exec", context)
         }
         Label::SeLinux(_) => Err(missing("SELinux")),
     }
@@ -236,5 +254,33 @@ pub(super) fn session_keyring(context: &Context<'_>, id: &str) -> io::Result<()>
             Ok(())
         }
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_lies_over_a_file_of_ours_gets_nothing() {
+        if !rustix::process::geteuid().is_root() {
+            assert!(std::env::var_os("STACK_TEST_PRIVILEGED").is_none(), "this test needs root");
+            eprintln!("SKIPPED: needs root");
+            return;
+        }
+        let thread = std::thread::spawn(|| {
+            use nix::mount::{MsFlags, mount};
+            let none = None::<&str>;
+            crate::sys::process::unshare(libc::CLONE_FS | libc::CLONE_NEWNS).unwrap();
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+            super::write_own("oom_score_adj", "500").unwrap();
+            assert_eq!(std::fs::read_to_string("/proc/thread-self/oom_score_adj").unwrap(), "500\n");
+            let decoy = tempfile::NamedTempFile::new().unwrap();
+            let own = std::fs::canonicalize("/proc/thread-self/oom_score_adj").unwrap();
+            mount(Some(decoy.path()), &own, none, MsFlags::MS_BIND, none).unwrap();
+            super::write_own("oom_score_adj", "600").unwrap_err();
+            assert_eq!(std::fs::read_to_string(decoy.path()).unwrap(), "");
+            mount(Some("tmpfs"), "/proc", Some("tmpfs"), MsFlags::empty(), none).unwrap();
+            super::write_own("oom_score_adj", "600").unwrap_err();
+        });
+        thread.join().unwrap();
     }
 }

@@ -24,7 +24,7 @@ mod user;
 
 pub(crate) use birth::{Child, Maps, birth, clone, map_namespace};
 pub(crate) use confine::prepare_default_filter;
-pub(crate) use mounts::{is_bind, prepare_bind};
+pub(crate) use mounts::{is_bind, prepare_bind, prepare_devices};
 pub(crate) use operation::Operation;
 pub(crate) use options::{propagation, words as mount_options};
 pub(crate) use plan::{container, exec, process};
@@ -112,6 +112,8 @@ pub(crate) struct Context<'a> {
     pub environment: Vec<String>,
     /// Bind mounts that were opened before, by their place in the list of mounts.
     pub trees: Vec<(usize, OwnedFd)>,
+    /// Device nodes likewise.
+    pub devices: Vec<(std::path::PathBuf, OwnedFd)>,
     /// The root likewise.
     pub root_tree: Option<OwnedFd>,
     /// The directory with the pipe on which the start is awaited.
@@ -134,6 +136,7 @@ impl<'a> Context<'a> {
             owns_streams: false,
             environment,
             trees: Vec::new(),
+            devices: Vec::new(),
             root_tree: None,
             start: None,
             preserved: Vec::new(),
@@ -181,6 +184,7 @@ pub(crate) fn run(operations: Vec<Operation>, mut context: Context<'_>) -> ! {
 pub(crate) fn kept(context: &Context<'_>) -> Vec<i32> {
     let streams = context.streams.iter().flatten().map(AsRawFd::as_raw_fd);
     let trees = context.trees.iter().map(|(_, tree)| tree).chain(&context.root_tree).chain(&context.start);
+    let trees = trees.chain(context.devices.iter().map(|(_, node)| node));
     let preserved = context.preserved.iter().copied();
     let own = trees.map(AsRawFd::as_raw_fd).chain([context.link.socket.as_raw_fd()]);
     streams.chain(own).chain(preserved).collect()

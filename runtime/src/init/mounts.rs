@@ -21,7 +21,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(super) fn mount(context: &mut Context<'_>, index: usize, mount: &Mount) -> io::Result<()> {
     let options = options::parse(mount.options().as_deref().unwrap_or_default());
@@ -266,28 +266,67 @@ fn taken(pid: i32, path: &Path) -> io::Result<OwnedFd> {
 }
 
 pub(super) fn device(context: &Context<'_>, device: &LinuxDevice) -> io::Result<()> {
+    if let Some((_, node)) = context.devices.iter().find(|(path, _)| path == device.path()) {
+        return attach(context, node, device.path(), Kind::File);
+    }
     let (dir, name) = path::parent(context.root()?, device.path())?;
-    let kind = match device.typ() {
+    match make_node(&dir, &name, device) {
+        Err(Errno::PERM) if !is_initial() => host_device(context, device),
+        // A user namespace makes no devices; it may show the host's.
+        Err(Errno::PERM) => bind(context, device.path(), device.path(), &Options::default()),
+        Err(Errno::EXIST) => {
+            unlinkat(&dir, &name, AtFlags::empty())?;
+            Ok(make_node(&dir, &name, device)?)
+        }
+        result => Ok(result?),
+    }
+}
+
+fn file_type(device: &LinuxDevice) -> FileType {
+    match device.typ() {
         LinuxDeviceType::B => FileType::BlockDevice,
         LinuxDeviceType::P => FileType::Fifo,
         _ => FileType::CharacterDevice,
-    };
-    let mode = Mode::from_raw_mode(device.file_mode().unwrap_or(0o666));
-    let number = makedev(device.major() as u32, device.minor() as u32);
-    match mknodat(&dir, &name, kind, mode, number) {
-        Err(Errno::PERM) if !is_initial() => return host_device(context, device),
-        Err(Errno::EXIST) => {
-            unlinkat(&dir, &name, AtFlags::empty())?;
-            mknodat(&dir, &name, kind, mode, number)?;
-        }
-        // A user namespace makes no devices; it may show the host's.
-        Err(Errno::PERM) => return bind(context, device.path(), device.path(), &Options::default()),
-        result => result?,
     }
+}
+
+fn number(device: &LinuxDevice) -> u64 {
+    makedev(device.major() as u32, device.minor() as u32)
+}
+
+fn make_node(dir: &OwnedFd, name: &std::ffi::OsStr, device: &LinuxDevice) -> rustix::io::Result<()> {
+    let mode = Mode::from_raw_mode(device.file_mode().unwrap_or(0o666));
+    mknodat(dir, name, file_type(device), mode, number(device))?;
     // Whatever the umask is.
-    chmodat(&dir, &name, mode, AtFlags::empty())?;
+    chmodat(dir, name, mode, AtFlags::empty())?;
     let owner = device.uid().map(Uid::from_raw);
-    Ok(chownat(&dir, &name, owner, device.gid().map(Gid::from_raw), AtFlags::SYMLINK_NOFOLLOW)?)
+    chownat(dir, name, owner, device.gid().map(Gid::from_raw), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// The nodes that the host does not have just so: a user namespace can show some, but make none.
+pub(crate) fn prepare_devices(devices: &[LinuxDevice]) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
+    let missing: Vec<&LinuxDevice> = devices.iter().filter(|device| !is_on_host(device)).collect();
+    if missing.is_empty() || !is_initial() || !rustix::process::geteuid().is_root() {
+        return Ok(Vec::new());
+    }
+    let place = file_system("tmpfs", Path::new("tmpfs"), &Options::default(), Some(0o755))?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let make = |(index, device): (usize, &&LinuxDevice)| {
+        let name = std::ffi::OsString::from(index.to_string());
+        make_node(&place, &name, device)?;
+        Ok((device.path().clone(), open_tree(&place, &name, flags)?))
+    };
+    missing.iter().enumerate().map(make).collect()
+}
+
+fn is_on_host(device: &LinuxDevice) -> bool {
+    let Ok(stat) = rustix::fs::stat(device.path()) else { return false };
+    let is_it = FileType::from_raw_mode(stat.st_mode) == file_type(device) && stat.st_rdev == number(device);
+    let as_asked = |asked: Option<u32>, own: u32| asked.is_none_or(|asked| asked == own);
+    is_it
+        && as_asked(device.file_mode(), stat.st_mode & 0o7777)
+        && as_asked(device.uid(), stat.st_uid)
+        && as_asked(device.gid(), stat.st_gid)
 }
 
 /// In a user namespace no node can be made; the host's own is bound instead.

@@ -430,7 +430,8 @@ pub(super) fn cgroup(spec: &Spec, id: &str) -> String {
         .collect();
     match clean.to_str() {
         Some(path) if !path.is_empty() => path.to_owned(),
-        _ => format!("stack/oci/{id}"),
+        // One level: each group of a parent would cost a group in every hierarchy.
+        _ => format!("stack-oci-{id}"),
     }
 }
 

@@ -39,6 +39,7 @@ pub struct CreateOptions {
 #[derive(Debug)]
 pub(super) struct Made {
     pub record: Record,
+    pub bundle: Bundle,
     pub child: Child,
     pub terminal: Option<OwnedFd>,
     pub warnings: Vec<String>,
@@ -79,12 +80,12 @@ impl Runtime {
         };
         match attempt.make(master, preserved) {
             Ok(terminal) => {
-                let Attempt { record, child, warnings: more, .. } = attempt;
+                let Attempt { record, bundle, child, warnings: more, .. } = attempt;
                 warnings.extend(more);
                 let child =
                     child.ok_or_else(|| LaunchError::new("create the container", "it has no init"))?;
                 write_pid(options.pid_file.as_deref(), record.pid)?;
-                Ok(Made { record, child, terminal, warnings })
+                Ok(Made { record, bundle, child, terminal, warnings })
             }
             Err(error) => {
                 attempt.undo();
@@ -135,6 +136,7 @@ impl Attempt<'_> {
         self.runtime.save_bundle(&self.bundle)?;
         self.confine()?;
         let (trees, root_tree) = prepare_trees(&self.bundle.spec)?;
+        let devices = prepare_devices(&self.bundle.spec)?;
         let start = self.start_pipe()?;
         let child = init::birth(&self.bundle.spec, &self.group, |link| {
             let environment = self.bundle.spec.process().as_ref().and_then(|process| process.env().clone());
@@ -142,6 +144,7 @@ impl Attempt<'_> {
             context.owns_streams = true;
             context.preserved = preserved;
             (context.trees, context.root_tree, context.start) = (trees, root_tree, Some(start));
+            context.devices = devices;
             let _ = process::close_all_except(&init::kept(&context));
             init::run(init::container(&self.bundle), context)
         })?;
@@ -338,6 +341,23 @@ fn prepare_trees(spec: &Spec) -> Result<Trees> {
             .named(format!("mount the root file system {}", root.path().display()))
     });
     Ok((trees, root.transpose()?))
+}
+
+/// Owners are ids of the container.
+fn prepare_devices(spec: &Spec) -> Result<Vec<(PathBuf, OwnedFd)>> {
+    let devices = spec.linux().as_ref().and_then(|linux| linux.devices().clone()).unwrap_or_default();
+    let Some((uids, gids)) = config::new_maps(spec) else { return Ok(Vec::new()) };
+    let outside = |maps: &[LinuxIdMapping], id: u32| {
+        let map = maps.iter().find(|map| id.wrapping_sub(map.container_id()) < map.size());
+        map.map(|map| map.host_id() + (id - map.container_id()))
+    };
+    let mapped = devices.into_iter().map(|mut device| {
+        let uid = device.uid().and_then(|id| outside(uids, id));
+        let gid = device.gid().and_then(|id| outside(gids, id));
+        device.set_uid(uid).set_gid(gid);
+        device
+    });
+    init::prepare_devices(&mapped.collect::<Vec<_>>()).named("make the devices")
 }
 
 /// The mount's own ids, or the container's.

@@ -76,9 +76,8 @@ impl Runtime {
     /// As [`Runtime::create`] and [`Runtime::start`]; nothing is left then.
     pub fn run(&self, options: &CreateOptions, detach: bool, keep: bool) -> Result<(i32, Vec<String>)> {
         let made = self.make(options, !detach)?;
-        let bundle = self.load_bundle(&options.id)?;
         let mut warnings = made.warnings;
-        match self.release(&made.record, &bundle.spec) {
+        match self.release(&made.record, &made.bundle.spec) {
             Ok(more) => warnings.extend(more),
             Err(error) => {
                 let _ = self.delete(&options.id, true);

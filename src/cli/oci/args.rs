@@ -267,9 +267,9 @@ pub(super) struct Exec {
     preserve_fds: u32,
     #[arg(long)]
     ignore_paused: bool,
-    /// A group below the container's
-    #[arg(long, value_name = "PATH")]
-    cgroup: Option<String>,
+    /// A group below the container's, of all controllers or of these
+    #[arg(long, value_name = "[CONTROLLER[,CONTROLLER]:]PATH")]
+    cgroup: Vec<String>,
 }
 
 impl Exec {

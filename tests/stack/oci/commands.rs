@@ -63,7 +63,17 @@ fn exec_codes_and_refusals() {
             assert!(said.code == code && said.err.contains(words), "{args:?}: {} {}", said.code, said.err);
         }
         assert_eq!(bundle.exec(&["--cwd", "tmp", &id, "true"]).code, 255);
-        assert!(bundle.exec(&["--cgroup", "nosuch", &id, "true"]).err.contains("does not exist"));
+        let inside = |path| bundle.exec(&["--cgroup", path, &id, "true"]);
+        for (path, words) in [
+            ("nosuch", "/nosuch/cgroup.procs: no such file"),
+            ("..", ".. is not a sub cgroup path"),
+            ("a/../../b", "is not a sub cgroup path"),
+            ("planets:/", "unknown controller planets"),
+        ] {
+            let said = inside(path);
+            assert!(said.code != 0 && said.err.contains(words), "{path}: {}", said.err);
+        }
+        assert_eq!(inside("/").code, 0);
     });
 }
 

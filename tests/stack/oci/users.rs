@@ -109,3 +109,19 @@ fn a_clock_of_its_own() {
         assert!(bundle.output().trim().parse::<u64>().unwrap() > 10_000_000);
     });
 }
+
+#[test]
+fn devices_that_the_host_has_not_are_made_for_a_user_namespace() {
+    bed(|bed| {
+        let mut bundle = mapped(
+            bed,
+            "stat -c '%n %t:%T %a %u:%g' /dev/of-its-own /dev/null; head -c 1 /dev/of-its-own | wc -c",
+        );
+        bundle.config["linux"]["devices"] = json!([
+            { "path": "/dev/of-its-own", "type": "c", "major": 1, "minor": 5, "fileMode": 0o444, "uid": 10, "gid": 11 },
+        ]);
+        let said = bundle.says();
+        assert!(said.starts_with("/dev/of-its-own 1:5 444 10:11\n/dev/null 1:3 666"), "{said}");
+        assert!(said.ends_with("\n1\n"), "{said}");
+    });
+}
