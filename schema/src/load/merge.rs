@@ -50,6 +50,10 @@ impl Merger<'_> {
             return;
         }
         if over.is_null() {
+            // Two lists that say nothing are one.
+            if base.is_null() && shape.attribute.is_some_and(|attribute| attribute.short.merges_as_list()) {
+                base.value = Value::Seq(Vec::new());
+            }
             return;
         }
         if self.notes.verbatim && shape.attribute.is_some_and(|attribute| attribute.short.merges_as_list()) {
@@ -198,7 +202,7 @@ mod tests {
         let source = Arc::new(Source { name: "t".into(), path: None, text: text.into() });
         let mut diagnostics = Vec::new();
         let mut tree = yaml::parse(&source, yaml::Limits::default(), &mut diagnostics).remove(0);
-        Fit { lenient: false, diagnostics: &mut diagnostics }.root(&mut tree);
+        Fit { lenient: false, base: None, diagnostics: &mut diagnostics }.root(&mut tree);
         Canonical { lenient: false, diagnostics: &mut diagnostics }.root(&mut tree);
         assert!(diagnostics.is_empty(), "{text}\n{diagnostics:?}");
         tree
