@@ -12,6 +12,7 @@ use crate::obtain::Registries;
 use crate::plan::intent::Intent;
 use crate::plan::step::{Action, Step};
 use crate::plan::{Plan, converge, images_of, label};
+use crate::proxies::Proxies;
 use crate::ui::Ui;
 use stack_runtime::engine::Engine;
 use stack_runtime::home::{self, Home};
@@ -97,6 +98,11 @@ impl Context {
             offline: global.offline,
             insists: OnceLock::new(),
         })
+    }
+
+    /// Whether `--compatibility` was typed.
+    pub fn compatibility(&self) -> bool {
+        self.asked.compatibility
     }
 
     /// From now on less is shown; the first wish counts.
@@ -204,7 +210,15 @@ impl Context {
     }
 
     fn bound(&self, request: &LoadRequest) -> Result<Project> {
-        bound(self.load(request)?)
+        self.bind(self.load(request)?)
+    }
+
+    /// The project as it is to run here.
+    fn bind(&self, loaded: Loaded) -> Result<Project> {
+        let missing = || Failure::new(Kind::Project, "the project could not be loaded");
+        let mut project = loaded.project.ok_or_else(missing)?;
+        Proxies::read(&self.place.environment, &Disk).give_to(&mut project);
+        Ok(project)
     }
 
     /// The whole project, also services of inactive profiles that are named.
@@ -234,7 +248,7 @@ impl Context {
             loaded.diagnostics.retain(|finding| !is_refused(finding));
         }
         self.ui.diagnostics(&loaded.diagnostics);
-        let project = bound(loaded)?;
+        let project = self.bind(loaded)?;
         if !self.dry_run
             && let Some(failure) = crate::doctor::obstacle(&self.home)
         {
@@ -446,10 +460,6 @@ fn read(request: &LoadRequest) -> Result<Loaded> {
         return Err(loaded.diagnostics.into());
     }
     Ok(loaded)
-}
-
-fn bound(loaded: Loaded) -> Result<Project> {
-    loaded.project.ok_or_else(|| Failure::new(Kind::Project, "the project could not be loaded"))
 }
 
 fn valid_name(name: &str) -> Result<String> {

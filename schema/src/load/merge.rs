@@ -57,6 +57,7 @@ impl Merger<'_> {
             return;
         }
         if self.notes.verbatim && shape.attribute.is_some_and(|attribute| attribute.short.merges_as_list()) {
+            unset(base, &mut over);
             listed(base);
             listed(&mut over);
         }
@@ -138,6 +139,15 @@ impl Merger<'_> {
             _ => {}
         }
     }
+}
+
+/// Takes the members out that are tagged `!reset`, and what they reset.
+fn unset(base: &mut Node, over: &mut Node) {
+    let Value::Map(theirs) = &mut over.value else { return };
+    if let Value::Map(mine) = &mut base.value {
+        mine.retain(|key, _| theirs.get(key).is_none_or(|node| node.tag != Tag::Reset));
+    }
+    theirs.retain(|_, entry| entry.node.tag != Tag::Reset);
 }
 
 /// What meets a value of another form becomes a list first: `{A: 1}` is `[A=1]`, a string a list of one.

@@ -16,7 +16,6 @@ use std::sync::Arc;
 pub(super) fn set_name(tree: &mut Node, name: &str) {
     let place = tree.get("name").map_or_else(|| tree.place.clone(), |node| node.place.clone());
     if let Some(map) = tree.as_map_mut() {
-        map.remove("version");
         map.set("name", Node::str(name, place));
     }
 }

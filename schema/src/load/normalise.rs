@@ -170,6 +170,10 @@ fn build_defaults(service: &mut Map) {
         Some(Value::Seq(args)) => args.retain(|arg| arg.as_str().is_none_or(|text| text.contains('='))),
         _ => {}
     }
+    // A list of which nothing is left is null to docker compose, a mapping is not.
+    if let Some(args) = build.get_mut("args").filter(|args| args.as_seq().is_some_and(<[_]>::is_empty)) {
+        args.value = Value::Null;
+    }
 }
 
 fn depends_on_defaults(service: &mut Map) {
