@@ -35,6 +35,7 @@ pub struct Asked {
     pub profiles: Vec<String>,
     pub env_files: Vec<String>,
     pub project_directory: Option<PathBuf>,
+    pub compatibility: bool,
 }
 
 /// Where it was typed.
@@ -238,6 +239,7 @@ impl<'a> Finder<'a> {
             environment: self.environment.clone(),
             usages: self.usages,
             display_base: self.place.directory.clone(),
+            compatibility: self.asked.compatibility || is_true(setting("COMPOSE_COMPATIBILITY").as_deref()),
             files: self.files,
             ..LoadRequest::default()
         };

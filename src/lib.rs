@@ -15,6 +15,7 @@ pub mod find;
 pub mod host;
 pub mod obtain;
 pub mod plan;
+pub mod proxies;
 pub mod schedule;
 pub mod supervise;
 pub mod ui;

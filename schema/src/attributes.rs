@@ -110,6 +110,11 @@ impl Short {
     pub fn merges_as_list(self) -> bool {
         matches!(self, Self::KeyValue | Self::Labels | Self::OneOrMore | Self::Hosts)
     }
+
+    /// Forms whose lists or mappings docker compose lets a single value of a later file meet.
+    pub fn meets_scalars(self) -> bool {
+        self.merges_as_list() || matches!(self, Self::DependsOn | Self::Names | Self::EnvFile)
+    }
 }
 
 /// Whether a value is a path, and against what it is resolved.
@@ -175,6 +180,8 @@ pub struct Attribute {
     pub keep_zero: bool,
     /// The keys of a user-keyed mapping are `[a-zA-Z0-9._-]+`.
     pub names: bool,
+    /// An unknown member is only warned about.
+    pub open: bool,
     /// Another row whose members these are; its own come behind them.
     pub like: Option<&'static str>,
     pub support: Support,
@@ -196,6 +203,7 @@ const fn row(path: &'static str, forms: u8, doc: &'static str) -> Attribute {
         range: None,
         keep_zero: false,
         names: false,
+        open: false,
         like: None,
         support: Support::Honoured,
         doc,
@@ -276,6 +284,10 @@ impl Attribute {
     }
     const fn names(mut self) -> Self {
         self.names = true;
+        self
+    }
+    const fn open(mut self) -> Self {
+        self.open = true;
         self
     }
     const fn like(mut self, path: &'static str) -> Self {

@@ -22,6 +22,8 @@ pub struct Bytes(pub i64);
 pub struct Project {
     /// `[a-z0-9][a-z0-9_-]*`.
     pub name: String,
+    /// `_` between the parts of made-up names of containers and images, instead of `-`.
+    pub compatibility: bool,
     /// Absolute base of relative paths.
     pub directory: PathBuf,
     /// Absolute, in merge order.
@@ -41,6 +43,13 @@ pub struct Project {
     /// `config` shows them as warnings (they stand among the load's diagnostics as such).
     pub refusals: Vec<Diagnostic>,
     pub places: Places,
+}
+
+impl Project {
+    /// What joins the parts of made-up names of containers and images.
+    pub fn separator(&self) -> char {
+        if self.compatibility { '_' } else { '-' }
+    }
 }
 
 /// Where the values of a project were written, for failures at run time. Cheap to clone.

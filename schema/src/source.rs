@@ -66,6 +66,10 @@ pub trait Files {
     fn read(&self, path: &Path) -> std::io::Result<Vec<u8>>;
     fn is_file(&self, path: &Path) -> bool;
     fn is_dir(&self, path: &Path) -> bool;
+    /// Where a symbolic link leads in the end; `None` for what is none, or leads nowhere.
+    fn followed(&self, _path: &Path) -> Option<PathBuf> {
+        None
+    }
 }
 
 /// The real disk.
@@ -95,5 +99,8 @@ impl Files for Disk {
     }
     fn is_dir(&self, path: &Path) -> bool {
         path.is_dir()
+    }
+    fn followed(&self, path: &Path) -> Option<PathBuf> {
+        path.is_symlink().then(|| path.canonicalize().ok()).flatten()
     }
 }

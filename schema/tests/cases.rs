@@ -100,7 +100,9 @@ fn rendering_loads_again_to_the_same() {
             // An optional dependency on a service of an inactive profile is written, as docker compose does, though the
             // service is not.
             let is_partly_resolved = case.args.iter().any(|arg| arg.starts_with("--no-"));
-            if is_partly_resolved || loaded.project.is_none() || case.name == "profiles-optional-dep" {
+            // And `1` beside `"1"` is written as two texts.
+            let is_lossy = ["profiles-optional-dep", "group-add-kinds"].contains(&case.name.as_str());
+            if is_partly_resolved || loaded.project.is_none() || is_lossy {
                 continue;
             }
             let yaml = render::yaml(&loaded);

@@ -3,7 +3,7 @@
 mod support;
 
 use stack_schema::diagnostic::Severity;
-use stack_schema::load::{Loaded, render};
+use stack_schema::load::{LoadRequest, Loaded, render};
 use stack_schema::project::*;
 use std::path::Path;
 use std::time::Duration;
@@ -255,4 +255,33 @@ fn a_service_without_a_platform_has_the_default_one() {
     let project = project(loaded);
     assert_eq!(project.services["a"].platform.as_deref(), Some("linux/arm64"));
     assert_eq!(project.services["b"].platform.as_deref(), Some("linux/amd64"));
+}
+
+#[test]
+fn the_first_link_to_what_is_watched_is_followed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = directory.path().canonicalize().expect("a real path");
+    std::fs::create_dir_all(root.join("real/inner")).expect("directories");
+    std::os::unix::fs::symlink("real", root.join("link")).expect("a link");
+    std::os::unix::fs::symlink("inner", root.join("real/second")).expect("a link");
+    let text = "services: {a: {build: ., develop: {watch: [{path: link/second/x, action: rebuild}, {path: real/y, action: rebuild}]}}}\n";
+    let request = |no_path_resolution: bool| LoadRequest {
+        files: vec!["-".into()],
+        stdin: Some(text.into()),
+        project_directory: root.clone(),
+        project_name: Some("p".into()),
+        no_path_resolution,
+        ..LoadRequest::default()
+    };
+    let watched = |no_path_resolution: bool| {
+        let loaded = stack_schema::load::load(&request(no_path_resolution), &stack_schema::source::Disk);
+        let path = |index: usize| {
+            let path = format!("services.a.develop.watch[{index}].path");
+            loaded.explain(&path).and_then(|found| found.node.as_str().map(str::to_owned)).expect("a path")
+        };
+        [path(0), path(1)]
+    };
+    let below = |path: &str| root.join(path).display().to_string();
+    assert_eq!(watched(false), [below("real/second/x"), below("real/y")]);
+    assert_eq!(watched(true), ["link/second/x", "real/y"]);
 }

@@ -70,6 +70,9 @@ pub(super) struct Global {
     /// Keep networks and volumes that no service uses
     #[arg(long, hide = true)]
     pub(super) all_resources: bool,
+    /// Join the parts of names of containers and images by _; config shows no defaults
+    #[arg(long)]
+    pub(super) compatibility: bool,
     /// Print the version
     #[arg(short = 'v', long, action = ArgAction::Version)]
     version: Option<bool>,
@@ -83,6 +86,7 @@ impl Global {
             profiles: self.profiles.clone(),
             env_files: self.env_files.clone(),
             project_directory: self.project_directory.clone(),
+            compatibility: self.compatibility,
         }
     }
 

@@ -78,7 +78,9 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
-    let request = context.request(|request| args.adjust(request))?;
+    let mut request = context.request(|request| args.adjust(request))?;
+    // The flag only: the variable joins names and leaves the model whole.
+    request.no_normalize |= context.compatibility();
     let as_data = args.format.as_deref() == Some("json");
     let mut loaded = if as_data { context.load_as_data(&request)? } else { context.load(&request)? };
     let refusals = refusals(&loaded);

@@ -13,6 +13,7 @@ use crate::plan::intent::Intent;
 use crate::plan::spec::device_requests;
 use crate::plan::step::{Action, Step};
 use crate::plan::{Plan, converge, images_of, label};
+use crate::proxies::Proxies;
 use crate::ui::Ui;
 use stack_runtime::engine::Engine;
 use stack_runtime::home::{self, Home};
@@ -98,6 +99,11 @@ impl Context {
             offline: global.offline,
             insists: OnceLock::new(),
         })
+    }
+
+    /// Whether `--compatibility` was typed.
+    pub fn compatibility(&self) -> bool {
+        self.asked.compatibility
     }
 
     /// From now on less is shown; the first wish counts.
@@ -205,7 +211,15 @@ impl Context {
     }
 
     fn bound(&self, request: &LoadRequest) -> Result<Project> {
-        bound(self.load(request)?)
+        self.bind(self.load(request)?)
+    }
+
+    /// The project as it is to run here.
+    fn bind(&self, loaded: Loaded) -> Result<Project> {
+        let missing = || Failure::new(Kind::Project, "the project could not be loaded");
+        let mut project = loaded.project.ok_or_else(missing)?;
+        Proxies::read(&self.place.environment, &Disk).give_to(&mut project);
+        Ok(project)
     }
 
     /// The whole project, also services of inactive profiles that are named.
@@ -235,7 +249,7 @@ impl Context {
             loaded.diagnostics.retain(|finding| !is_refused(finding));
         }
         self.ui.diagnostics(&loaded.diagnostics);
-        let mut project = bound(loaded)?;
+        let mut project = self.bind(loaded)?;
         super::build::find_bases(&mut project);
         if !self.dry_run
             && let Some(failure) = crate::doctor::obstacle(&self.home)
@@ -471,10 +485,6 @@ fn device_key(project: &Project, service: &str) -> String {
     let keys = ["gpus", "deploy.resources.reservations.devices", "devices"];
     let paths = keys.map(|key| format!("services.{service}.{key}"));
     paths.into_iter().find(|path| project.places.of(path).is_some()).unwrap_or_default()
-}
-
-fn bound(loaded: Loaded) -> Result<Project> {
-    loaded.project.ok_or_else(|| Failure::new(Kind::Project, "the project could not be loaded"))
 }
 
 fn valid_name(name: &str) -> Result<String> {

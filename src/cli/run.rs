@@ -8,6 +8,7 @@ use super::terminal::{Raw, size};
 use super::{Context, Hushed, Scene};
 use crate::failure::{Failure, Result};
 use crate::plan::intent::{Building, Intent, Run, Up};
+use crate::plan::label;
 use crate::plan::step::OneOff;
 use crate::supervise::protocol::Attach;
 use stack_runtime::engine::Engine;
@@ -134,7 +135,7 @@ impl Args {
         let base =
             project.services.get(&self.service).ok_or_else(|| Failure::no_such_service(&self.service))?;
         let slug: String = stack_runtime::volume::anonymous_name();
-        let generated = format!("{}-{}-run-{}", project.name, self.service, &slug[..12]);
+        let generated = label::joined(project, &[&project.name, &self.service, "run", &slug[..12]]);
         Ok(Run {
             service: self.one_off(context, base, tty)?,
             name: self.name.clone().unwrap_or(generated),

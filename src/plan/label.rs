@@ -52,12 +52,18 @@ impl Labelled for ContainerObserved {
 
 /// `shop-web-1`, or the name the user fixed.
 pub fn container_name(project: &Project, service: &Service, number: u32) -> String {
-    service.container_name.clone().unwrap_or_else(|| format!("{}-{}-{number}", project.name, service.key))
+    let made_up = || joined(project, &[&project.name, &service.key, &number.to_string()]);
+    service.container_name.clone().unwrap_or_else(made_up)
+}
+
+/// A made-up name: `shop-web-run-1f2e`, `shop_web_run_1f2e`.
+pub fn joined(project: &Project, parts: &[&str]) -> String {
+    parts.join(project.separator().encode_utf8(&mut [0; 4]))
 }
 
 /// The image a service runs: its own, or the one its build is named.
 pub fn image_of(project: &Project, service: &Service) -> String {
-    service.image.clone().unwrap_or_else(|| format!("{}-{}", project.name, service.key))
+    service.image.clone().unwrap_or_else(|| joined(project, &[&project.name, &service.key]))
 }
 
 /// `db:service_healthy:false,cache:service_started:true`.

@@ -186,6 +186,7 @@ fn variables_about_an_engine_have_no_effect() {
         ("BUILDKIT_PROGRESS", "none"),
         ("COMPOSE_EXPERIMENTAL", "perhaps"),
         ("COMPOSE_CONVERT_WINDOWS_PATHS", "1"),
+        ("COMPOSE_MENU", "true"),
     ] {
         let ran = place.stack_with(&[(name, value)], &["config"]);
         assert_eq!((ran.code(), ran.out()), (0, plain.clone()), "{name}: {}", ran.err());
@@ -208,6 +209,21 @@ fn explain_shows_the_whole_way() {
         ← compose.yaml:4:24  goes over this: 'http://${HOST}'\n";
     assert_eq!(explain("services.web.environment.URL").out(), expected);
     explain("services.web.ports").fails_with("There is: image, environment, networks.");
+}
+
+#[test]
+fn compatibility_joins_names_by_underscores() {
+    let place = Place::with("name: shop\nservices:\n  db: {build: .}\n");
+    let named = |variable: &[(&str, &str)], flags: &[&str]| {
+        let args: Vec<&str> = flags.iter().chain(&["config", "--images"]).copied().collect();
+        place.stack_with(variable, &args).out()
+    };
+    assert_eq!(named(&[], &[]), "shop-db\n");
+    assert_eq!(named(&[], &["--compatibility"]), "shop_db\n");
+    assert_eq!(named(&[("COMPOSE_COMPATIBILITY", "1")], &[]), "shop_db\n");
+    // The flag shows the model without defaults, the variable does not.
+    assert!(!place.stack(&["--compatibility", "config"]).out().contains("networks"));
+    assert!(place.stack_with(&[("COMPOSE_COMPATIBILITY", "1")], &["config"]).out().contains("shop_default"));
 }
 
 #[test]

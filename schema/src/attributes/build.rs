@@ -46,7 +46,6 @@ pub(super) const BUILD: &[Attribute] = &[
     row("services.*.build.target", STR, "The stage to stop at."),
     row("services.*.build.secrets", LIST, "Secrets for RUN --mount.")
         .short(Short::Grant)
-        .unique(Unique::Target("/run/secrets/"))
         .like("services.*.secrets"),
     bytes("services.*.build.shm_size", "Size of /dev/shm during RUN."),
     strings("services.*.build.tags", "Further tags."),

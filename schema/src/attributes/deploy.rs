@@ -76,7 +76,9 @@ pub(super) const DEPLOY: &[Attribute] = &[
         "`none`, `on-failure`, `any`, `always` or `unless-stopped`.",
     ),
     duration("services.*.deploy.restart_policy.delay", "For Swarm.").inert().keep_zero(),
-    integer("services.*.deploy.restart_policy.max_attempts", "How often, with `on-failure`.").keep_zero(),
+    integer("services.*.deploy.restart_policy.max_attempts", "How often, with `on-failure`.")
+        .range(0, i64::MAX)
+        .keep_zero(),
     duration("services.*.deploy.restart_policy.window", "For Swarm.").inert().keep_zero(),
     row("services.*.deploy.placement", MAP, "For Swarm.").inert(),
     row("services.*.deploy.placement.constraints", LIST, "For Swarm."),

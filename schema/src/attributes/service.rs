@@ -155,7 +155,7 @@ pub(super) const AFTER_DEPLOY: &[Attribute] = &[
     row("services.*.env_file[].format", STR, "`raw`: values as they stand.").one_of(&["raw"]),
     row("services.*.expose", LIST, "Ports the container listens on.").unique(Unique::Value),
     row("services.*.expose[]", INT | STR, "A port or range.").cast(Cast::Text),
-    row("services.*.extends", STR | MAP, "A service this one begins with.").needs(&["service"]),
+    row("services.*.extends", STR | MAP, "A service this one begins with.").needs(&["service"]).open(),
     row("services.*.extends.service", STR, "Its key."),
     row("services.*.extends.file", NULL | STR, "The file that has it."),
     row("services.*.external_links", LIST, "Names for containers outside the project.")
@@ -269,7 +269,7 @@ pub(super) const AFTER_DEPLOY: &[Attribute] = &[
     duration("services.*.stop_grace_period", "The time between the stop signal and SIGKILL.").keep_zero(),
     row("services.*.stop_signal", STR, "The signal that stops it."),
     row("services.*.storage_opt", MAP, "Options of the root file system.").short(Short::Strings).not_yet(),
-    row("services.*.storage_opt.*", FLOAT | STR | NULL, "One option.").cast(Cast::Text),
+    row("services.*.storage_opt.*", INT | STR | NULL, "One option.").cast(Cast::Text),
     labels("services.*.sysctls", "Kernel parameters of its namespaces."),
     row("services.*.sysctls.*", SCALAR | NULL, "One parameter."),
     row("services.*.tmpfs", STR | LIST, "Memory file systems: `path[:options]`.")

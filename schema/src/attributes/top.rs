@@ -7,7 +7,7 @@ pub(super) const PROJECT: &[Attribute] = &[
     row("version", STR, "Obsolete; ignored with a warning.").inert(),
     row("name", STR, "The project's name; `-p` and COMPOSE_PROJECT_NAME win."),
     row("include", LIST | NULL, "Other Compose files, each loaded as a project of its own."),
-    row("include[]", STR | MAP, "A path, or a path with its own base and environment."),
+    row("include[]", NULL | STR | MAP, "A path, or a path with its own base and environment.").open(),
     row("include[].path", STR | LIST, "One file, or files that override each other."),
     row("include[].path[]", STR, "A file."),
     row(

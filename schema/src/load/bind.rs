@@ -18,6 +18,7 @@ impl<'r> Session<'r> {
             .collect();
         let mut project = Project {
             name,
+            compatibility: self.request.compatibility,
             directory: self.request.project_directory.clone(),
             files: self.request.files.clone(),
             env_files: self.env_files_of_environment(),

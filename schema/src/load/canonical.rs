@@ -1,6 +1,6 @@
 //! Short forms to long ones, for every attribute whose row names a short form. What is already long stays.
 
-use crate::attributes::{self, Shape, Short};
+use crate::attributes::{self, Shape, Short, form};
 use crate::diagnostic::Diagnostic;
 use crate::keypath::Trail;
 use crate::short::{self, ShortError};
@@ -24,7 +24,10 @@ impl Canonical<'_> {
             return;
         }
         if let Some(attribute) = shape.attribute.filter(|attribute| !(self.lenient && attribute.is_late())) {
-            self.lengthen(node, attribute.short, path);
+            match (attribute.short, shape.any.as_ref().and_then(|any| any.attribute)) {
+                (Short::Strings, Some(member)) => strings(node, member.accepts(form::NULL)),
+                (short, _) => self.lengthen(node, short, path),
+            }
         }
         match &mut node.value {
             Value::Map(map) => {
@@ -48,7 +51,7 @@ impl Canonical<'_> {
 
     fn lengthen(&mut self, node: &mut Node, short: Short, path: &Trail<'_>) {
         match short {
-            Short::None | Short::External => {}
+            Short::None | Short::External | Short::Strings => {}
             Short::Build => wrap(node, "context"),
             Short::DependsOn => {
                 self.once(node, path);
@@ -56,6 +59,7 @@ impl Canonical<'_> {
                     let mut condition = Node::map(item.place.clone());
                     if let Some(map) = condition.as_map_mut() {
                         map.set("condition", Node::str("service_started", item.place.clone()));
+                        map.set("required", Node::new(Value::Bool(true), item.place.clone()));
                     }
                     condition
                 });
@@ -72,12 +76,9 @@ impl Canonical<'_> {
                 self.names_of_variables(node, path);
             }
             Short::Labels => key_values(node, true),
-            Short::Strings => strings(node),
             Short::OneOrMore => one_or_more(node),
-            Short::Texts => {
-                one_or_more(node);
-                texts(node);
-            }
+            // After the merge: until then a single value replaces a single value.
+            Short::Texts => {}
             Short::Words => self.words(node, path),
             Short::HealthTest => health_test(node),
             Short::EnvFile => env_files(node),
@@ -328,10 +329,11 @@ fn key_value(item: &Node, null_is_empty: bool) -> Option<(String, Entry)> {
     Some((key.to_owned(), Entry { key: item.place.clone(), node: Node::new(value, item.place.clone()) }))
 }
 
-fn strings(node: &mut Node) {
+fn strings(node: &mut Node, null_is_empty: bool) {
     let Value::Map(map) = &mut node.value else { return };
     for (_, entry) in map.iter_mut() {
-        if entry.node.tag != Tag::Reset {
+        let stays = entry.node.tag == Tag::Reset || (entry.node.is_null() && !null_is_empty);
+        if !stays {
             entry.node.value = Value::Str(entry.node.scalar_text().unwrap_or_default());
         }
     }
@@ -344,7 +346,9 @@ fn one_or_more(node: &mut Node) {
     }
 }
 
-fn texts(node: &mut Node) {
+/// A string or a list of scalars becomes a list of strings.
+pub(super) fn texts(node: &mut Node) {
+    one_or_more(node);
     for item in node.as_seq_mut().into_iter().flatten() {
         item.value = Value::Str(item.scalar_text().unwrap_or_default());
     }
@@ -385,6 +389,9 @@ fn has_unread(node: &Node) -> bool {
 }
 
 fn ports(item: &Node) -> Result<Vec<Node>, ShortError> {
+    if matches!(item.value, Value::Float(_)) {
+        return Err(ShortError("a port has no fraction".into()));
+    }
     let text = item.scalar_text().unwrap_or_default();
     let specs = short::parse_port(&text)?;
     Ok(specs.into_iter().map(|spec| port(spec, &item.place)).collect())

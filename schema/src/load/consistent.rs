@@ -424,8 +424,13 @@ impl Checker<'_> {
         {
             for (key, entry) in self.tree.get(section).and_then(Node::as_map).into_iter().flat_map(Map::iter)
             {
-                let given: Vec<&str> =
-                    sources.iter().copied().filter(|source| entry.node.get(source).is_some()).collect();
+                let has = |source: &&str| match entry.node.get(source) {
+                    Some(node) if section == "secrets" && *source == "environment" => {
+                        node.as_str() != Some("")
+                    }
+                    node => node.is_some(),
+                };
+                let given: Vec<&str> = sources.iter().copied().filter(has).collect();
                 let list = sources.iter().map(|source| format!("`{source}`")).collect::<Vec<_>>().join(", ");
                 let at = |message: String| {
                     Diagnostic::error(message).at(entry.key.clone()).key(format!("{section}.{key}"))

@@ -1,13 +1,13 @@
 //! `extends`: a service that begins with another one, of the same document or another file.
 
 use super::provenance::Kind;
-use super::{Session, merge, paths};
+use super::{Session, canonical, fit, merge, paths};
 use crate::attributes::{self, Shape};
 use crate::diagnostic::Diagnostic;
 use crate::env::Env;
-use crate::keypath::Trail;
+use crate::keypath::{KeyPath, Step, Trail};
 use crate::source::{Place, Source};
-use crate::yaml::{Node, Tag};
+use crate::yaml::{Map, Node, Tag};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -163,7 +163,14 @@ impl Session<'_> {
         };
         let path = PathBuf::from(paths::join(file, base));
         let source = self.read(&path, Some(file_place))?;
-        let document = self.extended_document(&source, name, environment)?;
+        let Some(document) = self.extended_document(&source, name, environment) else {
+            if !self.failed() {
+                let nothing = Node::map(file_place.clone());
+                let diagnostic = self.missing(&nothing, name, wanted.place, &source).key(key_of(chain));
+                self.report(diagnostic);
+            }
+            return None;
+        };
         let mut service = self.base_in_document(&document, &source, wanted, chain)?;
         let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
         let resolve_from = self.resolve_from(&directory, base);
@@ -171,7 +178,8 @@ impl Session<'_> {
         Some(service)
     }
 
-    /// The documents of a base file, merged. What does not fit in services that nobody extends does not count.
+    /// The documents of a base file, merged. What does not fit in services that nobody extends does not count, unless it is a
+    /// short form: these are read for the whole file.
     fn extended_document(
         &mut self,
         source: &Arc<Source>,
@@ -186,18 +194,22 @@ impl Session<'_> {
         let base = self.bases.get(&key)?;
         let prefix = format!("services.{name}.");
         let counts = |found: &&Diagnostic| found.key_path.starts_with(&prefix) || found.key_path.is_empty();
-        self.diagnostics.extend(base.findings.iter().filter(counts).cloned());
+        self.diagnostics.extend(base.misfits.iter().filter(counts).chain(&base.unreadable).cloned());
         base.tree.clone()
     }
 
     fn base_document(&mut self, source: &Arc<Source>, environment: &Env) -> Base {
-        let mut base = Base { tree: None, findings: Vec::new() };
+        let mut base = Base { tree: None, misfits: Vec::new(), unreadable: Vec::new() };
         let mut merged: Option<Node> = None;
         for document in self.parse(source) {
             let Some(mut document) = self.interpolated(document, environment) else { return base };
-            let before = self.diagnostics.len();
-            self.canonicalise(&mut document);
-            base.findings.extend(self.diagnostics.drain(before..));
+            let lenient = self.request.no_interpolate;
+            fit::Fit { lenient, base: merged.as_ref(), diagnostics: &mut base.misfits }.root(&mut document);
+            let mut findings = null_forms(&document);
+            canonical::Canonical { lenient, diagnostics: &mut findings }.root(&mut document);
+            let (early, late): (Vec<_>, Vec<_>) = findings.into_iter().partition(is_of_form);
+            base.unreadable.extend(early);
+            base.misfits.extend(late);
             let mut whole = merged.take().unwrap_or_else(|| Node::map(document.place.clone()));
             let notes = self.notes();
             merge::merge_extending(&mut whole, document, attributes::root(), &Trail::Root, notes);
@@ -225,7 +237,39 @@ const MAX_CHAIN: usize = 100;
 pub(super) struct Base {
     tree: Option<Arc<Node>>,
     /// What does not fit, whichever service it belongs to.
-    findings: Vec<Diagnostic>,
+    misfits: Vec<Diagnostic>,
+    /// Short forms that cannot be read.
+    unreadable: Vec<Diagnostic>,
+}
+
+/// Attributes whose forms docker compose reads in the whole base file, used or not.
+const FORMS: [&str; 9] =
+    ["build", "depends_on", "env_file", "ports", "volumes", "gpus", "devices", "configs", "secrets"];
+
+fn is_of_form(found: &Diagnostic) -> bool {
+    let path = KeyPath::parse(&found.key_path);
+    let step = path.as_ref().and_then(|path| path.steps().get(2));
+    matches!(step, Some(Step::Key(key)) if FORMS.contains(&key.as_str()))
+}
+
+/// Of these not even a null is read.
+const NEVER_NULL: [&str; 5] = ["build", "depends_on", "env_file", "ports", "gpus"];
+
+fn null_forms(document: &Node) -> Vec<Diagnostic> {
+    let services = document.get("services").and_then(Node::as_map);
+    let mut found = Vec::new();
+    for (name, entry) in services.into_iter().flat_map(Map::iter) {
+        for key in NEVER_NULL {
+            let Some(node) = entry.node.get(key).filter(|node| node.is_null() && node.tag == Tag::None)
+            else {
+                continue;
+            };
+            let path = KeyPath::root().key("services").key(name).key(key).to_string();
+            let message = format!("`{path}` is null, which a file that is extended cannot say");
+            found.push(Diagnostic::error(message).at(node.place.clone()).key(path).hint("Remove the line."));
+        }
+    }
+    found
 }
 
 fn service_shape() -> &'static Shape {

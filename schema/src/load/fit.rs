@@ -11,6 +11,8 @@ use std::collections::HashSet;
 pub(super) struct Fit<'d> {
     /// Strings with `$` were not interpolated and are not judged; what is judged stays as written.
     pub(super) lenient: bool,
+    /// What the earlier files say.
+    pub(super) base: Option<&'d Node>,
     pub(super) diagnostics: &'d mut Vec<Diagnostic>,
 }
 
@@ -33,6 +35,9 @@ impl Fit<'_> {
         }
         if let Some(attribute) = shape.attribute {
             if !attribute.accepts(bits(&node.value)) {
+                if self.joins(node, attribute, path) {
+                    return;
+                }
                 // A null may yet meet a value of an earlier file, which it keeps: `nulls` judges what is left of it.
                 let is_open = node.is_null()
                     && matches!(path, Trail::Key(parent, key) if *key != "services" || !matches!(parent, Trail::Root));
@@ -53,6 +58,24 @@ impl Fit<'_> {
             Value::Seq(_) => self.items(node, shape, path),
             _ => self.scalar(node, shape.attribute, path),
         }
+    }
+
+    /// A string over a list or mapping of an earlier file counts as a list of one where these are joined as lists; any other
+    /// single value says nothing there.
+    fn joins(&mut self, node: &mut Node, attribute: &Attribute, path: &Trail<'_>) -> bool {
+        let is_scalar = node.scalar_text().is_some();
+        let meets = find(path, self.base).is_some_and(|earlier| !earlier.is_null());
+        if !is_scalar || !meets || !attribute.short.meets_scalars() {
+            return false;
+        }
+        let adds = node.as_str().is_some() && attribute.short.merges_as_list();
+        let effect = if adds { "counts as a list of one" } else { "has no effect" };
+        let message = format!("`{}` is {}, which {effect}", shown(path), node.kind_name());
+        let warning = Diagnostic::warning(message).at(node.place.clone()).key(path.to_string());
+        self.diagnostics.push(warning.hint("Write a list."));
+        let item = Node { tag: Tag::None, ..node.clone() };
+        node.value = if adds { Value::Seq(vec![item]) } else { Value::Null };
+        true
     }
 
     fn is_open(&self, node: &Node) -> bool {
@@ -202,6 +225,15 @@ impl Fit<'_> {
     }
 }
 
+/// What a tree has at a path.
+fn find<'n>(path: &Trail<'_>, tree: Option<&'n Node>) -> Option<&'n Node> {
+    match path {
+        Trail::Root => tree,
+        Trail::Key(parent, key) => find(parent, tree)?.get(key),
+        Trail::Index(parent, index) => find(parent, tree)?.as_seq()?.get(*index),
+    }
+}
+
 /// Reports the nulls that are left after a merge where there must be a value.
 pub(super) fn nulls(node: &Node, shape: &Shape, path: &Trail<'_>, diagnostics: &mut Vec<Diagnostic>) {
     match &node.value {
@@ -281,6 +313,12 @@ fn expected(forms: u8) -> String {
 pub(super) fn cast(value: &Value, attribute: &Attribute) -> Result<Value, String> {
     match (attribute.cast, value) {
         (Cast::None, _) => Ok(value.clone()),
+        (Cast::Text, Value::Float(_)) if !attribute.accepts(form::FLOAT & !form::INT) => {
+            Err("a number has no fraction here".into())
+        }
+        (Cast::Text, _) if matches!(value, Value::Seq(_) | Value::Map(_)) => Ok(value.clone()),
+        (Cast::Text, _) => Ok(Value::Str(Node::scalar_of(value).unwrap_or_default())),
+        (_, Value::Float(number)) if !number.is_finite() => Err("it is not finite".into()),
         (Cast::Bool, Value::Str(text)) => boolean(text),
         (Cast::Int, Value::Str(text)) => {
             text.parse().map(Value::Int).map_err(|_| format!("`{text}` is no whole number"))
@@ -292,6 +330,9 @@ pub(super) fn cast(value: &Value, attribute: &Attribute) -> Result<Value, String
         (Cast::Int, Value::Float(number)) => Err(format!("{number} is no whole number")),
         (Cast::Float, Value::Str(text)) => {
             let number: f32 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+            if !number.is_finite() {
+                return Err(format!("`{text}` is not finite"));
+            }
             if number.fract() != 0.0 && !attribute.accepts(form::FLOAT & !form::INT) {
                 return Err(format!("{number} is no whole number"));
             }
@@ -316,8 +357,6 @@ pub(super) fn cast(value: &Value, attribute: &Attribute) -> Result<Value, String
         (Cast::Count, Value::Str(text)) => {
             text.parse().map(Value::Int).map_err(|_| format!("`{text}` is neither a number nor `all`"))
         }
-        (Cast::Text, Value::Seq(_) | Value::Map(_)) => Ok(value.clone()),
-        (Cast::Text, _) => Ok(Value::Str(Node::scalar_of(value).unwrap_or_default())),
         _ => Ok(value.clone()),
     }
 }
@@ -350,7 +389,11 @@ fn unknown_key(key: &str, entry: &Entry, shape: &Shape, path: &Trail<'_>) -> Dia
         (2, Some("services"), Some(service)) => format!("in service `{service}`"),
         _ => format!("in `{}`", shown(path)),
     };
-    let diagnostic = Diagnostic::error(format!("unknown attribute `{key}` {owner}"));
+    let message = format!("unknown attribute `{key}` {owner}");
+    let diagnostic = match shape.attribute {
+        Some(Attribute { open: true, .. }) => Diagnostic::warning(message),
+        _ => Diagnostic::error(message),
+    };
     let diagnostic = diagnostic.at(entry.key.clone()).key(path.key(key).to_string());
     if let Some(near) = nearest(key, shape.members.keys().copied()) {
         return diagnostic.hint(format!("Did you mean `{near}`?"));

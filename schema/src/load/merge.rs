@@ -50,9 +50,14 @@ impl Merger<'_> {
             return;
         }
         if over.is_null() {
+            // Two lists that say nothing are one.
+            if base.is_null() && shape.attribute.is_some_and(|attribute| attribute.short.merges_as_list()) {
+                base.value = Value::Seq(Vec::new());
+            }
             return;
         }
         if self.notes.verbatim && shape.attribute.is_some_and(|attribute| attribute.short.merges_as_list()) {
+            unset(base, &mut over);
             listed(base);
             listed(&mut over);
         }
@@ -136,6 +141,15 @@ impl Merger<'_> {
     }
 }
 
+/// Takes the members out that are tagged `!reset`, and what they reset.
+fn unset(base: &mut Node, over: &mut Node) {
+    let Value::Map(theirs) = &mut over.value else { return };
+    if let Value::Map(mine) = &mut base.value {
+        mine.retain(|key, _| theirs.get(key).is_none_or(|node| node.tag != Tag::Reset));
+    }
+    theirs.retain(|_, entry| entry.node.tag != Tag::Reset);
+}
+
 /// What meets a value of another form becomes a list first: `{A: 1}` is `[A=1]`, a string a list of one.
 fn listed(node: &mut Node) {
     let items = match &node.value {
@@ -198,7 +212,7 @@ mod tests {
         let source = Arc::new(Source { name: "t".into(), path: None, text: text.into() });
         let mut diagnostics = Vec::new();
         let mut tree = yaml::parse(&source, yaml::Limits::default(), &mut diagnostics).remove(0);
-        Fit { lenient: false, diagnostics: &mut diagnostics }.root(&mut tree);
+        Fit { lenient: false, base: None, diagnostics: &mut diagnostics }.root(&mut tree);
         Canonical { lenient: false, diagnostics: &mut diagnostics }.root(&mut tree);
         assert!(diagnostics.is_empty(), "{text}\n{diagnostics:?}");
         tree

@@ -73,6 +73,8 @@ pub struct LoadRequest {
     pub no_normalize: bool,
     /// No checks of references between resources.
     pub no_consistency: bool,
+    /// Names of containers and images are joined by `_`, as the first generation of Compose did.
+    pub compatibility: bool,
     /// Keep networks, volumes, secrets and configs that no service uses.
     pub all_resources: bool,
     /// Do not read the services' env files.
@@ -276,8 +278,14 @@ impl<'a> Session<'a> {
         let directory = self.request.project_directory.clone();
         let resolve_from = (!self.request.no_path_resolution).then_some(directory.as_path());
         let mut tree = self.model(&inputs, &directory, resolve_from, &environment)?;
+        if resolve_from.is_some() {
+            self.follow_watched(&mut tree);
+        }
         self.variables(&mut tree, &environment);
         let verbatim = self.request.no_interpolate;
+        if let Some(map) = tree.as_map_mut() {
+            map.remove("version");
+        }
         if !(verbatim && self.request.no_normalize) {
             model::set_name(&mut tree, &name);
         }

@@ -7,7 +7,7 @@ use crate::diagnostic::Diagnostic;
 use crate::env::Env;
 use crate::interpolate;
 use crate::keypath::Trail;
-use crate::source::Source;
+use crate::source::{Place, Source};
 use crate::yaml::{self, Node, Value};
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,6 @@ use std::sync::Arc;
 pub(super) fn set_name(tree: &mut Node, name: &str) {
     let place = tree.get("name").map_or_else(|| tree.place.clone(), |node| node.place.clone());
     if let Some(map) = tree.as_map_mut() {
-        map.remove("version");
         map.set("name", Node::str(name, place));
     }
 }
@@ -51,7 +50,9 @@ impl Session<'_> {
         let mut merged: Option<Node> = None;
         for source in inputs {
             for document in self.documents(source) {
-                let Some(mut document) = self.document(document, environment) else { continue };
+                let Some(mut document) = self.document(document, merged.as_ref(), environment) else {
+                    continue;
+                };
                 self.include(&mut document, base, environment);
                 self.extend(&mut document, source, base, environment);
                 let place = document.place.clone();
@@ -63,7 +64,10 @@ impl Session<'_> {
                 merged = Some(whole);
             }
         }
-        let mut tree = merged?;
+        let Some(mut tree) = merged else {
+            self.report_empty(inputs);
+            return None;
+        };
         if tree.as_map().is_some_and(|map| map.keys().all(|key| key == "version")) {
             // What should have been in it may just have failed to be included.
             if !self.failed() {
@@ -90,22 +94,27 @@ impl Session<'_> {
     }
 
     fn documents(&mut self, source: &Arc<Source>) -> Vec<Node> {
-        let before = self.diagnostics.len();
-        let documents = match self.parsed.remove(&Arc::as_ptr(source)) {
+        match self.parsed.remove(&Arc::as_ptr(source)) {
             Some(documents) => documents,
             None => self.parse(source),
-        };
-        if documents.is_empty() && self.diagnostics.len() == before && !self.failed() {
-            let place = crate::source::Place { source: source.clone(), start: 0, end: 0 };
-            self.report(Diagnostic::error("the Compose file is empty").at(place));
         }
-        documents
+    }
+
+    /// Files without a document say nothing; when none says anything, and not because it failed, that is an error.
+    fn report_empty(&mut self, inputs: &[Arc<Source>]) {
+        let Some(source) = inputs.first().filter(|_| !self.failed() && self.including.is_empty()) else {
+            return;
+        };
+        let place = Place { source: source.clone(), start: 0, end: 0 };
+        self.report(Diagnostic::error("the Compose file is empty").at(place));
     }
 
     /// A document that fits the table and has only long forms; `None` when it is no mapping.
-    pub(super) fn document(&mut self, document: Node, environment: &Env) -> Option<Node> {
+    fn document(&mut self, document: Node, base: Option<&Node>, environment: &Env) -> Option<Node> {
         let mut document = self.interpolated(document, environment)?;
-        self.canonicalise(&mut document);
+        let lenient = self.request.no_interpolate;
+        fit::Fit { lenient, base, diagnostics: &mut self.diagnostics }.root(&mut document);
+        canonical::Canonical { lenient, diagnostics: &mut self.diagnostics }.root(&mut document);
         Some(document)
     }
 
@@ -128,11 +137,5 @@ impl Session<'_> {
             self.provenance.used(usages, environment);
         }
         Some(document)
-    }
-
-    pub(super) fn canonicalise(&mut self, document: &mut Node) {
-        let lenient = self.request.no_interpolate;
-        fit::Fit { lenient, diagnostics: &mut self.diagnostics }.root(document);
-        canonical::Canonical { lenient, diagnostics: &mut self.diagnostics }.root(document);
     }
 }

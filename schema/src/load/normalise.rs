@@ -1,5 +1,6 @@
 //! What Compose adds to what was written: defaults, the default network, implied dependencies, resource names.
 
+use super::canonical;
 use crate::diagnostic::Diagnostic;
 use crate::short;
 use crate::source::Place;
@@ -96,6 +97,9 @@ fn typed_defaults(tree: &mut Node) {
     }
     let services = tree.get_mut("services").and_then(Node::as_map_mut);
     for (_, entry) in services.into_iter().flat_map(Map::iter_mut) {
+        let options = entry.node.get_mut("provider").and_then(|provider| provider.get_mut("options"));
+        let options = options.and_then(Node::as_map_mut).into_iter().flat_map(Map::iter_mut);
+        options.for_each(|(_, option)| canonical::texts(&mut option.node));
         let scale = entry.node.get("scale").cloned();
         let deploy = entry.node.get_mut("deploy").and_then(Node::as_map_mut);
         if let (Some(scale), Some(deploy)) = (scale, deploy) {
@@ -124,6 +128,13 @@ fn member_defaults(service: &mut Map) {
         .and_then(|n| n.get_mut("reservations"));
     if let Some(reservations) = reservations.and_then(Node::as_map_mut) {
         each_item(reservations, "devices", device_count);
+        each_item(reservations, "generic_resources", |resource, place| {
+            let spec = resource.get_mut("discrete_resource_spec").and_then(Node::as_map_mut);
+            for spec in spec.into_iter() {
+                default(spec, "kind", string(""), place);
+                default(spec, "value", Value::Int(0), place);
+            }
+        });
     }
 }
 
@@ -158,6 +169,10 @@ fn build_defaults(service: &mut Map) {
         Some(Value::Map(args)) => args.retain(|_, entry| !entry.node.is_null()),
         Some(Value::Seq(args)) => args.retain(|arg| arg.as_str().is_none_or(|text| text.contains('='))),
         _ => {}
+    }
+    // A list of which nothing is left is null to docker compose, a mapping is not.
+    if let Some(args) = build.get_mut("args").filter(|args| args.as_seq().is_some_and(<[_]>::is_empty)) {
+        args.value = Value::Null;
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::attributes::{PathKind, Shape};
 use crate::env::Env;
 use crate::short;
-use crate::yaml::{Node, Value};
+use crate::yaml::{Map, Node, Value};
 use std::path::{Component, Path, PathBuf};
 
 /// Resolves every path of a tree against `base`; `~` is the home directory.
@@ -41,6 +41,29 @@ impl super::Session<'_> {
     /// What the paths of another file count from: its directory, or, where paths stay relative, the way there from `base`.
     pub(super) fn resolve_from(&self, directory: &Path, base: &Path) -> PathBuf {
         if self.request.no_path_resolution { relative(directory, base) } else { directory.to_owned() }
+    }
+
+    /// The first symbolic link in the path of a watch rule is followed: changes are told of what is behind it.
+    pub(super) fn follow_watched(&self, tree: &mut Node) {
+        let services = tree.get_mut("services").and_then(Node::as_map_mut);
+        for (_, entry) in services.into_iter().flat_map(Map::iter_mut) {
+            let rules = entry.node.get_mut("develop").and_then(|develop| develop.get_mut("watch"));
+            for rule in rules.and_then(Node::as_seq_mut).into_iter().flatten() {
+                if let Some(Value::Str(path)) = rule.get_mut("path").map(|path| &mut path.value) {
+                    *path = self.followed(Path::new(path)).display().to_string();
+                }
+            }
+        }
+    }
+
+    fn followed(&self, path: &Path) -> PathBuf {
+        let mut above: Vec<&Path> = path.ancestors().collect();
+        above.reverse();
+        let first = above.into_iter().find_map(|part| Some((part, self.files.followed(part)?)));
+        match first.and_then(|(link, target)| Some(target.join(path.strip_prefix(link).ok()?))) {
+            Some(behind) => behind.components().collect(),
+            None => path.to_owned(),
+        }
     }
 
     /// A path that may have stayed relative.

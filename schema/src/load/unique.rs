@@ -5,7 +5,7 @@ use crate::diagnostic::Diagnostic;
 use crate::keypath::Trail;
 use crate::load::merge::Notes;
 use crate::load::provenance::{Kind, Link};
-use crate::yaml::{Node, Value};
+use crate::yaml::{Node, Value, scalar};
 use std::collections::HashMap;
 
 pub(super) fn unique(node: &mut Node, shape: &Shape, path: &Trail<'_>, notes: &mut Notes<'_>) {
@@ -50,7 +50,7 @@ fn distinct(items: Vec<Node>, rule: Unique, path: &Trail<'_>, notes: &mut Notes<
                 kept.push(item);
             }
             Some(first) if rule == Unique::Strict => {
-                let message = format!("`{identity}` is listed twice");
+                let message = format!("`{}` is listed twice", identity.trim_matches('"'));
                 let diagnostic =
                     Diagnostic::error(message).at(item.place.clone()).key(path.index(index).to_string());
                 notes.diagnostics.push(diagnostic.related(kept[*first].place.clone(), "first listed here"));
@@ -65,12 +65,19 @@ fn distinct(items: Vec<Node>, rule: Unique, path: &Trail<'_>, notes: &mut Notes<
     kept
 }
 
+/// `1` and `"1"` are two things where a list is compared as it was written.
+fn written(item: &Node, text: String) -> String {
+    let is_number = item.place.is_text(&text) && matches!(scalar::resolve(&text), Value::Int(_));
+    if is_number { text } else { format!("\"{text}\"") }
+}
+
 /// What makes an item the same as another one; `None`: nothing does.
 fn identity(item: &Node, rule: Unique) -> Option<String> {
     let member = |name: &str| item.get(name).and_then(Node::scalar_text);
     match rule {
         Unique::No => None,
-        Unique::Value | Unique::Strict => item.scalar_text(),
+        Unique::Value => item.scalar_text(),
+        Unique::Strict => item.scalar_text().map(|text| written(item, text)),
         Unique::Key => item.as_str().map(|text| text.split('=').next().unwrap_or(text).to_owned()),
         Unique::Member(name) => member(name),
         Unique::Port if item.as_map().is_none() => item.scalar_text(),

@@ -3,7 +3,8 @@
 use super::{Entry, Map, Node, Tag, Value, scalar, tabs};
 use crate::diagnostic::Diagnostic;
 use crate::source::{Place, Source};
-use granit_parser::{Event, Parser, ScalarStyle, Span};
+use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, ScanError, Span};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -42,11 +43,13 @@ pub fn parse_noting(
         diagnostics.push(Diagnostic::error(message).at(place_at(source, 0, 0)));
         return Vec::new();
     }
-    if let Some(diagnostic) = tabs::misplaced(source) {
+    let eased = tabs::eased(&source.text);
+    if let Some(diagnostic) = tabs::misplaced(source, &eased) {
         diagnostics.push(diagnostic);
         return Vec::new();
     }
-    let mut composer = Composer::new(source, limits, diagnostics);
+    let text = without_joined_comments(&eased);
+    let mut composer = Composer::new(source, &text, limits, diagnostics);
     match composer.stream() {
         Ok(documents) => {
             aliases.append(&mut composer.aliases);
@@ -57,6 +60,26 @@ pub fn parse_noting(
             Vec::new()
         }
     }
+}
+
+/// The text without comments that follow a value at once (`"80"#web`), which docker compose's reader takes for comments, too.
+/// They become spaces, so that all places stay.
+fn without_joined_comments(text: &str) -> Cow<'_, str> {
+    // Each costs a look through the whole text.
+    const MOST: usize = 20;
+    let mut text = Cow::Borrowed(text);
+    for _ in 0..MOST {
+        if !["\"#", "'#", "]#", "}#", ",#", "[#", "{#"].iter().any(|joined| text.contains(joined)) {
+            break;
+        }
+        let error = Parser::new_from_str(&text).find_map(Result::err);
+        let is_comment = |error: &ScanError| *error.kind() == ErrorKind::CommentNotSeparated;
+        let Some(at) = error.filter(is_comment).and_then(|error| error.marker().byte_offset()) else { break };
+        let Some(start) = text[at..].find('#').map(|offset| at + offset) else { break };
+        let end = text[start..].find(['\r', '\n']).map_or(text.len(), |offset| start + offset);
+        text.to_mut().replace_range(start..end, &" ".repeat(end - start));
+    }
+    text
 }
 
 type Fallible<T> = Result<T, Box<Diagnostic>>;
@@ -118,8 +141,15 @@ fn place_at(source: &Arc<Source>, start: usize, end: usize) -> Place {
 }
 
 impl<'t, 'd> Composer<'t, 'd> {
-    fn new(source: &'t Arc<Source>, limits: Limits, diagnostics: &'d mut Vec<Diagnostic>) -> Self {
-        let parser = Parser::new_from_str(&source.text);
+    fn new(
+        source: &'t Arc<Source>,
+        text: &'t str,
+        limits: Limits,
+        diagnostics: &'d mut Vec<Diagnostic>,
+    ) -> Self {
+        let mut options = Options::default();
+        options.emit_anchor_events = true;
+        let parser = Parser::new_from_str_with_options(text, options);
         Self {
             source,
             parser,
@@ -150,6 +180,10 @@ impl<'t, 'd> Composer<'t, 'd> {
 
     fn next(&mut self) -> Fallible<Spanned<'t>> {
         match self.parser.next_event() {
+            Some(Ok((Event::Anchor(_, name), span))) => {
+                self.anchor_name(&name, &span)?;
+                self.next()
+            }
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
                 let at = error.marker().byte_offset().unwrap_or(0);
@@ -157,6 +191,19 @@ impl<'t, 'd> Composer<'t, 'd> {
                 Err(Box::new(Diagnostic::error(format!("not valid YAML: {}", error.info())).at(place)))
             }
             None => Ok((Event::StreamEnd, Span::empty(granit_parser::Marker::new(0, 1, 0)))),
+        }
+    }
+
+    /// docker compose's reader takes fewer names than YAML allows.
+    fn anchor_name(&self, name: &str, span: &Span) -> Fallible<()> {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        match name.chars().find(|c| !is_plain(*c)) {
+            Some(odd) if !"?:,]}%@`".contains(odd) => {
+                let message = format!("the anchor `{name}` has `{odd}` in its name");
+                let diagnostic = Diagnostic::error(message).at(self.place(span));
+                Err(Box::new(diagnostic.hint("Names of anchors are made of letters, digits, `-` and `_`.")))
+            }
+            _ => Ok(()),
         }
     }
 

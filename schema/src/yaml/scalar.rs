@@ -128,7 +128,8 @@ fn float(text: &str) -> Option<f64> {
         !digits.is_empty() && is_digits(digits)
     });
     if has_digits && is_digits(whole) && is_digits(fraction) && exponent_fits {
-        plain.parse().ok()
+        // What is too large for a number stays text.
+        plain.parse().ok().filter(|number: &f64| number.is_finite())
     } else {
         None
     }
@@ -173,6 +174,7 @@ mod tests {
             ("08", Value::Float(8.0)),
             ("1.10", Value::Float(1.1)),
             ("1e3", Value::Float(1000.0)),
+            ("1e400", Value::Str("1e400".into())),
             ("yes", Value::Str("yes".into())),
             ("on", Value::Str("on".into())),
             ("22:22", Value::Str("22:22".into())),
