@@ -300,14 +300,76 @@ fn shorten(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
-/// Whether classes and escapes are complete.
+/// Whether classes and escapes are complete, as far as Docker looks: it matches the pattern against `.` and stops
+/// where that cannot succeed any more.
 fn check(pattern: &str) -> Result<(), &'static str> {
     let chars: Vec<char> = pattern.chars().collect();
-    let (mut at, mut unused) = (0, String::new());
-    while at < chars.len() {
-        at = translate(&chars, at, &mut unused)?;
+    let mut rest = chars.as_slice();
+    // Whether the point is still to be matched.
+    let mut is_left = true;
+    while !rest.is_empty() {
+        let stars = rest.iter().take_while(|c| **c == '*').count();
+        let (chunk, after) = rest[stars..].split_at(chunk_end(&rest[stars..]));
+        if stars > 0 && chunk.is_empty() {
+            return Ok(());
+        }
+        let is_last = after.is_empty();
+        let left = |matched: Option<bool>| matched.filter(|left| !left || !is_last);
+        let mut found = left(chunk_matches(chunk, is_left)?);
+        if found.is_none() && stars > 0 && is_left {
+            found = left(chunk_matches(chunk, false)?);
+        }
+        let Some(left) = found else { return Ok(()) };
+        (is_left, rest) = (left, after);
     }
     Ok(())
+}
+
+/// Up to the next star outside of a class.
+fn chunk_end(chars: &[char]) -> usize {
+    let (mut at, mut in_class) = (0, false);
+    while at < chars.len() {
+        match chars[at] {
+            '\\' if at + 1 < chars.len() => at += 1,
+            '[' => in_class = true,
+            ']' => in_class = false,
+            '*' if !in_class => return at,
+            _ => {}
+        }
+        at += 1;
+    }
+    chars.len()
+}
+
+/// Matches a chunk at the point, if that is left; whether it then still is, or `None` when it does not match.
+fn chunk_matches(chars: &[char], mut is_left: bool) -> Result<Option<bool>, &'static str> {
+    let (mut at, mut failed) = (0, false);
+    while at < chars.len() {
+        failed |= !is_left;
+        is_left = false;
+        let is_point = match chars[at] {
+            '[' => {
+                let mut class = String::new();
+                at = self::class(chars, at + 1, &mut class)?;
+                !failed && Regex::new(&class).is_ok_and(|class| class.is_match("."))
+            }
+            '?' => {
+                at += 1;
+                true
+            }
+            '\\' => {
+                let next = *chars.get(at + 1).ok_or("nothing after the last `\\`")?;
+                at += 2;
+                next == '.'
+            }
+            c => {
+                at += 1;
+                c == '.'
+            }
+        };
+        failed |= !is_point;
+    }
+    Ok((!failed).then_some(is_left))
 }
 
 fn compile(pattern: &str) -> Result<Glob, &'static str> {
@@ -349,7 +411,7 @@ fn translate(chars: &[char], at: usize, out: &mut String) -> Result<usize, &'sta
 }
 
 fn class(chars: &[char], mut at: usize, out: &mut String) -> Result<usize, &'static str> {
-    const OPEN: &str = "a `[` without its `]`";
+    const OPEN: &str = "a `[` without its `]`, or a class that begins with one or with a `-`";
     out.push('[');
     if chars.get(at) == Some(&'^') {
         // A negated class never reaches over a slash.
@@ -357,23 +419,20 @@ fn class(chars: &[char], mut at: usize, out: &mut String) -> Result<usize, &'sta
         at += 1;
     }
     let mut members = 0;
-    loop {
-        match chars.get(at).ok_or(OPEN)? {
-            ']' if members > 0 => break,
-            ']' => return Err("an empty class"),
-            _ => {}
-        }
+    while members == 0 || chars.get(at) != Some(&']') {
         let (low, next) = member(chars, at).ok_or(OPEN)?;
-        literal(low, out);
         at = next;
+        let mut high = low;
         if chars.get(at) == Some(&'-') {
-            let (high, next) = member(chars, at + 1).ok_or(OPEN)?;
-            if high < low {
-                return Err("a class whose range runs backwards");
-            }
+            (high, at) = member(chars, at + 1).ok_or(OPEN)?;
+        }
+        if low <= high {
+            literal(low, out);
             out.push('-');
             literal(high, out);
-            at = next;
+        } else {
+            // A range that runs backwards has nothing in it.
+            out.push_str("[a&&b]");
         }
         members += 1;
     }
@@ -383,6 +442,7 @@ fn class(chars: &[char], mut at: usize, out: &mut String) -> Result<usize, &'sta
 
 fn member(chars: &[char], at: usize) -> Option<(char, usize)> {
     match chars.get(at)? {
+        '-' | ']' => None,
         '\\' => Some((*chars.get(at + 1)?, at + 2)),
         c => Some((*c, at + 1)),
     }

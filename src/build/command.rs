@@ -121,11 +121,12 @@ pub(super) fn read(run: &Run, state: &State, words: &Words<'_>) -> std::result::
 }
 
 fn created_by(args: &[String], state: &State) -> String {
-    let (command, shown) = (args.join(" "), state.shown_args());
-    if shown.is_empty() {
-        return format!("RUN {command} # buildkit");
+    let mut words = state.shown_args();
+    if !words.is_empty() {
+        words.insert(0, format!("|{}", words.len()));
     }
-    format!("RUN |{} {} {command} # buildkit", shown.len(), shown.join(" "))
+    words.extend_from_slice(args);
+    format!("RUN {} # buildkit", words.join(" "))
 }
 
 /// The words to run; with heredocs as the shell, or the kernel, wants them.

@@ -55,7 +55,8 @@ impl Graph {
         let total = 1 + stage.instructions.iter().filter(|i| makes_layer(i)).count();
         let mut number = 1;
         let name = |number: usize, text: &str| format!("[{prefix}{number}/{total}] {}", short(text));
-        let dependencies = self.end_of(&selected.base).into_iter().collect();
+        let before = std::iter::once(&selected.base).chain(&selected.triggers);
+        let dependencies = before.filter_map(|reference| self.end_of(reference)).collect();
         let shown = !matches!(selected.base, Reference::Stage(_) | Reference::Scratch);
         self.push(
             Step { stage: position, instruction: None, name: name(1, &stage.text), shown },
@@ -105,7 +106,12 @@ mod tests {
         let text = "FROM a AS one\nRUN x\nENV k=v\nFROM b AS unused\nRUN y\nFROM c AS two\nRUN z\nFROM one\nCOPY --from=two /z /z\nWORKDIR /w";
         let source = Source { name: "Dockerfile".into(), path: None, text: text.into() };
         let file = stack_schema::dockerfile::parse(Arc::new(source)).expect("valid");
-        let names = Names { contexts: &|_| false, variables: &|_: &str| None, image: &|_| Ok(()) };
+        let names = Names {
+            contexts: &|_| false,
+            variables: &|_: &str| None,
+            platform: &|_| Ok(()),
+            image: &|_| Ok(()),
+        };
         let graph = Graph::new(&file, &select(&file, None, &names).expect("valid"));
         let lines: Vec<String> = graph
             .steps

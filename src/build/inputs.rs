@@ -108,9 +108,7 @@ fn global(file: &Dockerfile, outside: &Outside, name: &str, default: Option<&str
 }
 
 pub(super) fn selection(file: &Dockerfile, request: &BuildRequest, outside: &Outside) -> Result<Selection> {
-    let is_context = is_context(request);
-    let names = Names { contexts: &is_context, variables: outside, image: &can_be_image };
-    Ok(select(file, request.target.as_deref(), &names)?)
+    Ok(select(file, request.target.as_deref(), &names(&is_context(request), outside))?)
 }
 
 /// Images that the target is made from, as the Dockerfile calls them.
@@ -136,20 +134,26 @@ pub(super) fn all_stages(
     request: &BuildRequest,
     outside: &Outside,
 ) -> Result<Vec<Selected>> {
-    let is_context = is_context(request);
-    Ok(every(file, &Names { contexts: &is_context, variables: outside, image: &can_be_image })?)
+    Ok(every(file, &names(&is_context(request), outside))?)
 }
 
 /// What needs neither files nor images.
 pub(super) fn findings(file: &Dockerfile, request: &BuildRequest, outside: &Outside) -> Vec<Finding> {
-    let is_context = is_context(request);
-    let names = Names { contexts: &is_context, variables: outside, image: &can_be_image };
     let known: Vec<&str> = outside.globals.keys().map(String::as_str).collect();
-    file.findings.iter().cloned().chain(check_bases(file, &names, &known)).collect()
+    let bases = check_bases(file, &names(&is_context(request), outside), &known);
+    file.findings.iter().cloned().chain(bases).collect()
+}
+
+fn names<'a>(contexts: &'a dyn Fn(&str) -> bool, outside: &'a Outside) -> Names<'a> {
+    Names { contexts, variables: outside, platform: &can_be_platform, image: &can_be_image }
 }
 
 fn is_context(request: &BuildRequest) -> impl Fn(&str) -> bool {
     |name| request.additional_contexts.contains_key(name)
+}
+
+fn can_be_platform(text: &str) -> std::result::Result<(), String> {
+    Platform::parse(text).map(drop).map_err(|e| e.to_string())
 }
 
 fn can_be_image(name: &str) -> std::result::Result<(), String> {

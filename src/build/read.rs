@@ -61,10 +61,14 @@ impl<'a> Reader<'a> {
     fn stage(&mut self, selected: &Selected) -> Result<()> {
         let stage = &self.file.stages[selected.index];
         let (mut state, is_known) = self.base(selected, &stage.place)?;
-        self.images.extend(selected.uses.iter().filter_map(|(_, reference)| match reference {
-            Reference::Image(name) => Some(name.clone()),
-            _ => None,
-        }));
+        for (at, reference) in &selected.uses {
+            let Reference::Image(name) = reference else { continue };
+            let instruction = &stage.instructions[*at];
+            if matches!(instruction.kind, Kind::Copy(_)) {
+                self.image(name, &self.platform.clone(), &instruction.place)?;
+            }
+            self.images.insert(name.clone());
+        }
         for trigger in state.take_triggers() {
             let label = inputs::stage_label(self.file, selected.index);
             let instruction = parse_trigger(&trigger, &label)?;
@@ -93,14 +97,22 @@ impl<'a> Reader<'a> {
             Reference::Image(name) => name,
         };
         self.images.insert(name.clone());
-        let Some(document) = (self.image)(name)? else { return Ok((State::scratch(platform), false)) };
+        Ok(match self.image(name, &platform, place)? {
+            Some(document) => (State::from_document(&document), true),
+            None => (State::scratch(platform), false),
+        })
+    }
+
+    /// An image that is known, and whether it is for the platform.
+    fn image(&mut self, name: &str, platform: &Platform, place: &Place) -> Result<Option<Document>> {
+        let Some(document) = (self.image)(name)? else { return Ok(None) };
         let is_other = document.os != platform.os || document.architecture != platform.architecture;
         if is_other && !is_empty(&document) {
-            let state = State::from_document(&document);
-            let message = other_platform(name, &state.platform, &platform);
+            let own = State::from_document(&document).platform;
+            let message = other_platform(name, &own, platform);
             self.findings.push(Finding::new(lint::BASE_PLATFORM, place, message));
         }
-        Ok((State::from_document(&document), true))
+        Ok(Some(document))
     }
 
     /// What a trigger copies or mounts from, if that is no stage.

@@ -134,9 +134,11 @@ impl State {
         }
     }
 
-    /// A child of this stage.
+    /// A child of this stage; ENV is in force there whatever ARG said.
     pub(super) fn child(&self) -> Self {
-        Self { own: Own::default(), ..self.clone() }
+        let mut child = Self { own: Own::default(), ..self.clone() };
+        child.take_environment();
+        child
     }
 
     /// A PATH is always there: RUN has one anyway, and `ENV PATH=/x:$PATH` counts on it.
@@ -145,7 +147,7 @@ impl State {
             self.config.env.push(format!("PATH={DEFAULT_PATH}"));
         }
         let pairs = self.config.environment().map(|(name, value)| (name.to_owned(), value.to_owned()));
-        self.scope = pairs.collect();
+        self.scope.extend(pairs);
     }
 
     /// Names that have a value.

@@ -233,7 +233,7 @@ impl Builder<'_> {
         for trigger in state.take_triggers() {
             let instruction =
                 parse_trigger(&trigger, inputs::stage_label(&self.shared.file, selected.index).as_str())?;
-            let uses = self.trigger_uses(&instruction);
+            let uses = self.trigger_uses(&instruction, &selected.triggers);
             let uses: Vec<&Reference> = uses.iter().collect();
             let place = instruction.place.clone();
             self.instruction(index, &instruction, &uses, &mut state)
@@ -243,11 +243,22 @@ impl Builder<'_> {
         Ok((state, finished))
     }
 
-    /// A trigger knows named contexts and images, not the stages of this file.
-    fn trigger_uses(&self, instruction: &Instruction) -> Vec<Reference> {
-        let reference = |name: &str| match self.shared.request.additional_contexts.contains_key(name) {
-            true => Reference::Context(name.to_owned()),
-            false => Reference::Image(name.to_owned()),
+    /// A trigger knows named contexts and images, and those stages of this file that are waited for.
+    fn trigger_uses(&self, instruction: &Instruction, known: &[Reference]) -> Vec<Reference> {
+        let file = &self.shared.file;
+        let is_named = |reference: &&Reference, name: &str| match reference {
+            Reference::Stage(stage) => {
+                let own = file.stages[*stage].name.as_deref();
+                own.is_some_and(|own| own.eq_ignore_ascii_case(name)) || name.parse() == Ok(*stage)
+            }
+            _ => false,
+        };
+        let reference = |name: &str| match known.iter().find(|reference| is_named(reference, name)) {
+            Some(stage) => stage.clone(),
+            None if self.shared.request.additional_contexts.contains_key(name) => {
+                Reference::Context(name.to_owned())
+            }
+            None => Reference::Image(name.to_owned()),
         };
         stack_schema::dockerfile::stages::froms(&instruction.kind).into_iter().map(reference).collect()
     }

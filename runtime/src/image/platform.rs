@@ -14,6 +14,53 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
+/// What a platform of one word may be, besides an architecture.
+const SYSTEMS: [&str; 17] = [
+    "aix",
+    "android",
+    "darwin",
+    "dragonfly",
+    "freebsd",
+    "hurd",
+    "illumos",
+    "ios",
+    "js",
+    "linux",
+    "nacl",
+    "netbsd",
+    "openbsd",
+    "plan9",
+    "solaris",
+    "windows",
+    "zos",
+];
+const ARCHITECTURES: [&str; 24] = [
+    "386",
+    "amd64",
+    "amd64p32",
+    "arm",
+    "armbe",
+    "arm64",
+    "arm64be",
+    "ppc64",
+    "ppc64le",
+    "loong64",
+    "mips",
+    "mipsle",
+    "mips64",
+    "mips64le",
+    "mips64p32",
+    "mips64p32le",
+    "ppc",
+    "riscv",
+    "riscv64",
+    "s390",
+    "s390x",
+    "sparc",
+    "sparc64",
+    "wasm",
+];
+
 impl Platform {
     /// What this machine runs.
     pub fn host() -> Self {
@@ -41,8 +88,15 @@ impl Platform {
             return Err(Error::invalid(format!("platform `{text}`"), "it must be OS/ARCHITECTURE[/VARIANT]"));
         }
         match parts.as_slice() {
-            [os] if os == "linux" => Ok(Self { os: os.clone(), ..Self::host() }),
-            [architecture] => Ok(Self::linux(architecture, None)),
+            [os] if SYSTEMS.contains(&os.as_str()) => Ok(Self { os: os.clone(), ..Self::host() }),
+            [architecture] => {
+                let platform = Self::linux(architecture, None);
+                if !ARCHITECTURES.contains(&platform.architecture.as_str()) {
+                    let why = "it is neither a known system nor a known architecture";
+                    return Err(Error::invalid(format!("platform `{text}`"), why));
+                }
+                Ok(platform)
+            }
             [os, architecture] => Ok(Self { os: os.clone(), ..Self::linux(architecture, None) }),
             [os, architecture, variant] => {
                 Ok(Self { os: os.clone(), ..Self::linux(architecture, Some(variant)) })

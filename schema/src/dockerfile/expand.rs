@@ -444,8 +444,8 @@ impl Scan<'_> {
         let value = value.unwrap_or_default();
         let regex = pattern_regex(&pattern, true)?;
         let replaced = if all {
-            // Only here `$1` and the like mean groups, which no pattern has.
-            regex.replace_all(&value, replacement.as_str())
+            let template = template(&replacement);
+            regex.replace_all(&value, template.as_str())
         } else {
             regex.replacen(&value, 1, NoExpand(&replacement))
         };
@@ -487,6 +487,40 @@ fn pattern_regex(pattern: &str, greedy: bool) -> Result<Regex> {
         }
     }
     Regex::new(&out).map_err(|_| wrong())
+}
+
+/// Where all is replaced, `$0` and `${0}` are what was found, other names nothing, and `$$` a dollar. What is no name is
+/// text, also in braces.
+fn template(replacement: &str) -> String {
+    let mut out = String::new();
+    let mut rest = replacement;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        let is_part = |c: char| is_letter(c) || is_digit(c) || c == '_';
+        let braced =
+            after.strip_prefix('{').and_then(|inner| inner.split_once(|c| !is_part(c)).map(|(n, _)| n));
+        let braced = braced.filter(|name| !name.is_empty() && after[name.len() + 1..].starts_with('}'));
+        let plain = &after[..after.find(|c| !is_part(c)).unwrap_or(after.len())];
+        rest = match (braced, after.strip_prefix('$')) {
+            (_, Some(after)) => {
+                out.push_str("$$");
+                after
+            }
+            (Some(name), _) => {
+                out.push_str(if name == "0" { "${0}" } else { "" });
+                &after[name.len() + 2..]
+            }
+            (None, _) if !plain.is_empty() => {
+                out.push_str(if plain == "0" { "${0}" } else { "" });
+                &after[plain.len()..]
+            }
+            _ => {
+                out.push_str("$$");
+                after
+            }
+        };
+    }
+    out + rest
 }
 
 fn trim_prefix(value: &str, pattern: &str, longest: bool) -> Result<String> {

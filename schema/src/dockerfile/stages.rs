@@ -8,7 +8,7 @@
 //! its use; everything else counts in stages that nobody needs, too.
 
 use super::expand::{Expander, Variables};
-use super::{Dockerfile, Instruction, Kind, Stage};
+use super::{Dockerfile, Instruction, Kind, Stage, parse_trigger};
 use crate::diagnostic::Diagnostic;
 use crate::source::Place;
 use std::collections::BTreeSet;
@@ -39,6 +39,15 @@ pub struct Selected {
     pub platform: Option<String>,
     /// What instructions copy or mount from: instruction index and meaning, in order.
     pub uses: Vec<(usize, Reference)>,
+    /// The same of the triggers that the stage below it carries.
+    pub triggers: Vec<Reference>,
+}
+
+impl Selected {
+    /// Everything that has to be there for this stage.
+    fn refers(&self) -> impl Iterator<Item = &Reference> {
+        self.uses.iter().map(|(_, reference)| reference).chain(&self.triggers).chain([&self.base])
+    }
 }
 
 /// What a reference may mean besides a stage.
@@ -47,6 +56,8 @@ pub struct Names<'a> {
     pub contexts: &'a dyn Fn(&str) -> bool,
     /// Global `ARG`s and the platform's variables.
     pub variables: &'a dyn Variables,
+    /// Whether a text can be a platform; if not, why.
+    pub platform: &'a dyn Fn(&str) -> std::result::Result<(), String>,
     /// Whether a text can name an image; if not, why.
     pub image: &'a dyn Fn(&str) -> std::result::Result<(), String>,
 }
@@ -65,11 +76,8 @@ pub fn select(file: &Dockerfile, target: Option<&str>, names: &Names<'_>) -> Res
     // What it may refer to stands before it, so one pass from the end finds them all.
     while let Some(index) = wanted.pop_last() {
         let selected = &all[index];
-        for (at, reference) in &selected.uses {
-            in_order(file, index, *at, reference)?;
-        }
-        let refers = selected.uses.iter().map(|(_, reference)| reference).chain([&selected.base]);
-        wanted.extend(refers.filter_map(stage_of));
+        all_in_order(file, selected)?;
+        wanted.extend(selected.refers().filter_map(stage_of));
         stages.push(selected.clone());
     }
     stages.reverse();
@@ -82,11 +90,7 @@ pub fn select(file: &Dockerfile, target: Option<&str>, names: &Names<'_>) -> Res
 /// As [`select`].
 pub fn every(file: &Dockerfile, names: &Names<'_>) -> Result<Vec<Selected>> {
     let all = resolved(file, names)?;
-    for selected in &all {
-        for (at, reference) in &selected.uses {
-            in_order(file, selected.index, *at, reference)?;
-        }
-    }
+    all.iter().try_for_each(|selected| all_in_order(file, selected))?;
     Ok(all)
 }
 
@@ -132,13 +136,20 @@ fn without_circle(
 }
 
 /// What a needed stage uses comes before it.
-fn in_order(file: &Dockerfile, index: usize, at: usize, reference: &Reference) -> Result<()> {
+fn all_in_order(file: &Dockerfile, selected: &Selected) -> Result<()> {
+    let stage = &file.stages[selected.index];
+    for (at, reference) in &selected.uses {
+        in_order(file, selected.index, &stage.instructions[*at].place, reference)?;
+    }
+    selected.triggers.iter().try_for_each(|reference| in_order(file, selected.index, &stage.place, reference))
+}
+
+fn in_order(file: &Dockerfile, index: usize, place: &Place, reference: &Reference) -> Result<()> {
     let Some(stage) = stage_of(reference).filter(|stage| *stage >= index) else { return Ok(()) };
     let name = label(&file.stages[stage], stage);
     let current = label(&file.stages[index], index);
     let message = format!("stage `{name}` needs to be defined before current stage `{current}`");
-    let place = file.stages[index].instructions[at].place.clone();
-    Err(Box::new(Diagnostic::error(message).at(place).hint("Move the stage up in the file.")))
+    Err(Box::new(Diagnostic::error(message).at(place.clone()).hint("Move the stage up in the file.")))
 }
 
 fn target_of(file: &Dockerfile, target: Option<&str>) -> Result<usize> {
@@ -176,9 +187,14 @@ fn selected(file: &Dockerfile, index: usize, names: &Names<'_>) -> Result<Select
         let message = format!("empty platform value from expression `{written}`");
         return Err(Box::new(Diagnostic::error(message).at(stage.place.clone())));
     }
+    if let Some(platform) = &platform {
+        let wrong = |why| Box::new(Diagnostic::error(why).at(stage.place.clone()));
+        (names.platform)(platform).map_err(wrong)?;
+    }
     let base = base_reference(file, index, &base, names);
     image_of(&base, &stage.place, names)?;
-    Ok(Selected { index, base, platform, uses: uses(file, index, names)? })
+    let triggers = triggers(file, &base, names)?;
+    Ok(Selected { index, base, platform, uses: uses(file, index, names)?, triggers })
 }
 
 /// `FROM name`: the nearest stage of that very name before this one, else a context, else an image.
@@ -213,6 +229,24 @@ fn uses(file: &Dockerfile, index: usize, names: &Names<'_>) -> Result<Vec<(usize
             let reference = use_of(file, instruction, from, names)?;
             image_of(&reference, &instruction.place, names)?;
             found.push((at, reference));
+        }
+    }
+    Ok(found)
+}
+
+/// What the triggers of the stage below copy or mount from.
+fn triggers(file: &Dockerfile, base: &Reference, names: &Names<'_>) -> Result<Vec<Reference>> {
+    let Reference::Stage(below) = base else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for instruction in &file.stages[*below].instructions {
+        let Kind::Onbuild(text) = &instruction.kind else { continue };
+        let trigger =
+            parse_trigger(text, &label(&file.stages[*below], *below)).map_err(|mut diagnostic| {
+                diagnostic.place = Some(instruction.place.clone());
+                diagnostic
+            })?;
+        for from in froms(&trigger.kind) {
+            found.push(use_of(file, &trigger, from, names)?);
         }
     }
     Ok(found)

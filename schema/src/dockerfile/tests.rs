@@ -206,7 +206,12 @@ fn errors_have_file_line_and_excerpt() {
 
 fn selection(text: &str, target: Option<&str>) -> Result<stages::Selection, Box<Diagnostic>> {
     let variables = |name: &str| (name == "BASE").then(|| "debian".to_owned());
-    let names = Names { contexts: &|name| name == "extra", variables: &variables, image: &|_| Ok(()) };
+    let names = Names {
+        contexts: &|name| name == "extra",
+        variables: &variables,
+        platform: &|_| Ok(()),
+        image: &|_| Ok(()),
+    };
     select(&parsed(text), target, &names)
 }
 
@@ -245,7 +250,7 @@ fn findings(text: &str) -> Vec<String> {
         _ => None,
     };
     let image = |name: &str| if name.ends_with(':') || name.is_empty() { Err(String::new()) } else { Ok(()) };
-    let names = Names { contexts: &|_| false, variables: &variables, image: &image };
+    let names = Names { contexts: &|_| false, variables: &variables, platform: &|_| Ok(()), image: &image };
     let bases = lint::check_bases(&file, &names, &["GIVEN"]);
     let all = file.findings.iter().chain(&bases).filter(|finding| file.check.wants(finding.rule));
     let line = |finding: &lint::Finding| {
@@ -317,7 +322,7 @@ proptest::proptest! {
     #[test]
     fn never_panics(body in "(FROM|RUN|COPY|ENV|ARG|ONBUILD|HEALTHCHECK|SHELL| |\\n|\\\\|<<|-|--from=|--mount=type=cache|\\[|\\]|\"|'|=|\\$\\{|\\}|a|é|#|EOF|\\t|\\r\\n){0,40}") {
         if let Ok(file) = parse(source(&body)) {
-            let names = Names { contexts: &|_| false, variables: &|_: &str| None, image: &|_| Ok(()) };
+            let names = Names { contexts: &|_| false, variables: &|_: &str| None, platform: &|_| Ok(()), image: &|_| Ok(()) };
             let _ = select(&file, None, &names);
         }
         let _ = parse(source(&format!("FROM a\n{body}")));

@@ -1,8 +1,8 @@
 //! How a pattern is matched against a whole path.
 //!
 //! Docker's matcher reads a pattern as text if it can, and else makes a regular expression of it, in Go's syntax and
-//! without regard to classes: `[a*]` becomes `[a[^/]*]`, `\d` a digit, `a^b` nothing at all. [`expression`] does the
-//! same, and [`translated`] says it in the syntax of the `regex` crate.
+//! without regard to classes: `[a*]` becomes `[a[^/]*]`, `\d` a digit, `a|b*` one of two, `a^b` nothing at all where
+//! there is a star. [`expression`] does the same, and [`translated`] says it in the syntax of the `regex` crate.
 
 use regex::Regex;
 use std::iter::Peekable;
@@ -81,14 +81,16 @@ fn expression(pattern: &str) -> (Kind, String) {
                 out.push_str("[^/]");
                 Kind::Regular
             }
-            '.' | '+' | '(' | ')' | '|' | '{' | '}' | '$' => {
+            // The other signs of expressions are meant to be here, too, and are not in Docker's.
+            '.' | '+' | '(' | ')' | '$' => {
                 out.extend(['\\', c]);
                 kind
             }
             '\\' => {
                 out.push('\\');
-                out.extend(chars.next());
-                Kind::Regular
+                let escaped = chars.next();
+                out.extend(escaped);
+                if escaped.is_some() { Kind::Regular } else { kind }
             }
             c => {
                 out.push(c);
@@ -129,7 +131,9 @@ enum Piece {
 fn translated(expression: &str) -> Option<String> {
     let mut out = String::new();
     let mut chars = expression.chars().peekable();
+    let mut before = None;
     while let Some(c) = chars.next() {
+        let last = before.replace(c);
         match c {
             '\\' if chars.next_if_eq(&'Q').is_some() => literally(&mut chars, &mut out),
             '\\' => match escape(&mut chars)? {
@@ -138,11 +142,44 @@ fn translated(expression: &str) -> Option<String> {
                 Piece::Place(place) => out.push_str(place),
             },
             '[' => class(&mut chars, &mut out)?,
-            '^' | '$' | '*' | '?' | '.' | '(' | ')' => out.push(c),
+            '{' => match repetition(&mut chars) {
+                None => literal(c, &mut out),
+                // Nothing is there to be repeated, or it is already.
+                Some(_) if matches!(last, None | Some('|' | '*' | '?' | '}')) => return None,
+                Some(text) => {
+                    out.push_str(&text?);
+                    before = Some('}');
+                }
+            },
+            '^' | '$' | '*' | '?' | '.' | '(' | ')' | '|' => out.push(c),
             c => literal(c, &mut out),
+        }
+        if matches!(c, '\\' | '[' | '}') && before == Some(c) {
+            // The end of a piece, which may be repeated.
+            before = Some('a');
         }
     }
     Some(out)
+}
+
+/// `{2}`, `{2,}`, `{2,3}` from behind the brace; anything else is text. `None` inside: Go repeats nothing so.
+fn repetition(chars: &mut Peekable<Chars<'_>>) -> Option<Option<String>> {
+    let rest: String = chars.clone().take_while(|c| *c != '}').collect();
+    let (low, high) = rest.split_once(',').unwrap_or((&rest, &rest));
+    let is_number = |text: &str| {
+        !text.is_empty()
+            && text.bytes().all(|b| b.is_ascii_digit())
+            && (text == "0" || !text.starts_with('0'))
+    };
+    let is_closed = chars.clone().nth(rest.chars().count()) == Some('}');
+    if !is_closed || !is_number(low) || !(high.is_empty() || is_number(high)) {
+        return None;
+    }
+    (0..=rest.chars().count()).for_each(|_| _ = chars.next());
+    let number = |text: &str| text.parse::<u32>().unwrap_or(u32::MAX);
+    let is_right =
+        number(low) <= 1000 && (high.is_empty() || (number(high) <= 1000 && number(low) <= number(high)));
+    Some(is_right.then(|| format!("{{{rest}}}")))
 }
 
 fn literal(c: char, out: &mut String) {
