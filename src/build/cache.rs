@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use stack_runtime::home::{self, Home};
 use stack_runtime::image::{Digest, Store};
 use stack_runtime::snapshot;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
@@ -320,17 +320,31 @@ pub struct Kept {
     pub bytes: u64,
 }
 
-/// Records and cache mounts.
+/// Records and cache mounts. A mount that nobody used since it was measured has the size that it had then.
 pub fn kept(home: &Home) -> Vec<Kept> {
+    let path = home.build().join("sizes.json");
+    let known: BTreeMap<PathBuf, (SystemTime, u64)> =
+        home::read_json(&path).unwrap_or_default().unwrap_or_default();
+    let mut now = BTreeMap::new();
     let records = entries(&home.build().join("cache")).into_iter().map(|entry| {
         let chain = home::read_json::<Record>(&entry.path).ok().flatten().map(|r| r.chain_id.to_string());
         Kept { path: entry.path, last_used: entry.used, chain, bytes: 0 }
     });
     let mounts = entries(&home.build().join("mounts")).into_iter().map(|entry| {
-        let bytes = blocks(&entry.path);
+        let before = known.get(&entry.path).filter(|(used, _)| *used == entry.used);
+        let bytes = before.map_or_else(|| blocks(&entry.path), |(_, bytes)| *bytes);
+        // A build that is at it right now may still change it.
+        if home::try_lock(&entry.path.join("lock")).is_ok_and(|lock| lock.is_some()) {
+            now.insert(entry.path.clone(), (entry.used, bytes));
+        }
         Kept { path: entry.path, last_used: entry.used, chain: None, bytes }
     });
-    records.chain(mounts).collect()
+    let all = records.chain(mounts).collect();
+    if now != known {
+        // Then they are measured again.
+        let _ = home::replace_json(&path, &now);
+    }
+    all
 }
 
 impl Kept {
@@ -505,6 +519,28 @@ mod tests {
         let pruned = prune(&home, &store, true, Duration::ZERO).expect("pruned");
         assert_eq!((pruned.records, pruned.mounts, pruned.bytes), (1, 1, 5));
         assert_eq!(usage(&home, &store).expect("measured"), Usage::default());
+    }
+
+    #[test]
+    fn a_mount_is_measured_again_when_it_was_used() {
+        let (_directory, home, _store, cache) = cache();
+        let mount = cache.mount("m");
+        fs::create_dir_all(mount.join("data")).expect("made");
+        fs::write(mount.join("lock"), "").expect("written");
+        let bytes = || kept(&home)[0].bytes;
+        let empty = bytes();
+        fs::write(mount.join("data/file"), vec![1; 50_000]).expect("written");
+        assert_eq!(bytes(), empty);
+        // While somebody has it, what is found is not kept.
+        let used = home::lock(&mount.join("lock")).expect("locked");
+        File::open(&mount).and_then(|mount| mount.set_modified(SystemTime::UNIX_EPOCH)).expect("used");
+        let during = bytes();
+        fs::write(mount.join("data/more"), vec![1; 50_000]).expect("written");
+        drop(used);
+        assert!(bytes() >= during + 50_000);
+        fs::write(mount.join("data/yet"), vec![1; 50_000]).expect("written");
+        File::open(&mount).and_then(|mount| mount.set_modified(SystemTime::now())).expect("used");
+        assert!(bytes() >= empty + 150_000);
     }
 
     #[test]

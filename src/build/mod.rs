@@ -64,6 +64,7 @@
 //! | `remote/KEY`, `remote/KEY.json` | what an address gave, and what its server said about it |
 //! | `mounts/ID/` | cache mounts: `data/` is what is mounted, `lock` serialises `sharing=locked` |
 //! | `logs/TIME-….log` | all that a RUN printed, of the last 200 that were executed |
+//! | `sizes.json` | how much is in each cache mount, as of its last use |
 //! | `locks/KEY` | one build at a time executes a key; the others find its record |
 //! | `tmp/NAME/` | working directories of one build, `lock` held while it lives; its secrets are in `run/build/NAME/` |
 //!

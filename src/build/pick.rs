@@ -318,29 +318,42 @@ pub(super) fn with_attributes(content: Digest, attributes: &[(Vec<u8>, Vec<u8>)]
 
 /// Extended attributes that travel: `user.` ones, from stages also the others except overlayfs's own.
 pub(super) fn attributes(file: impl AsFd, is_context: bool) -> std::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let mut names = vec![0u8; 64 << 10];
-    let length = match rustix::fs::flistxattr(&file, &mut names[..]) {
-        Ok(length) => length,
+    let names = match attribute(|buffer| rustix::fs::flistxattr(&file, buffer)) {
+        Ok(names) => names,
         // File systems without attributes.
         Err(rustix::io::Errno::NOTSUP) => return Ok(Vec::new()),
         Err(e) => return Err(e.into()),
     };
     let mut found = Vec::new();
-    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let travels = (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
             || (!is_context
                 && !name.starts_with(b"trusted.overlay.")
                 && !name.starts_with(b"user.overlay.")
                 && !name.starts_with(b"security.selinux"));
         if travels {
-            let mut value = vec![0u8; 64 << 10];
-            let length = rustix::fs::fgetxattr(&file, std::ffi::OsStr::from_bytes(name), &mut value[..])?;
-            value.truncate(length);
-            found.push((name.to_vec(), value));
+            let key = std::ffi::OsStr::from_bytes(name);
+            found.push((name.to_vec(), attribute(|buffer| rustix::fs::fgetxattr(&file, key, buffer))?));
         }
     }
     found.sort();
     Ok(found)
+}
+
+/// Most files have none or short ones; none is larger than 64 KiB.
+fn attribute(
+    read: impl Fn(&mut [u8]) -> std::result::Result<usize, rustix::io::Errno>,
+) -> std::result::Result<Vec<u8>, rustix::io::Errno> {
+    let mut small = [0; 256];
+    match read(&mut small) {
+        Err(rustix::io::Errno::RANGE) => {
+            let mut large = vec![0; 64 << 10];
+            let length = read(&mut large)?;
+            large.truncate(length);
+            Ok(large)
+        }
+        length => length.map(|length| small[..length].to_vec()),
+    }
 }
 
 /// Part of a cache key. `own_owners`: the owners of the source matter.

@@ -6,15 +6,17 @@
 use super::failure::{BuildFailure, Doing, Result};
 use super::owners::Ids;
 use super::pick::{self, Content, Entry, Picked};
+use super::stats;
 use super::tree::{self, Spot, Tree};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags};
 use stack_runtime::image::digest::Hashing;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::SystemTime;
 
 /// Fewer files than this are not worth a thread.
 const FILES_PER_THREAD: usize = 100;
@@ -213,21 +215,39 @@ impl Placer<'_> {
         }
     }
 
-    /// Copies the content; a context's file is hashed on the way, so that the key tells what was really copied.
+    /// Copies the content; what a context's file was when it was copied is known, or it is hashed on the way, so that
+    /// the key tells what was really copied.
     fn file(&self, entry: &mut Entry, spot: &Spot, buffer: &mut [u8]) -> io::Result<()> {
         let mut from = self.source.file(&entry.from)?;
         let mut to = create(spot)?;
         let attributes = pick::attributes(&from, self.placement.from_context)?;
-        if self.placement.from_context {
+        let is_copied = self.copy_known(entry, &mut from, &mut to)?;
+        if !is_copied {
+            from.rewind()?;
+            to.rewind()?;
+            to.set_len(0)?;
             let mut hashing = Hashing::new(&mut from);
             copy(&mut hashing, &mut to, buffer)?;
             entry.content = Content::File(pick::with_attributes(hashing.hasher.finish(), &attributes));
-        } else {
-            io::copy(&mut from, &mut to)?;
         }
         self.apply(&to, entry, &attributes)?;
         let stat = entry.stat.as_ref().expect("files have one");
         Ok(fs::futimens(&to, &times(stat))?)
+    }
+
+    /// Copies a file whose digest holds: files of layers never change, one of a context has not since it was picked.
+    fn copy_known(&self, entry: &Entry, from: &mut File, to: &mut File) -> io::Result<bool> {
+        if !self.placement.from_context {
+            return io::copy(from, to).map(|_| true);
+        }
+        let Some(picked) = entry.stat.filter(|stat| stats::is_settled(stat, SystemTime::now())) else {
+            return Ok(false);
+        };
+        if !stats::is_same(&fs::fstat(&*from)?, &picked) {
+            return Ok(false);
+        }
+        io::copy(from, to)?;
+        Ok(stats::is_same(&fs::fstat(&*from)?, &picked))
     }
 
     fn special(&self, entry: &Entry, spot: &Spot) -> io::Result<()> {

@@ -106,7 +106,7 @@ impl Digests for StatDigests {
 }
 
 /// Whether a change after `read` cannot leave the times that the file has now.
-fn is_settled(stat: &Stat, read: SystemTime) -> bool {
+pub(super) fn is_settled(stat: &Stat, read: SystemTime) -> bool {
     let is_old = |seconds: i64, nanoseconds: u64| {
         let (Ok(seconds), Ok(nanoseconds)) = (u64::try_from(seconds), u32::try_from(nanoseconds)) else {
             return false;
@@ -115,6 +115,11 @@ fn is_settled(stat: &Stat, read: SystemTime) -> bool {
         UNIX_EPOCH + Duration::new(seconds, nanoseconds) + tick < read
     };
     is_old(stat.st_ctime, stat.st_ctime_nsec) && is_old(stat.st_mtime, stat.st_mtime_nsec)
+}
+
+/// Whether two looks at a file saw the same inode with the same content, if it [was settled](is_settled).
+pub(super) fn is_same(one: &Stat, other: &Stat) -> bool {
+    Known::new(one, [0; 32]) == Known::new(other, [0; 32])
 }
 
 impl Known {

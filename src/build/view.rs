@@ -114,6 +114,7 @@ fn long_overlay(layers: &Layers) -> io::Result<Tree> {
     if let Some((upper, work)) = &layers.upper {
         fsconfig_set_string(context.as_fd(), "upperdir", upper)?;
         fsconfig_set_string(context.as_fd(), "workdir", work)?;
+        fsconfig_set_flag(context.as_fd(), "volatile")?;
     }
     if !is_initial() {
         fsconfig_set_flag(context.as_fd(), "userxattr")?;
@@ -152,6 +153,8 @@ fn options(layers: &Layers, base: &Path) -> Vec<u8> {
         options.extend(escaped(upper));
         options.extend(b",workdir=");
         options.extend(escaped(work));
+        // The store sees to it that a layer is on disk before anything names it; unmounting need not wait for that.
+        options.extend(b",volatile");
     }
     if !is_initial() {
         options.extend(b",userxattr");
@@ -183,6 +186,6 @@ mod tests {
         let base = common_directory(&layers.lower);
         assert_eq!(base, Path::new("/s/snapshots"));
         let options = String::from_utf8(options(&layers, &base)).expect("text");
-        assert_eq!(options, "lowerdir=b/fs:a/fs,upperdir=/t/x\\,y\\:z/upper,workdir=/t/work");
+        assert_eq!(options, "lowerdir=b/fs:a/fs,upperdir=/t/x\\,y\\:z/upper,workdir=/t/work,volatile");
     }
 }

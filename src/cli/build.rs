@@ -185,9 +185,8 @@ pub(super) async fn build(
 
 /// Finds services whose images the Dockerfiles of others name. One that cannot be read is left to its build.
 pub(super) fn find_bases(project: &mut Project) {
-    let made: Vec<(String, Reference)> = project
-        .services
-        .values()
+    let all = project.services.values().chain(project.disabled.values());
+    let made: Vec<(String, Reference)> = all
         .filter(|service| service.build.is_some())
         .filter_map(|service| {
             let name = Reference::parse(&label::image_of(project, service)).ok()?;
@@ -197,7 +196,7 @@ pub(super) fn find_bases(project: &mut Project) {
     if made.len() < 2 {
         return;
     }
-    for service in project.services.values_mut() {
+    for service in project.services.values_mut().chain(project.disabled.values_mut()) {
         let key = service.key.clone();
         let Some(build) = &mut service.build else { continue };
         let names = images(build).into_iter().filter_map(|name| Reference::parse(&name).ok());

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,10 +89,17 @@ pub fn fit(
     let lock = prune::alone(store)?;
     let demand = demand().doing(|| "find out which images are in use".to_owned())?;
     let work = || -> io::Result<Fitted> {
-        let mut ledger = Ledger::new(store, &demand)?;
+        let bytes = measured(store)?;
+        let all = bytes.values().chain(demand.spares.iter().map(|spare| &spare.bytes)).sum();
+        let fits = |before| Fitted { before, after: before, ..Fitted::default() };
+        // Without a look at who owns what: there is not even as much.
+        if all <= budget {
+            return Ok(fits(all));
+        }
+        let mut ledger = Ledger::new(store, &demand, bytes)?;
         let before = ledger.total;
         if before <= budget {
-            return Ok(Fitted { before, after: before, ..Fitted::default() });
+            return Ok(fits(before));
         }
         let chosen = ledger.choose(budget);
         let mut fitted = carry_out(store, &demand, &chosen, &remove, &lock)?;
@@ -157,9 +164,7 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn new(store: &Store, demand: &Demand) -> io::Result<Self> {
-        let mut bytes = sizes(&store.root().join("blobs/sha256"))?;
-        bytes.extend(sizes(&store.snapshots())?);
+    fn new(store: &Store, demand: &Demand, bytes: BTreeMap<PathBuf, u64>) -> io::Result<Self> {
         let mut candidates = Vec::new();
         let mut fixed = BTreeSet::new();
         for image in store.images()? {
@@ -248,9 +253,30 @@ fn paths(store: &Store, reached: &prune::Reached) -> BTreeSet<PathBuf> {
     blobs.chain(layers).collect()
 }
 
-fn sizes(directory: &Path) -> io::Result<BTreeMap<PathBuf, u64>> {
-    let paths = names_in(directory)?.into_iter().map(|name| directory.join(name));
-    paths.map(|path| prune::disk_use(&path).map(|bytes| (path, bytes))).collect()
+/// On disk, of each blob and snapshot. A snapshot never changes, so it is walked through once, and its size is kept in
+/// `sizes.json`: what a build costs does not grow with the store.
+fn measured(store: &Store) -> io::Result<BTreeMap<PathBuf, u64>> {
+    let path = store.root().join("sizes.json");
+    let known: BTreeMap<String, u64> = home::read_json(&path).unwrap_or_default().unwrap_or_default();
+    let mut now = BTreeMap::new();
+    for name in names_in(&store.snapshots())? {
+        let bytes = match known.get(&name) {
+            Some(bytes) => *bytes,
+            None => prune::disk_use(&store.snapshots().join(&name))?,
+        };
+        now.insert(name, bytes);
+    }
+    if now != known {
+        home::replace_json(&path, &now)?;
+    }
+    let blobs = store.root().join("blobs/sha256");
+    let mut bytes = BTreeMap::new();
+    for name in names_in(&blobs)? {
+        let path = blobs.join(name);
+        bytes.insert(path.clone(), prune::disk_use(&path)?);
+    }
+    bytes.extend(now.into_iter().map(|(name, size)| (store.snapshots().join(name), size)));
+    Ok(bytes)
 }
 
 impl Store {
@@ -266,6 +292,28 @@ impl Store {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn a_snapshot_is_measured_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home { data: directory.path().join("data"), run: directory.path().join("run") };
+        home.prepare().unwrap();
+        let store = Store::open(&home).unwrap();
+        let snapshot = store.snapshots().join("a");
+        fs::create_dir_all(snapshot.join("fs")).unwrap();
+        fs::write(snapshot.join("fs/one"), vec![1; 100_000]).unwrap();
+        let first = measured(&store).unwrap()[&snapshot];
+        assert!(first >= 100_000);
+        // Nothing changes a snapshot; what was put there all the same is not even seen.
+        fs::write(snapshot.join("fs/two"), vec![1; 100_000]).unwrap();
+        assert_eq!(measured(&store).unwrap()[&snapshot], first);
+        fs::rename(&snapshot, store.snapshots().join("b")).unwrap();
+        let after = measured(&store).unwrap();
+        assert!(!after.contains_key(&snapshot) && after[&store.snapshots().join("b")] >= 2 * 100_000);
+        // One that cannot be read is measured anew.
+        fs::write(store.root().join("sizes.json"), "{").unwrap();
+        assert_eq!(measured(&store).unwrap(), after);
+    }
 
     fn candidate(kind: u8, day: u64, index: usize, holds: &[&str]) -> Candidate {
         let used = SystemTime::UNIX_EPOCH + Duration::from_secs(day * 86_400);

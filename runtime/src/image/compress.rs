@@ -6,6 +6,7 @@
 
 use flate2::read::MultiGzDecoder;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
+use std::sync::mpsc::{self, Receiver};
 
 /// gzip expands at most about 1,032 times.
 const RATIO_MAX: u64 = 1_100;
@@ -53,6 +54,57 @@ pub fn decode<'a>(reader: impl Read + 'a, max: u64) -> io::Result<Box<dyn Read +
         }
         Compression::Zstd => Box::new(Bounded { inner: zstd(whole)?, left: max }),
     })
+}
+
+/// Gives `work` the plain bytes of a stream, which another thread decodes ahead of it: most of the time of an unpacking
+/// goes into one of the two. See [`decode`] for `max`.
+pub(crate) fn decoded_ahead<T>(
+    reader: impl Read + Send,
+    max: u64,
+    work: impl FnOnce(&mut dyn Read) -> T,
+) -> T {
+    std::thread::scope(|scope| {
+        let (sender, receiver) = mpsc::sync_channel(AHEAD);
+        scope.spawn(move || {
+            let mut plain = match decode(reader, max) {
+                Ok(plain) => plain,
+                Err(e) => return drop(sender.send(Err(e))),
+            };
+            loop {
+                let mut piece = Vec::with_capacity(PIECE);
+                let read = (&mut plain).take(PIECE as u64).read_to_end(&mut piece);
+                let is_last = !matches!(read, Ok(1..));
+                // Whoever works may want no more of it.
+                if sender.send(read.map(|_| piece)).is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        work(&mut Ahead { receiver, piece: Vec::new(), at: 0 })
+    })
+}
+
+/// What is decoded and not yet worked on: so many pieces of so many bytes.
+const AHEAD: usize = 8;
+const PIECE: usize = 256 << 10;
+
+struct Ahead {
+    receiver: Receiver<io::Result<Vec<u8>>>,
+    piece: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Ahead {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.piece.len() {
+            // A thread that is gone has sent its end.
+            self.piece = self.receiver.recv().unwrap_or_else(|_| Ok(Vec::new()))?;
+            self.at = 0;
+        }
+        let count = (&self.piece[self.at..]).read(buffer)?;
+        self.at += count;
+        Ok(count)
+    }
 }
 
 fn read_start(reader: &mut impl BufRead, start: &mut [u8]) -> io::Result<usize> {
@@ -117,6 +169,27 @@ mod tests {
         assert_eq!(plain(b"plain text").unwrap(), b"plain text");
         assert_eq!(plain(&gzipped(b"abc")).unwrap(), b"abc");
         assert_eq!(plain(&zstd::encode_all(&b"abc"[..], 1).unwrap()).unwrap(), b"abc");
+    }
+
+    #[test]
+    fn ahead_is_the_same_with_its_errors() {
+        let bytes: Vec<u8> = (0..3 * PIECE + 7).map(|n| (n % 253) as u8).collect();
+        let whole = |packed: &[u8], max| {
+            let mut out = Vec::new();
+            decoded_ahead(packed, max, |plain| plain.read_to_end(&mut out)).map(|_| out)
+        };
+        for bytes in [&bytes[..], &bytes[..PIECE], b""] {
+            assert_eq!(whole(&gzipped(bytes), u64::MAX).unwrap(), bytes);
+        }
+        assert!(whole(&gzipped(&bytes), 1000).unwrap_err().to_string().contains("plausible"));
+        let mut damaged = gzipped(&bytes);
+        damaged.truncate(damaged.len() / 2);
+        assert!(whole(&damaged, u64::MAX).is_err());
+        // Half of it is enough for some.
+        assert_eq!(
+            decoded_ahead(&gzipped(&bytes)[..], u64::MAX, |plain| plain.read(&mut [0; 5]).unwrap()),
+            5
+        );
     }
 
     #[test]

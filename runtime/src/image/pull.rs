@@ -18,6 +18,7 @@ use super::transfer::{blocking, download, missing_bytes, repeated, report_layer}
 use crate::snapshot;
 use futures_util::future::{try_join, try_join_all};
 use std::fs::File;
+use std::io::Read;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -273,8 +274,8 @@ impl Pull<'_> {
 pub fn unpack(store: &Store, blob: &Descriptor, parent: &str, diff_id: &Digest) -> Result<()> {
     let doing = || format!("open blob {}", blob.digest);
     let file = File::open(store.blob_path(&blob.digest)).doing(doing)?;
-    let plain = compress::decode(file, compress::bound(blob.size)).doing(doing)?;
-    let layer = snapshot::unpack(store, parent, plain, Some(diff_id))?;
+    let unpack = |plain: &mut dyn Read| snapshot::unpack(store, parent, plain, Some(diff_id));
+    let layer = compress::decoded_ahead(file, compress::bound(blob.size), unpack)?;
     let record =
         BlobRecord { digest: blob.digest.clone(), size: blob.size, media_type: blob.media_type.clone() };
     snapshot::set_blob(store, layer.chain_id.as_str(), &record).doing(|| "record a layer's blob".to_owned())

@@ -19,18 +19,26 @@ use rustix::fs::{self, AtFlags, FileType, Mode, XattrFlags};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 const LINKS_MAX: usize = 40;
+const BUFFER: usize = 128 << 10;
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE_MARK: &[u8] = b".wh..wh..opq";
 
 /// Writes the archive's entries into `root`; returns the bytes of file content.
 pub(super) fn extract(archive: impl Read, root: OwnedFd, below: Below) -> io::Result<u64> {
-    let mut unpacker = Unpacker { root, below, directory_times: BTreeMap::new(), parent: None, size: 0 };
+    let mut unpacker = Unpacker {
+        root,
+        below,
+        directory_times: BTreeMap::new(),
+        parent: None,
+        size: 0,
+        buffer: vec![0; BUFFER],
+    };
     tree::apply(&unpacker.root, &unpacker.below.root()?)?;
     let mut reader = Reader::new(archive);
     while let Some(entry) = reader.entry()? {
@@ -39,6 +47,22 @@ pub(super) fn extract(archive: impl Read, root: OwnedFd, below: Below) -> io::Re
     // The digest covers what follows the end, too.
     io::copy(&mut reader.into_inner(), &mut io::sink())?;
     unpacker.finish()
+}
+
+/// As `std::io::copy`, in larger pieces.
+fn copy(from: &mut impl Read, to: &mut File, buffer: &mut [u8]) -> io::Result<u64> {
+    let mut copied = 0;
+    loop {
+        match from.read(buffer) {
+            Ok(0) => return Ok(copied),
+            Ok(count) => {
+                to.write_all(&buffer[..count])?;
+                copied += count as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 fn named(entry: &Entry, error: io::Error) -> io::Error {
@@ -58,6 +82,8 @@ struct Unpacker {
     /// The directory used last: entries come in order.
     parent: Option<(Vec<OsString>, PathBuf, OwnedFd)>,
     size: u64,
+    /// Content goes through it.
+    buffer: Vec<u8>,
 }
 
 /// An entry's place: its open parent directory and its name.
@@ -234,7 +260,7 @@ impl Unpacker {
 
     fn make_file(&mut self, entry: &Entry, place: &Place, content: &mut impl Read) -> io::Result<()> {
         let mut file = File::from(tree::create_file(&place.parent, &place.name)?);
-        self.size += io::copy(content, &mut file)?;
+        self.size += copy(content, &mut file, &mut self.buffer)?;
         tree::apply(&file, &attributes(entry))
     }
 

@@ -141,8 +141,8 @@ fn load_image(
     }
     let mut parent = String::new();
     for (diff_id, content) in diff_ids.iter().zip(layers) {
-        let plain = compress::decode(content.open()?, compress::bound(content.size))?;
-        let layer = snapshot::unpack(store, &parent, plain, Some(diff_id))?;
+        let unpack = |plain: &mut dyn Read| snapshot::unpack(store, &parent, plain, Some(diff_id));
+        let layer = compress::decoded_ahead(content.open()?, compress::bound(content.size), unpack)?;
         parent = layer.chain_id.to_string();
         keep_blob(store, &parent, content, manifest.is_some())?;
     }
