@@ -1,9 +1,9 @@
 //! What can be typed: the global flags and the verbs.
 
 use super::{
-    attach, build, builder, config, cp, doctor, down, enable, events, exec, explain, export, graph, image,
-    images, life, login, logs, ls, port, ps, pull, run, schema, stats, system, top, up, version, volume,
-    wait, watch,
+    attach, build, builder, commit, config, cp, doctor, down, enable, events, exec, explain, export, graph,
+    image, images, life, login, logs, ls, port, ps, pull, run, schema, stats, system, top, up, version,
+    volume, wait, watch,
 };
 use crate::find::Asked;
 use crate::ui::Wishes;
@@ -114,6 +114,8 @@ pub(super) enum Verb {
     Attach(attach::Args),
     /// Copy files between a container and this machine
     Cp(cp::Args),
+    /// Make an image of what a container changed
+    Commit(commit::Args),
     /// Write a container's files as an archive
     Export(export::Args),
     /// Run a one-off command on a service
