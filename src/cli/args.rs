@@ -1,9 +1,9 @@
 //! What can be typed: the global flags and the verbs.
 
 use super::{
-    attach, build, builder, cache, config, cp, debug, doctor, down, enable, events, exec, explain, export,
-    graph, image, images, life, login, logs, ls, port, ps, pull, run, scale, schema, stats, system, top, up,
-    version, volume, volumes, wait, watch,
+    attach, build, builder, cache, commit, config, cp, debug, doctor, down, enable, events, exec, explain,
+    export, graph, image, images, life, login, logs, ls, port, ps, pull, run, scale, schema, stats, system,
+    top, up, version, volume, volumes, wait, watch,
 };
 use crate::find::Asked;
 use crate::ui::Wishes;
@@ -118,6 +118,8 @@ pub(super) enum Verb {
     Attach(attach::Args),
     /// Copy files between a container and this machine
     Cp(cp::Args),
+    /// Make an image of what a container changed
+    Commit(commit::Args),
     /// Write a container's files as an archive
     Export(export::Args),
     /// Run a one-off command on a service

@@ -254,6 +254,10 @@ fn at_rest(
     if let Some(mount) = mount
         && let Some(source) = source_of(&context.home, &mount.kind)?
     {
+        if matches!(mount.kind, MountKindSpec::Bind { create: true, .. }) && !source.exists() {
+            // As its first start would do.
+            std::fs::create_dir_all(&source)?;
+        }
         return beside(&source, &path, &clean(&mount.target));
     }
     let root = root_at_rest(&context.home, &container.spec.chain_id, directory)?;

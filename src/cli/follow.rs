@@ -176,14 +176,13 @@ async fn listen(name: String, attachment: Attachment, sender: mpsc::Sender<(Stri
 /// # Errors
 /// What reading meets.
 pub(super) async fn merged(
-    sources: Vec<(String, PathBuf)>,
-    options: &Options,
+    sources: Vec<(String, PathBuf, Options)>,
     mut out: impl FnMut(Line),
 ) -> Result<()> {
     let mut lines = Lines::default();
     let mut heads = Vec::new();
-    for (name, directory) in sources {
-        let entries = logs::read(directory, Options { follow: false, ..options.clone() });
+    for (name, directory, options) in sources {
+        let entries = logs::read(directory, Options { follow: false, ..options });
         let mut head = Head { name, entries, next: None };
         head.advance().await?;
         heads.push(head);

@@ -4,6 +4,7 @@ use super::Context;
 use super::follow::{Follow, Line, merged};
 use crate::event::{Event, Sink as _};
 use crate::failure::{Failure, Result};
+use crate::host::record::ContainerDir;
 use crate::plan::label::Labelled;
 use crate::plan::step::short;
 use crate::supervise::protocol::What;
@@ -40,6 +41,9 @@ pub(super) struct Args {
     /// Only this container of the service
     #[arg(long, value_name = "N")]
     index: Option<u32>,
+    /// Only one run of each container: 0 is the last one, -1 the one before
+    #[arg(long, value_name = "N", allow_negative_numbers = true, conflicts_with = "follow")]
+    run: Option<i64>,
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
@@ -61,8 +65,9 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
         context.ui.emit(Event::warning(format!("Can't retrieve logs for {:?}: {why}", container.name)));
     }
     if !args.follow {
-        let sources = shown.iter().map(|c| (name(c), directory(c))).collect();
-        return merged(sources, &options, |line| view.print(&line)).await;
+        let within = |c: &ContainerObserved| args.within_run(&scene.project.name, c, context, &options);
+        let sources = shown.iter().filter_map(|c| Some((name(c), directory(c), within(c)?))).collect();
+        return merged(sources, |line| view.print(&line)).await;
     }
     let mut follow = Follow::new();
     for container in &shown {
@@ -128,6 +133,25 @@ impl Args {
             false => self.services.iter().any(|s| s == key),
         };
         is_meant && !container.is_one_off() && self.index.is_none_or(|n| n == container.number())
+    }
+
+    /// What of a container's log is shown; `None`: it has no such run.
+    fn within_run(
+        &self,
+        project: &str,
+        container: &ContainerObserved,
+        context: &Context,
+        options: &Options,
+    ) -> Option<Options> {
+        let Some(run) = self.run else { return Some(options.clone()) };
+        let supervision = ContainerDir::new(&context.home, project, &container.id).supervision().ok()?;
+        let back = usize::try_from(run.checked_neg()?).ok()?;
+        let index = supervision.runs.len().checked_sub(back.checked_add(1)?)?;
+        let time = |index: usize| supervision.runs.get(index)?.parse::<Timestamp>().ok();
+        let (begin, end) = (time(index)?, time(index + 1));
+        let since = Some(options.since.map_or(begin, |since| since.max(begin)));
+        let until = [options.until, end].into_iter().flatten().min();
+        Some(Options { since, until, ..options.clone() })
     }
 
     fn style(&self, context: &Context) -> LogStyle {

@@ -16,6 +16,7 @@ mod attach;
 mod build;
 mod builder;
 mod cache;
+mod commit;
 mod config;
 mod cp;
 mod debug;
@@ -136,6 +137,7 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<()> {
         Verb::Unpause(args) => life::unpause(args, context).await,
         Verb::Wait(args) => wait::run(args, context).await,
         Verb::Attach(args) => attach::run(args, context).await,
+        Verb::Commit(args) => commit::run(args, context).await,
         Verb::Export(args) => export::run(args, context).await,
         Verb::Cp(args) => cp::run(args, context).await,
         Verb::Stats(args) => stats::run(args, context).await,

@@ -92,8 +92,8 @@ async fn last_lines(context: &Context, scene: &Scene, container: &ContainerObser
     let directory = context.home.container(&scene.project.name, &container.id);
     let options = Options { tail: Some(LAST_LINES), ..Options::default() };
     let mut lines = Vec::new();
-    let sources = vec![(container.name.clone(), directory)];
-    match super::follow::merged(sources, &options, |line| lines.push(line.text)).await {
+    let sources = vec![(container.name.clone(), directory, options)];
+    match super::follow::merged(sources, |line| lines.push(line.text)).await {
         Ok(()) => lines.split_off(lines.len().saturating_sub(LAST_LINES)),
         Err(_) => Vec::new(), // the failure itself is what counts
     }

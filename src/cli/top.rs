@@ -23,7 +23,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     let mut table = Table::new(&["SERVICE", "#", "UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
     let all = processes();
     for container in scene.observed.containers.iter().filter(is_meant) {
-        let State::Running { pid, .. } = container.state else { continue };
+        let (State::Running { pid, .. } | State::Paused { pid, .. }) = container.state else { continue };
         let number = if container.is_one_off() { String::new() } else { container.number().to_string() };
         for process in family(&all, pid) {
             let head = [container.service().to_string(), number.clone()];

@@ -17,7 +17,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
-    let scene = context.existing(&args.services).await?;
+    let scene = context.existing(&[]).await?;
     let project = scene.project.name.clone();
     let is_up = |c: &&ContainerObserved| {
         matches!(c.state, State::Running { .. } | State::Paused { .. } | State::Restarting { .. })
@@ -25,6 +25,9 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
     let is_meant = |c: &&ContainerObserved| args.services.iter().any(|key| key == c.service());
     let waited: Vec<&ContainerObserved> =
         scene.observed.containers.iter().filter(is_up).filter(is_meant).collect();
+    if !scene.observed.containers.is_empty() {
+        super::known_services(&scene.project, &args.services)?;
+    }
     if waited.is_empty() {
         return Err(Failure::other(format!("no containers for project {project:?}")));
     }

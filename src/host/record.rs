@@ -35,6 +35,20 @@ pub struct ContainerRecord {
     pub spec: ContainerSpec,
 }
 
+/// So many runs of a container are told apart.
+const RUNS_KEPT: usize = 32;
+
+impl Supervision {
+    /// Twice for the same run is once.
+    pub fn note_run(&mut self, started_at: &str) {
+        if self.runs.last().is_none_or(|last| last != started_at) {
+            self.runs.push(started_at.to_owned());
+        }
+        let surplus = self.runs.len().saturating_sub(RUNS_KEPT);
+        self.runs.drain(..surplus);
+    }
+}
+
 /// What the supervisor knows about a container beyond run, exit and health.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -49,6 +63,8 @@ pub struct Supervision {
     pub stopping: Option<Duration>,
     /// Its program has run at least once.
     pub has_run: bool,
+    /// When its last runs began, newest last.
+    pub runs: Vec<String>,
     /// In which boot it was started last.
     pub boot: String,
     /// Why the last start failed.
@@ -70,6 +86,7 @@ impl Supervision {
         Self {
             restarts: self.restarts,
             has_run: self.has_run,
+            runs: self.runs,
             failure: self.failure,
             boot: self.boot,
             ..Self::default()

@@ -157,3 +157,29 @@ fn a_containers_own_files_are_exported() {
         project.stack(&["export", "web"]).code(1).says("service \"web\" is not running");
     });
 }
+
+#[test]
+fn an_image_is_made_of_what_a_container_changed() {
+    with("commit", |project| {
+        project.stack(&["up", "-d"]).ok();
+        sh(project, "1", "echo mine > /own; rm /bin/vi; echo kept > /data/volume");
+        let changes = ["-c", "ENV ADDED=yes", "-c", "CMD cat /own", "-c", "WORKDIR /tmp"];
+        let head = ["commit", "-a", "Ada", "-m", "a note"];
+        let made = project.stack(&[&head[..], &changes, &["web", "made:1"]].concat()).ok();
+        assert_eq!(project.ps_field("web", "State"), "running", "it is thawed");
+        let image = project.world.stack(&["image", "inspect", "made:1"]).ok();
+        assert!(image.stdout.contains(made.text()) && image.stdout.contains("ADDED=yes"), "{image}");
+        project.write("made.yaml", "services: { one: { image: 'made:1' } }");
+        let run = |script: &str| {
+            project.stack(&["-f", "made.yaml", "run", "--rm", "-T", "one", "sh", "-c", script]).ok()
+        };
+        assert_eq!(
+            run("cat /own; echo $ADDED; pwd; ls /bin/vi /data/volume; true").text(),
+            "mine\nyes\n/tmp"
+        );
+        assert_eq!(project.stack(&["-f", "made.yaml", "run", "--rm", "-T", "one"]).ok().text(), "mine");
+        project.stack(&["commit", "-c", "RUN true", "web"]).code(1).says("it would make a layer");
+        project.stack(&["stop", "web"]).ok();
+        project.stack(&["commit", "web"]).code(1).says("service \"web\" is not running");
+    });
+}

@@ -64,7 +64,7 @@ fn scores_rules_paths_and_namespaces_are_as_asked() {
 fn impossible_wishes_are_refused_in_dockers_words() {
     World::with_busybox().run(|world| {
         for (attributes, why) in [
-            ("oom_score_adj: 5000", "Invalid value 5000, range for oom score adj is [-1000, 1000]."),
+            ("oom_score_adj: 5000", "must be from -1000 to 1000"),
             ("device_cgroup_rules: ['x 1:2 rwm']", "invalid device cgroup rule format: 'x 1:2 rwm'"),
             (
                 "cpus: 0.5, cpu_quota: 50000",

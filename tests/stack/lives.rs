@@ -183,3 +183,28 @@ fn an_exec_reads_and_writes_files_whole_and_in_order() {
         assert_eq!(ran.text(), "last words");
     });
 }
+
+#[test]
+fn each_run_of_a_container_can_be_shown() {
+    World::with_busybox().run(|world| {
+        let command = "command: [sh, -c, 'cat /n 2>/dev/null; echo run; echo x >> /n; exec sleep 1000']";
+        let project = world.project("runs", &[("compose.yaml", &one(command))]);
+        let logs = |run: &str| project.stack(&["logs", "--no-log-prefix", "--run", run]).ok().stdout;
+        project.stack(&["up", "-d"]).ok();
+        eventually("the first run", || (logs("0") == "run\n").then_some(()));
+        assert_eq!(logs("-1"), "", "there was none before");
+        project.stack(&["restart", "web"]).ok();
+        eventually("the second run", || (logs("0") == "x\nrun\n").then_some(()));
+        // A supervisor that takes over counts no run twice.
+        project.kill_supervisor();
+        project.stack(&["restart", "web"]).ok();
+        eventually("the third run", || (logs("0") == "x\nx\nrun\n").then_some(()));
+        assert_eq!((logs("-1"), logs("-2"), logs("-3")), ("x\nrun\n".into(), "run\n".into(), String::new()));
+        assert_eq!(
+            project.stack(&["logs", "--no-log-prefix", "--run", "-1", "--tail", "1"]).ok().stdout,
+            "run\n"
+        );
+        project.stack(&["logs", "--run", "1"]).ok();
+        project.stack(&["logs", "-f", "--run", "0"]).code(1);
+    });
+}

@@ -32,13 +32,14 @@ pub fn root_at_rest(home: &Home, chain_id: &str, dir: &Path) -> io::Result<Owned
 pub fn root_to_read(home: &Home, chain_id: &str, dir: &Path) -> io::Result<OwnedFd> {
     let mut layers = snapshot::lower_dirs(&Store::open(home)?, chain_id)?;
     layers.insert(0, dir.join("upper"));
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
     // The kernel wants two.
     if layers.len() == 1 {
-        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
         return Ok(rustix::fs::open(&layers[0], flags, rustix::fs::Mode::empty())?);
     }
     let scratch = tempfile::tempdir_in(dir)?;
-    overlay(&layers, None, false, scratch.path())
+    let mount = overlay(&layers, None, false, scratch.path())?;
+    Ok(rustix::fs::openat(mount, ".", flags, rustix::fs::Mode::empty())?)
 }
 
 /// User and group id of `user[:group]`, from the files below the root.

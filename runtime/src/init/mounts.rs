@@ -37,6 +37,8 @@ pub(super) fn mount(context: &mut Context<'_>, index: usize, mount: &Mount) -> i
         (None, Some("cgroup" | "cgroup2")) => control_groups(context, target, &options),
         (None, Some(kind)) => match shared(&options)? {
             Some(tree) => {
+                // Whether it may be written here is no business of who has it already.
+                set_attributes(&tree, 0, READ_ONLY, false)?;
                 change(&tree, &options)?;
                 attach(context, &tree, target, Kind::Directory)
             }

@@ -24,6 +24,7 @@ impl Keeper {
         self.supervision = Supervision {
             restarts: self.supervision.restarts.clone(),
             has_run: self.supervision.has_run,
+            runs: std::mem::take(&mut self.supervision.runs),
             is_up: true,
             boot: boot::id().into(),
             ..Default::default()
@@ -70,6 +71,7 @@ impl Keeper {
         let earlier = self.dir.health().unwrap_or_default();
         self.health =
             self.record.spec.health.clone().map(|spec| HealthMachine::start(spec, earlier, run.started));
+        self.supervision.note_run(&run.record.started_at);
         self.run = Some(run);
         self.exit = None;
         self.supervision.has_run = true;
@@ -195,6 +197,7 @@ impl Keeper {
         let known = self.dir.health().unwrap_or_default();
         let health = self.record.spec.health.clone();
         let started = run.started;
+        self.supervision.note_run(&run.record.started_at);
         self.health = health.map(|spec| HealthMachine::adopt(spec, known, started, Instant::now()));
         if self.supervision.is_paused
             && let Some(health) = &mut self.health
