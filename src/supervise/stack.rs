@@ -129,6 +129,23 @@ impl Stack {
         }
     }
 
+    /// When nobody has asked for anything for a moment, what only the asking needed is given back.
+    fn trim_later(self: &Arc<Self>) {
+        const MOMENT: Duration = Duration::from_secs(1);
+        let (stack, Ok(runtime)) = (self.clone(), tokio::runtime::Handle::try_current()) else { return };
+        let so_far = stack.inner().clients_so_far;
+        runtime.spawn(async move {
+            tokio::time::sleep(MOMENT).await;
+            let is_quiet = {
+                let inner = stack.inner();
+                inner.clients.is_empty() && inner.clients_so_far == so_far
+            };
+            if is_quiet {
+                stack_runtime::sys::memory::trim();
+            }
+        });
+    }
+
     /// Nobody is connected, nothing runs or is about to.
     pub(super) fn is_idle(&self) -> bool {
         let inner = self.inner();
@@ -288,6 +305,7 @@ impl Drop for Lease {
         tracing::debug!(client = self.1, "gone");
         self.0.inner().clients.remove(&self.1);
         self.0.changed.notify_one();
+        self.0.trim_later();
     }
 }
 

@@ -87,6 +87,9 @@ pub struct Extras {
     /// The order brings the standard streams along.
     pub has_streams: bool,
     pub privileged: bool,
+    /// It is removed when it ends, so its files need not be on disk by then: else the end waits until all that anybody
+    /// has written to that disk is.
+    pub volatile: bool,
     /// The spec is somebody else's `config.json`.
     pub direct: Option<Direct>,
 }
@@ -146,6 +149,7 @@ fn extras(request: &LaunchRequest) -> Extras {
         shm_of: request.join.ipc.filter(|_| matches!(spec.ipc_mode, NamespaceMode::Container(_))),
         has_streams: matches!(request.stdio, LaunchStdio::Fds(_)),
         privileged: spec.privileged,
+        volatile: spec.auto_remove,
         ..Extras::default()
     }
 }

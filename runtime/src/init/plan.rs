@@ -243,7 +243,7 @@ fn root(bundle: &Bundle) -> Operation {
         upper: bundle.dir.join("upper"),
         work: bundle.dir.join("work"),
         at: bundle.dir.join("root"),
-        volatile: bundle.ephemeral,
+        volatile: bundle.ephemeral || bundle.extras.volatile,
     }
 }
 

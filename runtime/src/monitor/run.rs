@@ -152,6 +152,8 @@ impl Monitor {
         }
         tell(&reply, &Reply::Started { warnings: progress.warnings }, &[]);
         drop(reply);
+        // From here on there is little to do, for as long as the container runs.
+        crate::sys::memory::trim();
         self.streams.pump(&self.child.pidfd);
         self.witness();
     }

@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 impl Runtime {
@@ -60,10 +61,13 @@ impl Runtime {
         if spec.process().is_none() {
             return Err(LaunchError::new(format!("start {:?}", record.id), "the config has no process"));
         }
+        // Before it may start: a short program may be over, and reaped, by the time we look.
+        let pid = Pid::from_raw(record.pid).ok_or_else(gone)?;
+        let init = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
         let path = self.dir(&record.id).join(START_PIPE);
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let pipe = rustix::fs::open(&path, flags, Mode::empty()).named("open the start pipe")?;
-        let mut warnings = hear(pipe.into(), record)?;
+        let mut warnings = hear(pipe.into(), &init)?;
         let _ = fs::remove_file(&path);
         let poststart = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().clone()).unwrap_or_default();
         warnings.extend(hooks::each(&poststart, &record.state(Status::Running), &record.bundle));
@@ -95,14 +99,15 @@ impl Runtime {
     }
 }
 
+fn gone() -> LaunchError {
+    LaunchError::new("start the container", "its init has ended")
+}
+
 /// Reads what init writes until `execve` closes the pipe.
-fn hear(mut pipe: File, record: &Record) -> Result<Vec<String>> {
-    let gone = || LaunchError::new("start the container", "its init has ended");
-    let pid = Pid::from_raw(record.pid).ok_or_else(gone)?;
-    let end = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
+fn hear(mut pipe: File, init: &OwnedFd) -> Result<Vec<String>> {
     let mut bytes = Vec::new();
     loop {
-        let mut fds = [PollFd::new(&pipe, PollFlags::IN), PollFd::new(&end, PollFlags::IN)];
+        let mut fds = [PollFd::new(&pipe, PollFlags::IN), PollFd::new(init, PollFlags::IN)];
         match poll(&mut fds, None) {
             Err(rustix::io::Errno::INTR) => continue,
             result => result.named("wait for init")?,

@@ -33,7 +33,10 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Resu
 
 /// Receives one packet; no bytes at all means that the peer is gone.
 pub fn receive(socket: impl AsFd) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
-    let mut bytes = vec![0; MAX_BYTES];
+    // Most packets are far smaller than the largest, and untouched memory costs nothing.
+    let look = RecvFlags::PEEK | RecvFlags::TRUNC;
+    let first = retry_on_intr(|| recvmsg(&socket, &mut [], &mut RecvAncillaryBuffer::default(), look))?;
+    let mut bytes = vec![0; first.bytes.min(MAX_BYTES)];
     let mut space = [MaybeUninit::<u8>::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = retry_on_intr(|| {
