@@ -226,7 +226,7 @@ impl Fit<'_> {
 }
 
 /// What a tree has at a path.
-fn find<'n>(path: &Trail<'_>, tree: Option<&'n Node>) -> Option<&'n Node> {
+pub(super) fn find<'n>(path: &Trail<'_>, tree: Option<&'n Node>) -> Option<&'n Node> {
     match path {
         Trail::Root => tree,
         Trail::Key(parent, key) => find(parent, tree)?.get(key),
