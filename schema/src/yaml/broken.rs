@@ -46,6 +46,9 @@ fn hint(kind: &ErrorKind) -> Option<&'static str> {
         ErrorKind::MappingValueNotAllowed => {
             "The line above may lack its `:`, or this one is indented too far; a text with `: ` in it needs quotes."
         }
+        ErrorKind::ExpectedFlowMappingSeparator | ErrorKind::ExpectedFlowSequenceSeparator => {
+            "A `,` is missing, or a text with a bracket in it needs quotes: \"${NAME}\"."
+        }
         ErrorKind::SimpleKeyExpected => "A key ends with `: `.",
         ErrorKind::UnexpectedCharacter { .. } => "Write the value in quotes.",
         ErrorKind::InvalidTrailingSingleQuotedScalar | ErrorKind::InvalidTrailingDoubleQuotedScalar => {
