@@ -12,6 +12,7 @@
 //! cannot keep `!reset`, reorders keys when it applies `<<`, and reads `0440` as text. The tests use it as a second opinion
 //! on what [`emit`] writes.
 
+mod broken;
 pub mod emit;
 mod parse;
 pub mod scalar;

@@ -107,7 +107,7 @@ pub(super) const BEFORE_DEPLOY: &[Attribute] = &[
         "service_completed_successfully",
     ]),
     boolean("services.*.depends_on.*.restart", "Restart with the dependency."),
-    row("services.*.depends_on.*.required", BOOL | STR, "False: only a warning when it is missing.")
+    row("services.*.depends_on.*.required", BOOL, "False: only a warning when it is missing.")
         .cast(Cast::Bool)
         .keep_zero(),
 ];

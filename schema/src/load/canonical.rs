@@ -1,5 +1,6 @@
 //! Short forms to long ones, for every attribute whose row names a short form. What is already long stays.
 
+use super::fit;
 use crate::attributes::{self, Shape, Short, form};
 use crate::diagnostic::Diagnostic;
 use crate::keypath::Trail;
@@ -11,6 +12,8 @@ use std::collections::HashMap;
 pub(super) struct Canonical<'d> {
     /// Strings with `$` were not interpolated: a short form that cannot be read stays as it is.
     pub(super) lenient: bool,
+    /// What the earlier files say.
+    pub(super) base: Option<&'d Node>,
     pub(super) diagnostics: &'d mut Vec<Diagnostic>,
 }
 
@@ -123,8 +126,12 @@ impl Canonical<'_> {
         bad.iter().for_each(|(error, place, index)| self.report(error, place, &path.index(*index)));
     }
 
-    /// Items of a list that is to become a mapping stand in it once.
+    /// Items of a list that is to become a mapping stand in it once; over an earlier file nobody counts them.
     fn once(&mut self, node: &Node, path: &Trail<'_>) {
+        let is_host = path.key_at(2) == Some("extra_hosts") || path.key_at(3) == Some("extra_hosts");
+        if !is_host && fit::find(path, self.base).is_some_and(|earlier| !earlier.is_null()) {
+            return;
+        }
         let mut seen: HashMap<&str, &Node> = HashMap::new();
         for (index, item) in node.as_seq().unwrap_or_default().iter().enumerate() {
             let Some(text) = item.as_str() else { continue };

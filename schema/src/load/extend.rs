@@ -206,7 +206,8 @@ impl Session<'_> {
             let lenient = self.request.no_interpolate;
             fit::Fit { lenient, base: merged.as_ref(), diagnostics: &mut base.misfits }.root(&mut document);
             let mut findings = null_forms(&document);
-            canonical::Canonical { lenient, diagnostics: &mut findings }.root(&mut document);
+            canonical::Canonical { lenient, base: merged.as_ref(), diagnostics: &mut findings }
+                .root(&mut document);
             let (early, late): (Vec<_>, Vec<_>) = findings.into_iter().partition(is_of_form);
             base.unreadable.extend(early);
             base.misfits.extend(late);

@@ -226,7 +226,7 @@ impl Fit<'_> {
 }
 
 /// What a tree has at a path.
-fn find<'n>(path: &Trail<'_>, tree: Option<&'n Node>) -> Option<&'n Node> {
+pub(super) fn find<'n>(path: &Trail<'_>, tree: Option<&'n Node>) -> Option<&'n Node> {
     match path {
         Trail::Root => tree,
         Trail::Key(parent, key) => find(parent, tree)?.get(key),
@@ -271,6 +271,15 @@ fn misfit(node: &Node, attribute: &Attribute, path: &Trail<'_>) -> Diagnostic {
     let message = format!("`{}` must be {expected}, this is {}", shown(path), node.kind_name());
     let mut diagnostic = Diagnostic::error(message).at(node.place.clone()).key(path.to_string());
     let text = &node.place.source.text[node.place.start..node.place.end];
+    if node.is_null() && !attribute.accepts(form::STR) {
+        diagnostic = diagnostic.hint("Remove the key, or give it what belongs below it, further indented.");
+    }
+    let is_service_key =
+        matches!(path, Trail::Key(Trail::Key(_, "services"), key) if service_has(key)) && path.depth() == 2;
+    if is_service_key {
+        let hint = format!("`{}` belongs to a service: indent it below one.", last(path));
+        return diagnostic.hint(hint);
+    }
     let is_scalar = matches!(node.value, Value::Bool(_) | Value::Int(_) | Value::Float(_));
     if is_scalar && attribute.accepts(form::STR) && !text.contains('\n') {
         diagnostic = diagnostic.hint(format!("Write it in quotes: \"{text}\"."));
@@ -398,17 +407,25 @@ fn unknown_key(key: &str, entry: &Entry, shape: &Shape, path: &Trail<'_>) -> Dia
     if let Some(near) = nearest(key, shape.members.keys().copied()) {
         return diagnostic.hint(format!("Did you mean `{near}`?"));
     }
-    let service = attributes::root().find("services.*").filter(|service| service.members.contains_key(key));
-    match service {
-        Some(_) if matches!(path, Trail::Root) => {
-            diagnostic.hint(format!("`{key}` belongs to a service: indent it below one."))
-        }
-        _ => diagnostic,
+    if !matches!(path, Trail::Root) {
+        return diagnostic;
+    }
+    if service_has(key) {
+        return diagnostic.hint(format!("`{key}` belongs to a service: indent it below one."));
+    }
+    match entry.node.as_map().is_some_and(|members| members.keys().any(service_has)) {
+        true => diagnostic.hint(format!("If `{key}` is a service, indent it below `services:`.")),
+        false => diagnostic,
     }
 }
 
+/// Whether services have an attribute of this name.
+fn service_has(key: &str) -> bool {
+    attributes::root().find("services.*").is_some_and(|service| service.members.contains_key(key))
+}
+
 /// The candidate within a third of its length in edits, if one is nearest.
-pub(super) fn nearest<'c>(text: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+pub(crate) fn nearest<'c>(text: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
     let plain = |text: &str| text.to_ascii_lowercase().replace('-', "_");
     let text = plain(text);
     candidates

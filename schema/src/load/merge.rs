@@ -213,7 +213,7 @@ mod tests {
         let mut diagnostics = Vec::new();
         let mut tree = yaml::parse(&source, yaml::Limits::default(), &mut diagnostics).remove(0);
         Fit { lenient: false, base: None, diagnostics: &mut diagnostics }.root(&mut tree);
-        Canonical { lenient: false, diagnostics: &mut diagnostics }.root(&mut tree);
+        Canonical { lenient: false, base: None, diagnostics: &mut diagnostics }.root(&mut tree);
         assert!(diagnostics.is_empty(), "{text}\n{diagnostics:?}");
         tree
     }

@@ -30,6 +30,7 @@ mod tidy;
 mod unique;
 mod unset;
 
+pub(crate) use fit::nearest;
 pub use provenance::Provenance;
 
 pub use name::{is_project_name, normalise_name};

@@ -114,7 +114,7 @@ impl Session<'_> {
         let mut document = self.interpolated(document, environment)?;
         let lenient = self.request.no_interpolate;
         fit::Fit { lenient, base, diagnostics: &mut self.diagnostics }.root(&mut document);
-        canonical::Canonical { lenient, diagnostics: &mut self.diagnostics }.root(&mut document);
+        canonical::Canonical { lenient, base, diagnostics: &mut self.diagnostics }.root(&mut document);
         Some(document)
     }
 

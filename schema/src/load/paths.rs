@@ -27,6 +27,7 @@ pub(super) fn resolve(node: &mut Node, shape: &Shape, base: &Path, environment: 
             }
             bind_source(node, base, environment);
             local_device(node, shape, base, environment);
+            keys(node, shape, base, environment);
         }
         Value::Seq(items) => {
             if let Some(below) = &shape.item {
@@ -102,6 +103,19 @@ fn local_device(node: &mut Node, shape: &Shape, base: &Path, environment: &Env) 
     let device = node.get_mut("driver_opts").and_then(|options| options.get_mut("device"));
     if let Some(Value::Str(device)) = device.map(|device| &mut device.value) {
         *device = absolute(device, base, environment);
+    }
+}
+
+/// `id=path` of a build's SSH agents and keys.
+fn keys(node: &mut Node, shape: &Shape, base: &Path, environment: &Env) {
+    if shape.attribute.is_none_or(|attribute| attribute.path != "services.*.build") {
+        return;
+    }
+    for item in node.get_mut("ssh").and_then(Node::as_seq_mut).into_iter().flatten() {
+        let Value::Str(text) = &mut item.value else { continue };
+        if let Some((id, path)) = text.split_once('=').filter(|(_, path)| !path.is_empty()) {
+            *text = format!("{id}={}", absolute(path, base, environment));
+        }
     }
 }
 

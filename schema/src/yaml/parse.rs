@@ -1,6 +1,6 @@
 //! Events to nodes: one document after the other, with bounds on everything.
 
-use super::{Entry, Map, Node, Tag, Value, scalar, tabs};
+use super::{Entry, Map, Node, Tag, Value, broken, scalar, tabs};
 use crate::diagnostic::Diagnostic;
 use crate::source::{Place, Source};
 use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, ScanError, Span};
@@ -94,6 +94,8 @@ struct Composer<'t, 'd> {
     depth: usize,
     /// By anchor id.
     anchors: HashMap<usize, Anchor>,
+    /// Of all anchors so far.
+    names: Vec<String>,
     /// What is repeated, and where.
     aliases: Vec<(Place, Place)>,
     diagnostics: &'d mut Vec<Diagnostic>,
@@ -128,7 +130,7 @@ fn height(node: &Node) -> usize {
     1 + below.unwrap_or(0)
 }
 
-fn place_at(source: &Arc<Source>, start: usize, end: usize) -> Place {
+pub(super) fn place_at(source: &Arc<Source>, start: usize, end: usize) -> Place {
     let clamp = |at: usize| {
         let mut at = at.min(source.text.len());
         while !source.text.is_char_boundary(at) {
@@ -158,6 +160,7 @@ impl<'t, 'd> Composer<'t, 'd> {
             aliased: 0,
             depth: 0,
             anchors: HashMap::new(),
+            names: Vec::new(),
             aliases: Vec::new(),
             diagnostics,
         }
@@ -182,14 +185,11 @@ impl<'t, 'd> Composer<'t, 'd> {
         match self.parser.next_event() {
             Some(Ok((Event::Anchor(_, name), span))) => {
                 self.anchor_name(&name, &span)?;
+                self.names.push(name.into_owned());
                 self.next()
             }
             Some(Ok(event)) => Ok(event),
-            Some(Err(error)) => {
-                let at = error.marker().byte_offset().unwrap_or(0);
-                let place = place_at(self.source, at, at);
-                Err(Box::new(Diagnostic::error(format!("not valid YAML: {}", error.info())).at(place)))
-            }
+            Some(Err(error)) => Err(Box::new(broken::diagnostic(&error, self.source, &self.names))),
             None => Ok((Event::StreamEnd, Span::empty(granit_parser::Marker::new(0, 1, 0)))),
         }
     }

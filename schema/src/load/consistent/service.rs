@@ -262,7 +262,7 @@ pub(super) fn device_requests(service: &Service<'_>, found: &mut Found) {
             if has("count") && has("device_ids") {
                 found.push(at("a device request has either `count` or `device_ids`"));
             }
-            if path != "gpus" && !has("capabilities") && !has("driver") {
+            if path != "gpus" && !has("capabilities") {
                 found.push(at("a device request needs `capabilities`"));
             }
         }
