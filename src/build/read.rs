@@ -93,13 +93,13 @@ impl<'a> Reader<'a> {
                 let (state, is_known) = &self.states[index];
                 return Ok((state.child(), *is_known));
             }
-            Reference::Context(_) => return Ok((State::scratch(platform), false)),
+            Reference::Context(_) => return Ok((unknown(platform), false)),
             Reference::Image(name) => name,
         };
         self.images.insert(name.clone());
         Ok(match self.image(name, &platform, place)? {
             Some(document) => (State::from_document(&document), true),
-            None => (State::scratch(platform), false),
+            None => (unknown(platform), false),
         })
     }
 
@@ -145,7 +145,8 @@ impl<'a> Reader<'a> {
         findings.retain(|finding| is_known || finding.rule != lint::UNDEFINED_VAR);
         self.findings.extend(findings);
         match applied {
-            Err(why) if is_known => Err(BuildFailure::new(why).at(place)),
+            // What the base sets can only count where there are variables.
+            Err(why) if is_known || !instruction.text.contains('$') => Err(BuildFailure::new(why).at(place)),
             _ => Ok(()),
         }
     }
@@ -178,6 +179,13 @@ impl<'a> Reader<'a> {
         }
         Ok(plan.created_by())
     }
+}
+
+/// On an image of which nothing is known: it may be anywhere but in the root.
+fn unknown(platform: Platform) -> State {
+    let mut state = State::scratch(platform);
+    state.config.working_dir = "/image".into();
+    state
 }
 
 /// Nothing is in the image, so that it is for any platform.
