@@ -563,7 +563,8 @@ mod tests {
         assert_eq!(late(&["a", "[b-a]"], "b"), Ok(true));
         assert_eq!(late(&["![b-a]"], "b"), Ok(false));
         assert!(late(&["[-a]"], "b").is_err());
-        assert_eq!(late(&["b/[a-]"], "b"), Ok(true));
+        assert!(late(&["b/[a-]"], "b").is_err());
+        assert_eq!(late(&["b/*/[a-]"], "b"), Ok(false));
     }
 
     #[test]
