@@ -506,7 +506,8 @@ mod tests {
 
     #[test]
     fn text_is_cleaned_first() {
-        assert!(ignored(&["/foo"], "foo"));
+        assert!(Patterns::parse("/foo").expect("valid").matches("foo"));
+        assert!(!ignored(&["/foo"], "foo"), "only in files");
         assert!(ignored(&["./foo/"], "foo"));
         assert!(ignored(&["a/../b"], "b/c"));
         assert!(ignored(&["b"], "./b/c"));
@@ -533,6 +534,46 @@ mod tests {
         assert_eq!(patterns.rules.len(), 3);
         assert!(patterns.matches("foo"));
         assert!(patterns.matches("#bar"));
+    }
+
+    #[test]
+    fn oddities_of_dockers_matcher() {
+        for (pattern, path, expected) in [
+            (r"\d", "5", true),
+            (r"\x41", "A", true),
+            ("[[:alpha:]]", "a", true),
+            ("[^a]", "/", true),
+            ("x[^a]y", "x/y", true),
+            ("a^b", "a^b", true),
+            ("a^*", "a^b", false),
+            ("**foo", "d/barfoo", true),
+            ("**/foo", "d/barfoo", false),
+            ("foo**", "foobar/x", true),
+            ("a|b/*", "a/x/y", true),
+            ("a|b", "a", false),
+            ("b{2}*", "bbc", true),
+            ("***", "a/b", true),
+        ] {
+            assert_eq!(ignored(&[pattern], path), expected, "{pattern} {path}");
+        }
+        // Wrong is only what is asked.
+        let late =
+            |list: &[&str], path: &str| Patterns::read(list).map(|patterns| patterns.decide(path).is_err());
+        assert_eq!(late(&["a", "[b-a]"], "a"), Ok(false));
+        assert_eq!(late(&["a", "[b-a]"], "b"), Ok(true));
+        assert_eq!(late(&["![b-a]"], "b"), Ok(false));
+        assert!(late(&["[-a]"], "b").is_err());
+        assert!(late(&["b/[a-]"], "b").is_err());
+        assert_eq!(late(&["b/*/[a-]"], "b"), Ok(false));
+    }
+
+    #[test]
+    fn files_become_clean_patterns() {
+        let text = "\u{feff}# c\r\n #x\n/a//b/\n! /c/\n../d\n/\n!\n";
+        let found: Vec<String> =
+            lines(text).expect("short").into_iter().map(|(_, pattern)| pattern).collect();
+        assert_eq!(found, ["#x", "a/b", "!c", "../d", "/", "!"]);
+        assert!(lines(&"x".repeat(65_536)).is_err());
     }
 
     #[test]

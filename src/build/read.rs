@@ -49,8 +49,9 @@ impl<'a> Reader<'a> {
         Ok(Self { file, outside, platform, ignore, image, states, images, findings })
     }
 
-    /// Reads stages, which stand after those they refer to.
+    /// Reads stages, which stand after those they refer to. What is said of their images comes first.
     pub(super) fn read(&mut self, stages: &[Selected]) -> Result<()> {
+        stages.iter().try_for_each(|selected| self.images_of_stage(selected))?;
         stages.iter().try_for_each(|selected| self.stage(selected))
     }
 
@@ -61,14 +62,6 @@ impl<'a> Reader<'a> {
     fn stage(&mut self, selected: &Selected) -> Result<()> {
         let stage = &self.file.stages[selected.index];
         let (mut state, is_known) = self.base(selected, &stage.place)?;
-        for (at, reference) in &selected.uses {
-            let Reference::Image(name) = reference else { continue };
-            let instruction = &stage.instructions[*at];
-            if matches!(instruction.kind, Kind::Copy(_)) {
-                self.image(name, &self.platform.clone(), &instruction.place)?;
-            }
-            self.images.insert(name.clone());
-        }
         for trigger in state.take_triggers() {
             let label = inputs::stage_label(self.file, selected.index);
             let instruction = parse_trigger(&trigger, &label)?;
@@ -83,48 +76,67 @@ impl<'a> Reader<'a> {
     }
 
     fn base(&mut self, selected: &Selected, place: &Place) -> Result<(State, bool)> {
-        let platform = match &selected.platform {
-            Some(text) => Platform::parse(text).map_err(|e| BuildFailure::from(e).at(place))?,
-            None => self.platform.clone(),
-        };
-        let name = match &selected.base {
-            Reference::Scratch => return Ok((State::scratch(platform), true)),
+        let platform = self.platform_of(selected, place)?;
+        Ok(match &selected.base {
+            Reference::Scratch => (State::scratch(platform), true),
             Reference::Stage(index) => {
                 let (state, is_known) = &self.states[index];
-                return Ok((state.child(), *is_known));
+                (state.child(), *is_known)
             }
-            Reference::Context(_) => return Ok((State::scratch(platform), false)),
-            Reference::Image(name) => name,
-        };
-        self.images.insert(name.clone());
-        Ok(match self.image(name, &platform, place)? {
-            Some(document) => (State::from_document(&document), true),
-            None => (State::scratch(platform), false),
+            Reference::Context(_) => (unknown(platform), false),
+            Reference::Image(name) => match (self.image)(name)? {
+                Some(document) => (State::from_document(&document), true),
+                None => (unknown(platform), false),
+            },
         })
     }
 
-    /// An image that is known, and whether it is for the platform.
-    fn image(&mut self, name: &str, platform: &Platform, place: &Place) -> Result<Option<Document>> {
-        let Some(document) = (self.image)(name)? else { return Ok(None) };
+    fn platform_of(&self, selected: &Selected, place: &Place) -> Result<Platform> {
+        match &selected.platform {
+            Some(text) => Platform::parse(text).map_err(|e| BuildFailure::from(e).at(place)),
+            None => Ok(self.platform.clone()),
+        }
+    }
+
+    /// The images that a stage names, and whether those that are known are for its platform.
+    fn images_of_stage(&mut self, selected: &Selected) -> Result<()> {
+        let stage = &self.file.stages[selected.index];
+        if let Reference::Image(name) = &selected.base {
+            let platform = self.platform_of(selected, &stage.place)?;
+            self.note_image(name, &platform, Some(&stage.place))?;
+        }
+        for (at, reference) in &selected.uses {
+            let Reference::Image(name) = reference else { continue };
+            let instruction = &stage.instructions[*at];
+            let place = matches!(instruction.kind, Kind::Copy(_)).then_some(&instruction.place);
+            self.note_image(name, &self.platform.clone(), place)?;
+        }
+        Ok(())
+    }
+
+    /// `place`: where to say that it is for another platform, if that is said.
+    fn note_image(&mut self, name: &str, platform: &Platform, place: Option<&Place>) -> Result<()> {
+        self.images.insert(name.to_owned());
+        let (Some(place), Some(document)) = (place, (self.image)(name)?) else { return Ok(()) };
         let is_other = document.os != platform.os || document.architecture != platform.architecture;
         if is_other && !is_empty(&document) {
             let own = State::from_document(&document).platform;
             let message = other_platform(name, &own, platform);
             self.findings.push(Finding::new(lint::BASE_PLATFORM, place, message));
         }
-        Ok(Some(document))
+        Ok(())
     }
 
     /// What a trigger copies or mounts from, if that is no stage.
     fn images_of(&self, instruction: &Instruction) -> Vec<String> {
-        let is_stage = |name: &str| {
-            self.file
-                .stages
-                .iter()
-                .any(|stage| stage.name.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(name)))
+        let is_index = |name: &str| matches!(instruction.kind, Kind::Copy(_)) && name.parse::<u64>().is_ok();
+        let is_named = |name: &str| {
+            let mut names = self.file.stages.iter().filter_map(|stage| stage.name.as_deref());
+            names.any(|own| own.eq_ignore_ascii_case(name))
         };
         let names = froms(&instruction.kind).into_iter();
-        names.filter(|name| *name != "scratch" && !is_stage(name)).map(str::to_owned).collect()
+        let images = names.filter(|name| *name != "scratch" && !is_index(name) && !is_named(name));
+        images.map(str::to_owned).collect()
     }
 
     /// `place`: where the user wrote it, or what brought it.
@@ -145,7 +157,8 @@ impl<'a> Reader<'a> {
         findings.retain(|finding| is_known || finding.rule != lint::UNDEFINED_VAR);
         self.findings.extend(findings);
         match applied {
-            Err(why) if is_known => Err(BuildFailure::new(why).at(place)),
+            // What the base sets can only count where there are variables.
+            Err(why) if is_known || !instruction.text.contains('$') => Err(BuildFailure::new(why).at(place)),
             _ => Ok(()),
         }
     }
@@ -170,7 +183,8 @@ impl<'a> Reader<'a> {
         words: &Words<'_>,
     ) -> std::result::Result<String, String> {
         let plan = transfer::plan(transfer, keyword, Source::Chain(String::new()), state, words, None)?;
-        if transfer.from.is_none() {
+        // With exceptions it cannot be said of a directory what is in it.
+        if transfer.from.is_none() && !self.ignore.takes_back() {
             for path in plan.paths().filter(|path| self.ignore.matches(path)) {
                 let message = format!("`{path}` is left out by the .dockerignore file");
                 words.find(Finding::new(lint::COPY_IGNORED, words.place, message));
@@ -178,6 +192,13 @@ impl<'a> Reader<'a> {
         }
         Ok(plan.created_by())
     }
+}
+
+/// On an image of which nothing is known: it may be anywhere but in the root.
+fn unknown(platform: Platform) -> State {
+    let mut state = State::scratch(platform);
+    state.config.working_dir = "/image".into();
+    state
 }
 
 /// Nothing is in the image, so that it is for any platform.
@@ -267,12 +288,11 @@ mod tests {
             ("FROM a\nLABEL k v w=x", "LegacyKeyValueFormat:2"),
             ("FROM a\nENV DB_PASSWORD=x", "SecretsUsedInArgOrEnv:2"),
             ("FROM a\nARG API_TOKEN", "SecretsUsedInArgOrEnv:2"),
-            ("FROM a\nARG KEY_FILE", "SecretsUsedInArgOrEnv:2"),
             ("FROM a\nEXPOSE 80/TCP", "ExposeProtoCasing:2"),
             ("FROM a\nARG P=UDP\nEXPOSE 80/$P", "ExposeProtoCasing:3"),
             ("FROM a\nEXPOSE 127.0.0.1:80:80", "ExposeInvalidFormat:2"),
             ("FROM a\nLABEL l=${NOPE:-x}", "UndefinedVar:2"),
-            ("FROM a\nRUN --mount=type=cache,target=/$NOPE x", "UndefinedVar:2"),
+            ("FROM a\nRUN --mount=type=cache,target=/c$NOPE x", "UndefinedVar:2"),
             ("FROM a AS b\nONBUILD CMD x\nFROM b\nUSER u", "JSONArgsRecommended:3"),
         ] {
             assert_eq!(found(text), [expected], "{text}");
@@ -285,7 +305,7 @@ mod tests {
         for text in [
             "FROM a AS b\nSHELL [\"/bin/bash\", \"-c\"]\nCMD run\nFROM b\nENTRYPOINT run",
             "FROM a AS b\nWORKDIR /x\nFROM b\nWORKDIR y",
-            "FROM a\nENV PATH=/x PUBLIC_KEY=1 monkey=2",
+            "FROM a\nENV PATH=/x PUBLIC_KEY=1 monkey=2\nARG KEY_FILE TOKEN_VERSION",
             "FROM a\nEXPOSE 80/tcp 90-91/udp $NOPE",
             "FROM a\nARG X\nLABEL l=$X$BASE$PATH",
             "FROM a AS b\nCMD run\nFROM a",

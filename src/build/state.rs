@@ -478,7 +478,7 @@ impl Words<'_> {
     fn secret(&self, keyword: &str, name: &str) {
         let lower = name.to_lowercase();
         let has = |words: &[&str]| lower.split('_').any(|word| words.contains(&word));
-        if has(&SECRET_WORDS) && !has(&["public"]) {
+        if has(&SECRET_WORDS) && !has(&["public", "file", "version"]) {
             let message = format!("{keyword} `{name}` looks like a secret and stays readable in the image");
             let hint = "Use RUN --mount=type=secret.";
             self.find(self.finding("SecretsUsedInArgOrEnv", message).hint(hint));

@@ -416,7 +416,7 @@ fn a_check_finds_and_builds_nothing(bed: &Bed) {
         ("FROM busybox:1\nCOPY $NOPE /", "UndefinedVar:2"),
         ("FROM busybox:1 AS a\nCOPY $NOPE /\nFROM busybox:1\nRUN false", "UndefinedVar:2"),
         ("FROM busybox:1\nCOPY a left/out /x/", "CopyIgnoredFile:2"),
-        ("FROM --platform=$P base:1", "UndefinedArgInFrom:1"),
+        ("FROM base:1$P", "UndefinedArgInFrom:1"),
         ("ARG P=linux/s390x\nFROM --platform=$P base:1", "InvalidBaseImagePlatform:2"),
         ("FROM busybox:1\nRUN false\nCMD x", "JSONArgsRecommended:3"),
     ] {

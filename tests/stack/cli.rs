@@ -315,6 +315,63 @@ fn the_schema_is_printed() {
 }
 
 #[test]
+fn what_the_readers_understood_is_shown() {
+    let place = Place::with(SHOP);
+    let text = "# escape=`\nARG V=\"1\" W\nFROM --platform=linux/amd64 a:$V AS One\nRUN <<E\nx\nE\nCMD run\n";
+    std::fs::write(place.path().join("Dockerfile"), text).unwrap();
+    let base = r#"{"os":"linux","architecture":"amd64","config":{"Env":["PATH=/p"],"User":"u","Image":"x"}}"#;
+    let shown = place.stack(&["debug", "dockerfile", "Dockerfile", base]);
+    let shown: serde_json::Value =
+        serde_json::from_str(&shown.out()).unwrap_or_else(|e| panic!("{e}: {}", shown.err()));
+    let expected = serde_json::json!({
+        "escape": "`",
+        "lines": [[2, 2], [3, 3], [4, 6], [7, 7]],
+        "meta_args": [{ "Key": "V", "Value": "\"1\"" }, { "Key": "W", "Value": null }],
+        "stages": [{
+            "name": "one",
+            "base": "a:$V",
+            "platform": "linux/amd64",
+            "commands": [{ "name": "RUN", "lines": [4, 6] }, { "name": "CMD", "lines": [7, 7] }],
+        }],
+        "images": ["docker.io/library/a:1"],
+        "config": { "Env": ["PATH=/p"], "User": "u", "Cmd": ["/bin/sh", "-c", "run"], "ArgsEscaped": true },
+        "history": ["RUN /bin/sh -c x\n # buildkit", "CMD [\"/bin/sh\" \"-c\" \"run\"]"],
+        "lint": [
+            { "rule": "StageNameCasing", "lines": [3, 3] },
+            { "rule": "FromPlatformFlagConstDisallowed", "lines": [3, 3] },
+            { "rule": "JSONArgsRecommended", "lines": [7, 7] },
+        ],
+    });
+    assert_eq!(shown, expected);
+    std::fs::write(place.path().join("base.json"), base).unwrap();
+    std::fs::write(place.path().join("Dockerfile"), "FROM a\nNOPE").unwrap();
+    place.stack(&["debug", "dockerfile", "Dockerfile", "base.json"]).fails_with("Dockerfile:2:1");
+    assert!(!place.stack(&["--help"]).out().contains("debug"));
+}
+
+#[test]
+fn rows_about_words_and_patterns_are_answered() {
+    let place = Place::with(SHOP);
+    let rows = [
+        (r#"{"kind":"word","word":"${A%.*}-$B","env":["A=1.2","A=3.4"]}"#, r#"{"word":"3-"}"#),
+        (
+            r#"{"kind":"words","word":"a`b `$A $A","env":["A=1 2"],"escape":"`"}"#,
+            r#"{"words":["ab","$A","1","2"]}"#,
+        ),
+        (r#"{"kind":"word","word":"${A","env":[]}"#, r#"{"error":true}"#),
+        (r#"{"kind":"ignore","patterns":["*","!a/**"],"path":"a/b"}"#, r#"{"match":false}"#),
+        (r#"{"kind":"ignore","patterns":["!"],"path":"a"}"#, r#"{"error":true}"#),
+        (r##"{"kind":"ignorefile","text":"# c\n/a/ \n! b"}"##, r#"{"patterns":["a","!b"]}"#),
+    ];
+    let file = place.path().join("rows");
+    std::fs::write(&file, rows.map(|(row, _)| format!("{row}\n")).concat()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stack"));
+    command.args(["debug", "rows"]).stdin(std::fs::File::open(file).unwrap());
+    let ran = Ran(command.env("STACK_HOME", place.path().join("home")).output().unwrap());
+    assert_eq!(ran.out(), rows.map(|(_, answer)| format!("{answer}\n")).concat(), "{}", ran.err());
+}
+
+#[test]
 fn files_come_from_flags_the_environment_and_standard_input() {
     let place = Place::with(SHOP);
     std::fs::write(place.path().join("other.yaml"), "services: {other: {image: x}}").unwrap();

@@ -632,8 +632,29 @@ mod tests {
     }
 
     #[test]
+    fn oddities_of_buildkit() {
+        for (text, expected) in [
+            // Escapes stay in a replacement, and where all is replaced names are nothing.
+            (r"${set/a/\}}", r"v\}lue"),
+            ("${set//a/'$0$1${x}$-'}", "va$-lue"),
+            // The second sign may be a value, and neither sign is a line end.
+            ("${path#'#*/'}", "x.tar.gz"),
+            ("\u{feff}x", "x"),
+            ("<< \t x", "<< \t x"),
+        ] {
+            assert_eq!(ok(text), expected, "{text}");
+        }
+        let expander = Expander { escape: '\\', variables: &variables };
+        let words = |text: &str| expander.words(text).expect(text).value;
+        assert_eq!(words("a${missing:-b}c d"), ["bc", "d"]);
+        assert_eq!(words("<< x y"), ["<< x", "y"]);
+    }
+
+    #[test]
     fn what_cannot_be_understood_is_an_error() {
         for text in [
+            r"${set#\a}",
+            r"${set/\x/y}",
             "'open",
             "\"open",
             "${set",
@@ -670,7 +691,7 @@ mod tests {
     #[test]
     fn unset_names_are_reported() {
         let expander = Expander { escape: '\\', variables: &variables };
-        assert_eq!(expander.word("$a$set${b}${c:-d}").expect("valid").unset, ["a", "b"]);
+        assert_eq!(expander.word("$a$set${b}${c:-d}$a").expect("valid").unset, ["a", "b", "c"]);
     }
 
     #[test]

@@ -17,8 +17,8 @@ use std::collections::BTreeSet;
 pub const UNDEFINED_VAR: &str = "UndefinedVar";
 pub const COPY_IGNORED: &str = "CopyIgnoredFile";
 pub const BASE_PLATFORM: &str = "InvalidBaseImagePlatform";
-/// Have to be asked for.
-const EXPERIMENTAL: [&str; 2] = ["InvalidDefinitionDescription", COPY_IGNORED];
+/// Has to be asked for.
+const EXPERIMENTAL: [&str; 1] = ["InvalidDefinitionDescription"];
 
 /// One finding of one rule.
 #[derive(Debug, Clone, PartialEq)]

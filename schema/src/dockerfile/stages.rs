@@ -193,7 +193,7 @@ fn selected(file: &Dockerfile, index: usize, names: &Names<'_>) -> Result<Select
     }
     let base = base_reference(file, index, &base, names);
     image_of(&base, &stage.place, names)?;
-    let triggers = triggers(file, &base, names)?;
+    let triggers = triggers(file, &base, names);
     Ok(Selected { index, base, platform, uses: uses(file, index, names)?, triggers })
 }
 
@@ -234,22 +234,20 @@ fn uses(file: &Dockerfile, index: usize, names: &Names<'_>) -> Result<Vec<(usize
     Ok(found)
 }
 
-/// What the triggers of the stage below copy or mount from.
-fn triggers(file: &Dockerfile, base: &Reference, names: &Names<'_>) -> Result<Vec<Reference>> {
-    let Reference::Stage(below) = base else { return Ok(Vec::new()) };
-    let mut found = Vec::new();
-    for instruction in &file.stages[*below].instructions {
-        let Kind::Onbuild(text) = &instruction.kind else { continue };
-        let trigger =
-            parse_trigger(text, &label(&file.stages[*below], *below)).map_err(|mut diagnostic| {
-                diagnostic.place = Some(instruction.place.clone());
-                diagnostic
-            })?;
-        for from in froms(&trigger.kind) {
-            found.push(use_of(file, &trigger, from, names)?);
-        }
-    }
-    Ok(found)
+/// What the triggers of the stage below copy or mount from. What is wrong with one is told where it runs.
+fn triggers(file: &Dockerfile, base: &Reference, names: &Names<'_>) -> Vec<Reference> {
+    let Reference::Stage(below) = base else { return Vec::new() };
+    let stage = &file.stages[*below];
+    let texts = stage.instructions.iter().filter_map(|instruction| match &instruction.kind {
+        Kind::Onbuild(text) => Some(text),
+        _ => None,
+    });
+    let triggers = texts.filter_map(|text| parse_trigger(text, &label(stage, *below)).ok());
+    let uses = triggers.flat_map(|trigger| {
+        let uses = froms(&trigger.kind).into_iter().map(|from| use_of(file, &trigger, from, names));
+        uses.filter_map(Result::ok).collect::<Vec<_>>()
+    });
+    uses.collect()
 }
 
 /// Every `--from=` and `--mount=from=` of an instruction.
