@@ -151,23 +151,17 @@ fn images_are_pushed_and_described(bed: &Bed) {
 }
 
 fn annotations_are_of_manifests(bed: &Bed, name: &str) {
-    let annotations = |place: Place| {
+    let annotations = |place: Place| -> Vec<(String, String)> {
         let found = bed.wait_for(place.find(&bed.env.store, None, &stack_runtime::image::progress::silent));
-        found.expect("there").manifest.annotations
+        found.expect("there").manifest.annotations.into_iter().collect()
     };
     let wanted = ["--annotation", "a=1", "--annotation", "manifest:b.c=x=y"];
     let expected = [("a".to_owned(), "1".to_owned()), ("b.c".to_owned(), "x=y".to_owned())];
     build(bed, &[&wanted[..], &["-t", name, "--push", "context"]].concat(), b"").ok();
-    assert_eq!(
-        annotations(Place::Registry(name.parse().expect("a name"))),
-        expected.clone().into_iter().collect()
-    );
+    assert_eq!(annotations(Place::Registry(name.parse().expect("a name"))), expected);
     build(bed, &[&wanted[..], &["-o", "type=oci,dest=noted,tar=false", "context"]].concat(), b"").ok();
     let directory = bed.directory.path().join("noted");
-    assert_eq!(
-        annotations(Place::Layout { directory, version: Version::Any }),
-        expected.into_iter().collect()
-    );
+    assert_eq!(annotations(Place::Layout { directory, version: Version::Any }), expected);
     build(bed, &["--annotation", "a=1", "context"], b"")
         .fails("annotations are not supported for images of this machine");
     build(bed, &["--annotation", "index:a=1", "context"], b"")
