@@ -15,6 +15,7 @@
 use super::attest::{self, Statement};
 use super::csv;
 use super::failure::{BuildFailure, Doing, Result};
+use super::request::BuildRequest;
 use super::shared::{Shared, blocking};
 use super::state::State;
 use super::transfer;
@@ -81,6 +82,9 @@ impl Output {
                 .ok_or_else(|| format!("dest is required for {exporter} exporter"))
         };
         let flag = |key: &str| find(key).map(|value| csv::flag(key, value)).transpose();
+        if flag("oci-mediatypes")? == Some(false) {
+            return Err("oci-mediatypes=false is not supported: images have the media types of OCI".into());
+        }
         match kind {
             "image" | "registry" => Ok(Self::Image {
                 names: names(find("name"))?,
@@ -176,6 +180,7 @@ pub(super) async fn write(
     document: Vec<u8>,
     bases: Vec<(String, Digest)>,
 ) -> Result<Written> {
+    check_annotations(&shared.request)?;
     let statements = {
         let (shared, state) = (shared.clone(), state.clone());
         blocking(move || attest::statements(&shared, &state, &bases)).await?
@@ -216,7 +221,7 @@ pub(super) async fn write(
 async fn one(shared: &Arc<Shared>, made: &Arc<Made>, output: Output) -> Result<Option<Digest>> {
     let (owned, image) = (shared.clone(), made.clone());
     match output {
-        Output::Image { push: true, .. } => return pushed(&shared.env.store, &made.tags).await.map(Some),
+        Output::Image { push: true, .. } => return pushed(shared, made).await.map(Some),
         Output::Image { .. } | Output::Nothing | Output::Part => {}
         Output::Layout(directory) => layout(shared, made, directory).await?,
         Output::Archive { dest, .. } => blocking(move || archived(&owned.env.store, &image, &dest)).await?,
@@ -235,13 +240,35 @@ async fn one(shared: &Arc<Shared>, made: &Arc<Made>, output: Output) -> Result<O
     Ok(None)
 }
 
-async fn pushed(store: &Store, tags: &[Reference]) -> Result<Digest> {
+async fn pushed(shared: &Arc<Shared>, made: &Arc<Made>) -> Result<Digest> {
+    let (owned, image) = (shared.clone(), made.clone());
+    // The store's own manifest of an image has none.
+    let annotated = match shared.request.annotations.is_empty() {
+        true => None,
+        false => Some(blocking(move || described(&owned, &image)).await?),
+    };
+    let store = &shared.env.store;
     let mut digest = None;
-    for tag in tags {
-        let done = push::push(store, tag, &silent).await;
+    for tag in &made.tags {
+        let done = match &annotated {
+            None => push::push(store, tag, &silent).await,
+            Some(manifest) => Place::Registry(tag.clone()).put(store, manifest, &silent).await,
+        };
         digest = Some(done.map_err(|e| BuildFailure::doing(format!("push {}", tag.familiar()), e))?);
     }
     digest.ok_or_else(|| BuildFailure::new("tag is needed when pushing to registry"))
+}
+
+/// Annotations are of manifests, which not every output has.
+fn check_annotations(request: &BuildRequest) -> Result<()> {
+    let holds = |output: &Output| {
+        matches!(output, Output::Image { push: true, .. } | Output::Layout(_) | Output::Part)
+    };
+    if request.annotations.is_empty() || request.outputs.iter().any(holds) {
+        return Ok(());
+    }
+    let failure = BuildFailure::new("annotations are not supported for images of this machine's store");
+    Err(failure.hint("Push the image, or write it to a directory: -o type=oci,dest=DIR,tar=false."))
 }
 
 /// The image is in the store for as long as it takes.
@@ -257,7 +284,7 @@ fn archived(store: &Store, made: &Made, dest: &Dest) -> Result<()> {
 
 async fn layout(shared: &Arc<Shared>, made: &Arc<Made>, directory: PathBuf) -> Result<()> {
     let (owned, image) = (shared.clone(), made.clone());
-    let manifest = blocking(move || described(&owned.env.store, &image)).await?;
+    let manifest = blocking(move || described(&owned, &image)).await?;
     let version = made.tags.first().map_or(Version::Any, |tag| Version::Tag(tag.version().to_owned()));
     let place = Place::Layout { directory, version };
     place.put(&shared.env.store, &manifest, &silent).await?;
@@ -266,7 +293,7 @@ async fn layout(shared: &Arc<Shared>, made: &Arc<Made>, directory: PathBuf) -> R
 
 fn part_of(shared: &Shared, made: &Made) -> Result<Part> {
     let store = &shared.env.store;
-    let manifest = described(store, made)?;
+    let manifest = described(shared, made)?;
     let names = &shared.request.names;
     let statements = match made.statements.is_empty() {
         true => None,
@@ -275,7 +302,8 @@ fn part_of(shared: &Shared, made: &Made) -> Result<Part> {
     Ok(Part { manifest, statements })
 }
 
-fn described(store: &Store, made: &Made) -> Result<Manifest> {
+fn described(shared: &Shared, made: &Made) -> Result<Manifest> {
+    let store = &shared.env.store;
     let config = store.write_blob(&made.document)?;
     let mut layers = Vec::new();
     let mut parent = String::new();
@@ -285,7 +313,7 @@ fn described(store: &Store, made: &Made) -> Result<Manifest> {
         parent = chain_id.to_string();
     }
     let config = Descriptor::new(OCI_CONFIG, config, made.document.len() as u64);
-    Ok(Manifest::new(config, layers))
+    Ok(Manifest { annotations: shared.request.annotations.clone(), ..Manifest::new(config, layers) })
 }
 
 impl Dest {
@@ -338,6 +366,7 @@ mod tests {
         assert_eq!(parse("type=docker,dest=-"), Ok(Output::Archive { dest: Dest::Stdout, is_docker: true }));
         assert_eq!(parse("type=docker"), Ok(Output::Image { names: Vec::new(), push: false }));
         assert_eq!(parse("type=cacheonly"), Ok(Output::Nothing));
+        assert_eq!(parse("type=oci,dest=f,oci-mediatypes=true"), parse("type=oci,dest=f"));
         let Ok(Output::Image { names, push: true }) = parse(r#"type=image,"name=a:1,b:2",push=true"#) else {
             panic!("an image");
         };
@@ -348,6 +377,8 @@ mod tests {
             ("type=what,dest=x", "`what` is not supported"),
             ("type=image,compression=estargz", "`compression` of output type `image`"),
             ("dest=x,name=y", "has no type"),
+            ("type=image,oci-mediatypes=false", "media types of OCI"),
+            ("type=image,annotation.k=v", "`annotation.k` of output type `image`"),
         ] {
             assert!(parse(text).unwrap_err().contains(why), "{text}");
         }

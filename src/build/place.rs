@@ -160,7 +160,7 @@ impl Placer<'_> {
                 part.join()
                     .unwrap_or_else(|_| Err(BuildFailure::new("a thread that copies files broke down")))
             };
-            parts.into_iter().map(join).collect()
+            parts.into_iter().try_for_each(join)
         })
     }
 

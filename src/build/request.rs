@@ -7,6 +7,7 @@ use crate::obtain::Registries;
 use indexmap::IndexMap;
 use stack_runtime::home::Home;
 use stack_runtime::image::{Digest, Reference, Store};
+use stack_runtime::spec::Map;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -89,6 +90,8 @@ pub struct BuildRequest {
     pub target: Option<String>,
     /// Set last, without a history entry.
     pub labels: IndexMap<String, String>,
+    /// Of the image's manifest.
+    pub annotations: Map,
     pub tags: Vec<Reference>,
     /// `linux/amd64`; `None`: this machine's.
     pub platform: Option<String>,

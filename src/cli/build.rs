@@ -5,8 +5,8 @@ mod bake;
 use super::image::of_image;
 use super::{Context, Hushed};
 use crate::build::{
-    self, Attest, BuildEnv, BuildEvent, BuildRequest, CacheFrom, CacheTo, DockerfileSource, Network, Output,
-    Secret,
+    self, Attest, BuildEnv, BuildEvent, BuildRequest, CacheFrom, CacheTo, Checked, DockerfileSource, Network,
+    Output, Secret,
 };
 use crate::event::{Event, Sink};
 use crate::failure::{Failure, Kind, Result, failed};
@@ -130,10 +130,18 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<()> {
 fn check(context: &Context, project: &Project, plan: &Plan) -> Result<()> {
     let store = Store::open(&context.home).map_err(failed("open the image store"))?;
     let env = BuildEnv::new(context.home.clone(), store);
+    let builds = plan.steps().filter_map(|(_, step)| match &step.action {
+        Action::Build(building) => Some(building),
+        _ => None,
+    });
+    let checked = builds.map(|building| Ok(build::check(&env, &request(project, building)?)?));
+    tell_findings(context, checked.collect::<Result<_>>()?)
+}
+
+/// Of the Dockerfiles that were looked over.
+pub(super) fn tell_findings(context: &Context, all: Vec<Checked>) -> Result<()> {
     let (mut count, mut is_error) = (0, false);
-    for (_, step) in plan.steps() {
-        let Action::Build(building) = &step.action else { continue };
-        let checked = build::check(&env, &request(project, building)?)?;
+    for checked in all {
         count += checked.findings.len();
         is_error |= checked.is_error;
         let diagnostics: Vec<_> = checked.findings.into_iter().map(|finding| finding.diagnostic).collect();

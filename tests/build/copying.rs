@@ -6,6 +6,8 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::process::Command;
 
 pub(crate) const ALL: &[(&str, Case)] = &[
+    ("special_files_travel_as_what_they_are", special_files_travel_as_what_they_are),
+    ("names_of_owners_are_the_stages", names_of_owners_are_the_stages),
     ("owners_and_modes", owners_and_modes),
     ("heredocs_are_files", heredocs_are_files),
     ("archives_are_unpacked", archives_are_unpacked),
@@ -180,4 +182,36 @@ fn linked_layers_stay_when_the_base_changes(bed: &Bed) {
     for chain in &image.chain_ids[1..] {
         snapshot::archive(&bed.env.store, chain.as_str(), std::io::sink()).expect("archived");
     }
+}
+
+/// A socket becomes an empty file; pipes stay pipes.
+fn special_files_travel_as_what_they_are(bed: &Bed) {
+    use std::os::unix::fs::FileTypeExt;
+    bed.write("d/file", "x");
+    let _socket = std::os::unix::net::UnixListener::bind(bed.context.join("d/socket")).expect("bound");
+    nix::unistd::mkfifo(&bed.context.join("d/pipe"), nix::sys::stat::Mode::S_IRWXU).expect("made");
+    let built = bed.build("FROM scratch\nCOPY d /d\n");
+    let socket = bed.file(&built, "d/socket").expect("copied").symlink_metadata().expect("there");
+    assert!(socket.is_file() && socket.len() == 0);
+    let pipe = bed.file(&built, "d/pipe").expect("copied").symlink_metadata().expect("there");
+    assert!(pipe.file_type().is_fifo());
+}
+
+fn names_of_owners_are_the_stages(bed: &Bed) {
+    use std::os::unix::fs::MetadataExt;
+    bed.write("a", "x");
+    let text = |id: u32| {
+        format!(
+            "FROM busybox:1\nRUN echo me:x:{id}:{id}::/:/bin/sh >> /etc/passwd\nCOPY --chown=me a /a\nADD --link --chown=4:5 a /b\nWORKDIR /w\n"
+        )
+    };
+    let owner =
+        |built: &crate::bed::Built| bed.file(built, "a").expect("copied").metadata().expect("there").uid();
+    let first = bed.build(&text(1001));
+    assert_eq!(owner(&first), 1001);
+    // The same words mean somebody else now; what does not depend on it is found again.
+    let second = bed.build(&text(1002));
+    assert_eq!((owner(&second), second.counts()), (1002, (4, 1)));
+    let linked = bed.file(&second, "b").expect("copied").metadata().expect("there");
+    assert_eq!((linked.uid(), linked.gid()), (4, 5));
 }

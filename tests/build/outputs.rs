@@ -2,6 +2,7 @@
 
 use crate::bed::{Bed, Case};
 use crate::registry::Server;
+use stack_runtime::image::artifact::{Place, Version};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
@@ -146,6 +147,32 @@ fn images_are_pushed_and_described(bed: &Bed) {
     build(bed, &["-o", &format!("type=registry,name={}", server.name("team/app:2")), "context"], b"").ok();
     let second = server.name("team/app:2").parse().expect("a name");
     bed.wait_for(stack_runtime::image::pull::resolve_digest(&second)).expect("pushed");
+    annotations_are_of_manifests(bed, &server.name("team/app:3"));
+}
+
+fn annotations_are_of_manifests(bed: &Bed, name: &str) {
+    let annotations = |place: Place| -> Vec<(String, String)> {
+        let found = bed.wait_for(place.find(&bed.env.store, None, &stack_runtime::image::progress::silent));
+        found.expect("there").manifest.annotations.into_iter().collect()
+    };
+    let wanted = ["--annotation", "a=1", "--annotation", "manifest:b.c=x=y"];
+    let expected = [("a".to_owned(), "1".to_owned()), ("b.c".to_owned(), "x=y".to_owned())];
+    build(bed, &[&wanted[..], &["-t", name, "--push", "context"]].concat(), b"").ok();
+    assert_eq!(annotations(Place::Registry(name.parse().expect("a name"))), expected);
+    build(bed, &[&wanted[..], &["-o", "type=oci,dest=noted,tar=false", "context"]].concat(), b"").ok();
+    let directory = bed.directory.path().join("noted");
+    assert_eq!(annotations(Place::Layout { directory, version: Version::Any }), expected);
+    build(bed, &["--annotation", "a=1", "context"], b"")
+        .fails("annotations are not supported for images of this machine");
+    build(bed, &["--annotation", "index:a=1", "context"], b"")
+        .fails("annotations of `index` are not supported");
+    build(bed, &["--annotation", "a", "context"], b"").fails("invalid annotation");
+    // Nothing is built when a Dockerfile is only looked over.
+    bed.write("Dockerfile", "from busybox:1 as X\nRUN echo seen\n");
+    let checked = build(bed, &["--check", "-t", "unbuilt:1", "context"], b"").ok();
+    let said = &checked.stderr;
+    assert!(said.contains("Check complete, ") && said.contains("found"), "{said}");
+    assert!(bed.env.store.image("unbuilt:1").expect("read").is_none());
 }
 
 fn standard_input_is_a_context_or_a_dockerfile(bed: &Bed) {

@@ -15,6 +15,7 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     ("background_processes_end", background_processes_end),
     ("hosts_and_resolver_are_given", hosts_and_resolver_are_given),
     ("the_default_network_has_loopback", the_default_network_has_loopback),
+    ("run_chooses_its_network_and_no_privileges", run_chooses_its_network_and_no_privileges),
     ("parallel_stages", parallel_stages),
     ("other_shells", other_shells),
     ("limits_hold_in_run", limits_hold_in_run),
@@ -147,6 +148,20 @@ fn hosts_and_resolver_are_given(bed: &Bed) {
         "{:?}",
         bed.top_layer(&built)
     );
+}
+
+fn run_chooses_its_network_and_no_privileges(bed: &Bed) {
+    let built = bed.build(
+        "FROM busybox:1\nRUN --network=none readlink /proc/self/ns/net > /none; ip -o link > /links\n\
+         RUN --network=host readlink /proc/self/ns/net > /host\n",
+    );
+    let own = std::fs::read_link("/proc/self/ns/net").expect("a namespace").display().to_string();
+    assert_eq!(bed.text(&built, "host").trim(), own);
+    assert_ne!(bed.text(&built, "none").trim(), own);
+    let links = bed.text(&built, "links");
+    assert!(links.lines().count() == 1 && links.contains("lo"), "{links}");
+    let refused = bed.build("FROM busybox:1\nRUN --security=insecure true\n").failure();
+    assert!(refused.contains("security.insecure is not allowed") && refused.contains(":2:1"), "{refused}");
 }
 
 fn the_default_network_has_loopback(bed: &Bed) {

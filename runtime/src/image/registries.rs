@@ -4,7 +4,7 @@
 //! {
 //!   "registry-mirrors": ["https://mirror.example"],
 //!   "mirrors": { "ghcr.io": ["https://mirror.example/ghcr"] },
-//!   "insecure-registries": ["registry.lan:5000"]
+//!   "insecure-registries": ["registry.lan:5000", "10.0.0.0/8"]
 //! }
 //! ```
 //!
@@ -19,6 +19,7 @@ use super::registry::is_loopback;
 use reqwest::Url;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone, Default, Deserialize, PartialEq)]
@@ -63,7 +64,13 @@ impl Config {
                 return Err(format!("the mirror `{mirror}` is no address, as https://mirror.example is one"));
             }
         }
-        Ok(self)
+        let is_wrong = |text: &&String| text.contains('/') && Network::parse(text).is_none();
+        match self.insecure_registries.iter().find(is_wrong) {
+            Some(wrong) => {
+                Err(format!("the insecure registry `{wrong}` is neither HOST[:PORT] nor a network"))
+            }
+            None => Ok(self),
+        }
     }
 
     /// The registry itself.
@@ -91,8 +98,48 @@ impl Config {
 
     /// Loopback addresses count as configured, as in Docker.
     fn is_insecure(&self, host: &str) -> bool {
-        is_loopback(host) || self.insecure_registries.iter().any(|insecure| insecure == host)
+        is_loopback(host) || self.insecure_registries.iter().any(|insecure| insecure == host) || {
+            let networks: Vec<Network> =
+                self.insecure_registries.iter().filter_map(|text| Network::parse(text)).collect();
+            !networks.is_empty()
+                && addresses(host).iter().any(|ip| networks.iter().any(|network| network.has(*ip)))
+        }
     }
+}
+
+/// `10.0.0.0/8`: every registry with an address in it, as in Docker.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Network {
+    address: IpAddr,
+    prefix: u32,
+}
+
+impl Network {
+    fn parse(text: &str) -> Option<Self> {
+        let (address, prefix) = text.split_once('/')?;
+        let network = Self { address: address.parse().ok()?, prefix: prefix.parse().ok()? };
+        (network.prefix <= if network.address.is_ipv4() { 32 } else { 128 }).then_some(network)
+    }
+
+    fn has(self, ip: IpAddr) -> bool {
+        let same = |one: u128, other: u128, width: u32| {
+            let shift = width - self.prefix;
+            // A shift by the whole width keeps nothing, and all is equal.
+            one.checked_shr(shift).unwrap_or(0) == other.checked_shr(shift).unwrap_or(0)
+        };
+        match (self.address, ip) {
+            (IpAddr::V4(network), IpAddr::V4(ip)) => same(network.to_bits().into(), ip.to_bits().into(), 32),
+            (IpAddr::V6(network), IpAddr::V6(ip)) => same(network.to_bits(), ip.to_bits(), 128),
+            _ => false,
+        }
+    }
+}
+
+/// Of `HOST[:PORT]`; a name that nobody knows has none.
+fn addresses(host: &str) -> Vec<IpAddr> {
+    let Ok(url) = Url::parse(&format!("https://{host}")) else { return Vec::new() };
+    let found = url.socket_addrs(|| None).unwrap_or_default();
+    found.into_iter().map(|address| address.ip()).collect()
 }
 
 fn places() -> Vec<PathBuf> {
@@ -134,11 +181,30 @@ mod tests {
     }
 
     #[test]
+    fn networks_are_insecure_as_a_whole() {
+        let config = config(r#"{"insecure-registries":["10.1.0.0/16","fd00::/8","192.0.2.7/32"]}"#);
+        for host in ["10.1.2.3", "10.1.255.255:5000", "[fd12::1]:5000", "192.0.2.7"] {
+            assert_eq!(config.registry(host).base, None, "{host}");
+        }
+        for host in ["10.2.0.1", "10.0.255.255:5000", "[fe80::1]:5000", "192.0.2.8", "nobody.invalid:5000"] {
+            assert_eq!(config.registry(host).base.as_deref(), Some(format!("https://{host}").as_str()));
+        }
+        let has = |network: &str, ip: &str| Network::parse(network).unwrap().has(ip.parse().unwrap());
+        assert!(has("0.0.0.0/0", "203.0.113.1") && !has("0.0.0.0/0", "::1") && has("::/0", "2001:db8::1"));
+        assert!(Network::parse("10.0.0.0/33").is_none() && Network::parse("host/8").is_none());
+    }
+
+    #[test]
     fn files_that_are_wrong_are_named() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("registries.json");
         assert!(Config::read_file(&path).is_none());
-        for text in ["{", r#"{"registry-mirrors":["mirror.example"]}"#, r#"{"mirrors":{"a":["ftp://x"]}}"#] {
+        for text in [
+            "{",
+            r#"{"registry-mirrors":["mirror.example"]}"#,
+            r#"{"mirrors":{"a":["ftp://x"]}}"#,
+            r#"{"insecure-registries":["10.0.0.0/40"]}"#,
+        ] {
             std::fs::write(&path, text).unwrap();
             let error = Config::read_file(&path).unwrap().unwrap_err().to_string();
             assert!(error.contains("registries.json"), "{error}");

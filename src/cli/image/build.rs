@@ -34,6 +34,12 @@ pub(in crate::cli) struct Args {
     /// Set a label of the image; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
+    /// Add an annotation to the image's manifest; may be repeated
+    #[arg(long = "annotation", value_name = "KEY=VALUE")]
+    annotations: Vec<String>,
+    /// Look the Dockerfile over without building
+    #[arg(long)]
+    check: bool,
     /// The platform of the image [default: this machine's]; several with commas between them
     #[arg(long, env = "DOCKER_DEFAULT_PLATFORM", hide_env = true)]
     platform: Option<String>,
@@ -117,6 +123,9 @@ pub(in crate::cli) async fn run(args: Args, context: &Context) -> Result<()> {
     let (request, _stdin) = request(&args, context)?;
     let names: Vec<String> = request.tags.iter().map(Reference::familiar).collect();
     let env = BuildEnv::new(context.home.clone(), store);
+    if args.check {
+        return super::super::build::tell_findings(context, vec![build::check(&env, &request)?]);
+    }
     let sink: &dyn Sink = context.ui.as_ref();
     let parent = format!("Image {}", names.first().map_or("without a name", String::as_str));
     let report = |event: BuildEvent| tell(sink, &parent, args.quiet, event);
@@ -160,6 +169,7 @@ fn request(args: &Args, context: &Context) -> Result<(BuildRequest, Option<TempD
         args: build_args,
         target: args.target.clone(),
         labels: args.labels.iter().map(|text| pair(text)).collect(),
+        annotations: args.annotations.iter().map(|text| annotation(text)).collect::<Result<_>>()?,
         tags: args.tags.iter().map(|name| Reference::parse(name).map_err(of_image)).collect::<Result<_>>()?,
         no_cache: args.no_cache,
         no_cache_filter: args.no_cache_filter.clone(),
@@ -236,6 +246,22 @@ fn parsed<T>(
 fn pair(text: &str) -> (String, String) {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     (key.to_string(), value.to_string())
+}
+
+/// `[manifest:]KEY=VALUE`; other things that can be annotated are refused by name.
+fn annotation(text: &str) -> Result<(String, String)> {
+    let (kinds, rest) = match text.split_once(':') {
+        Some((kinds, rest)) if !kinds.contains('=') && rest.contains('=') => (kinds, rest),
+        _ => ("manifest", text),
+    };
+    let (key, value) =
+        rest.split_once('=').ok_or_else(|| Failure::usage(format!("invalid annotation {text:?}")))?;
+    match kinds {
+        "manifest" => Ok((key.to_string(), value.to_string())),
+        other => {
+            Err(Failure::usage(format!("annotations of `{other}` are not supported, only of the manifest")))
+        }
+    }
 }
 
 fn bytes(text: &str) -> Result<u64> {
