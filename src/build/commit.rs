@@ -46,7 +46,7 @@ pub fn commit(store: &Store, wanted: Commit<'_>) -> Result<Digest> {
             .map_err(|e| BuildFailure::new(format!("invalid change {change:?}: {e}")))?;
     }
     state.history = history;
-    let _lease = store.lease().doing(|| "keep the store".into())?;
+    let _lease = store.lease().doing(|| "keep the store")?;
     let doing = || "commit the container's layer".to_owned();
     let mut archive = tempfile::tempfile_in(store.tmp()).doing(doing)?;
     snapshot::pack_tree(File::open(wanted.upper).doing(doing)?, &archive).doing(doing)?;
