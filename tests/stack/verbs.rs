@@ -470,7 +470,7 @@ fn an_image_goes_with_the_last_who_uses_it_and_dangles_when_its_name_moves_on() 
         first.stack(&["up", "-d"]).ok();
         let second = world.project("second", &[("compose.yaml", &service("pull_policy: never"))]);
         second.stack(&["up", "-d"]).ok();
-        first.stack(&["down", "--rmi", "all"]).ok().says("Image shop/own:1 Resource is still in use");
+        first.stack(&["-f", "compose.yaml", "down", "--rmi", "all"]).ok().says("Image shop/own:1 Resource is still in use");
         world.stack(&["image", "rm", "shop/own:1"]).code(1).says("is used by a container");
         let listed = || world.stack(&["image", "ls"]).ok().stdout;
         assert!(!listed().contains("<none>"), "{}", listed());
@@ -479,7 +479,7 @@ fn an_image_goes_with_the_last_who_uses_it_and_dangles_when_its_name_moves_on() 
         assert!(listed().contains("<none>"), "{}", listed());
         assert_eq!(second.stack(&["exec", "-T", "web", "cat", "/n"]).ok().text(), "one", "its image stays");
         second.stack(&["down"]).ok();
-        first.stack(&["down", "--rmi", "all"]).ok().says("Image shop/own:1 Removed");
+        first.stack(&["-f", "compose.yaml", "down", "--rmi", "all"]).ok().says("Image shop/own:1 Removed");
         assert!(!listed().contains("shop/own"), "{}", listed());
     });
 }
