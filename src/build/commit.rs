@@ -46,7 +46,7 @@ pub fn commit(store: &Store, wanted: Commit<'_>) -> Result<Digest> {
             .map_err(|e| BuildFailure::new(format!("invalid change {change:?}: {e}")))?;
     }
     state.history = history;
-    let _lease = store.lease().doing(|| "keep the store".into())?;
+    let _lease = store.lease().doing(|| "keep the store")?;
     let doing = || "commit the container's layer".to_owned();
     let mut archive = tempfile::tempfile_in(store.tmp()).doing(doing)?;
     snapshot::pack_tree(File::open(wanted.upper).doing(doing)?, &archive).doing(doing)?;
@@ -67,13 +67,13 @@ fn apply(state: &mut State, change: &str) -> std::result::Result<(), String> {
     let text = format!("FROM scratch\n{change}\n");
     let source = Source { name: "--change".into(), path: None, text };
     let file = stack_schema::dockerfile::parse(Arc::new(source)).map_err(|e| e.message)?;
-    let unset = Mutex::default();
+    let findings = Mutex::default();
     for instruction in file.stages.iter().flat_map(|stage| &stage.instructions) {
-        let mut words = Words { escape: file.escape, unset: &unset };
+        let words = Words { escape: file.escape, place: &instruction.place, findings: &findings };
         if let Kind::Workdir(path) = &instruction.kind {
             let path = words.word(state, path)?;
             state.config.working_dir = state.absolute(&path);
-        } else if !state.apply(&instruction.kind, &instruction.text, &mut words, &Outside::default())? {
+        } else if !state.apply(&instruction.kind, &words, &Outside::default())? {
             return Err("it would make a layer".into());
         }
     }

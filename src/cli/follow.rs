@@ -4,7 +4,7 @@ use crate::failure::{Result, failed};
 use jiff::{SignedDuration, Timestamp};
 use stack_runtime::logs::{self, Entry, Options, Stream};
 use stack_runtime::monitor::Attachment;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -182,8 +182,14 @@ pub(super) async fn merged(
     let mut lines = Lines::default();
     let mut heads = Vec::new();
     for (name, directory, options) in sources {
-        let entries = logs::read(directory, Options { follow: false, ..options });
-        let mut head = Head { name, entries, next: None };
+        // The last lines of all may be later than what is wanted: then they are counted here.
+        let counted = options.tail.filter(|_| options.until.is_some());
+        let tail = options.tail.filter(|_| options.until.is_none());
+        let entries = logs::read(directory, Options { follow: false, tail, ..options });
+        let mut head = Head { name, entries, kept: VecDeque::new(), next: None };
+        if let Some(lines) = counted {
+            head.keep_last(lines).await?;
+        }
         head.advance().await?;
         heads.push(head);
     }
@@ -202,17 +208,36 @@ pub(super) async fn merged(
 struct Head {
     name: String,
     entries: mpsc::Receiver<std::io::Result<Entry>>,
+    /// Read already.
+    kept: VecDeque<Entry>,
     next: Option<Entry>,
 }
 
 impl Head {
     async fn advance(&mut self) -> Result<()> {
-        self.next = self
-            .entries
-            .recv()
-            .await
-            .transpose()
-            .map_err(failed(&format!("read the log of {}", self.name)))?;
+        self.next = match self.kept.pop_front() {
+            Some(entry) => Some(entry),
+            None => self.read().await?,
+        };
+        Ok(())
+    }
+
+    async fn read(&mut self) -> Result<Option<Entry>> {
+        let entry = self.entries.recv().await.transpose();
+        entry.map_err(failed(&format!("read the log of {}", self.name)))
+    }
+
+    /// All that is left of it are the last lines; one in pieces counts once.
+    async fn keep_last(&mut self, lines: usize) -> Result<()> {
+        let is_end = |entry: &Entry| entry.log.ends_with('\n');
+        let mut ends = 0;
+        while let Some(entry) = self.read().await? {
+            ends += usize::from(is_end(&entry));
+            self.kept.push_back(entry);
+            while ends > lines {
+                ends -= self.kept.pop_front().map_or(ends, |first| usize::from(is_end(&first)));
+            }
+        }
         Ok(())
     }
 

@@ -43,7 +43,9 @@ impl Images for Local {
     }
 
     fn remove(&self, reference: &str) -> Result<()> {
-        self.store()?.remove(reference, false).map(drop).map_err(of_image)
+        let store = self.store()?;
+        refuse_used(&self.home, &store, reference)?;
+        store.remove(reference, false).map(drop).map_err(of_image)
     }
 
     async fn pull(&self, reference: &str, platform: Option<&str>, events: &dyn Sink) -> Result<()> {
@@ -363,25 +365,26 @@ fn save_to(store: &Store, names: &[String], path: &std::path::Path) -> Result<()
 fn remove(args: &RemoveArgs, context: &Context, local: &Local) -> Result<()> {
     context.may_change()?;
     let store = local.store()?;
-    let in_use = super::system::in_use(&context.home)?;
     let mut first = None;
     for name in &args.names {
-        let is_used = || {
-            Ok::<_, Failure>(store.image(name).map_err(failed("read an image"))?.is_some_and(|image| {
-                image.references.len() < 2 && in_use.images.contains(&image.id.to_string())
-            }))
-        };
-        let result = match !args.force && is_used()? {
-            true => Err(Failure::new(Kind::Conflict, format!("image {name} is used by a container"))),
-            false => store.remove(name, args.force).map_err(of_image),
-        };
-        match result {
+        let refused = if args.force { Ok(()) } else { refuse_used(&context.home, &store, name) };
+        match refused.and_then(|()| store.remove(name, args.force).map_err(of_image)) {
             Ok(removed) => context.ui.data(&removed.iter().map(removed_line).collect::<String>()),
             Err(failure) if args.force && failure.kind == Kind::NotFound => {}
             Err(failure) => drop(first.get_or_insert(failure)),
         }
     }
     first.map_or(Ok(()), Err)
+}
+
+/// The last name of an image stays while a container, of whatever project, is made of it.
+fn refuse_used(home: &Home, store: &Store, name: &str) -> Result<()> {
+    let image = store.image(name).map_err(failed("read an image"))?;
+    let Some(image) = image.filter(|image| image.references.len() < 2) else { return Ok(()) };
+    match super::system::in_use(home)?.images.contains(&image.id.to_string()) {
+        true => Err(Failure::new(Kind::Conflict, format!("image {name} is used by a container"))),
+        false => Ok(()),
+    }
 }
 
 fn removed_line(removed: &Removed) -> String {

@@ -70,20 +70,19 @@ pub fn users(home: &Home) -> io::Result<BTreeMap<String, Vec<String>>> {
     Ok(users)
 }
 
-/// A running container, of any project, that has a volume mounted: its init process and where.
-pub fn find_user(home: &Home, volume: &str) -> io::Result<Option<(i32, String)>> {
+/// The running containers, of all projects, that have a volume mounted: their init processes and where.
+pub fn running_users(home: &Home, volume: &str) -> io::Result<Vec<(i32, String)>> {
+    let mut users = Vec::new();
     for project in super::observe::projects(home)? {
         for id in super::record::container_ids(home, &project)? {
             let dir = super::record::ContainerDir::new(home, &project, &id);
             let Some(run) = RunRecord::read(dir.path())?.filter(RunRecord::is_alive) else { continue };
             let is_it = |mount: &MountSpec| matches!(&mount.kind, MountKindSpec::Volume { name, .. } if name == volume);
             let mounts = dir.record()?.map(|record| record.spec.mounts).unwrap_or_default();
-            if let Some(mount) = mounts.into_iter().find(is_it) {
-                return Ok(Some((run.pid, mount.target)));
-            }
+            users.extend(mounts.into_iter().find(is_it).map(|mount| (run.pid, mount.target)));
         }
     }
-    Ok(None)
+    Ok(users)
 }
 
 /// Removes what earlier commands left half made or half removed.

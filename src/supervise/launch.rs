@@ -204,10 +204,11 @@ fn request(stack: &Stack, dir: &ContainerDir, record: &ContainerRecord) -> Resul
                     volumes.insert(mount.target.clone(), path);
                 }
                 Place::FileSystem { kind, device, mut options } => {
-                    if in_memory(&kind)
-                        && let Some((pid, path)) = user_of(stack, name)?
-                    {
-                        options.push(format!("shared-with={pid}:{path}"));
+                    if in_memory(&kind) {
+                        // One of them may end at this very moment.
+                        let users = remove::running_users(&stack.home, name);
+                        let users = users.map_err(|e| failed("find who has a volume", &e))?;
+                        options.extend(users.iter().map(|(pid, path)| format!("shared-with={pid}:{path}")));
                     }
                     mount.kind = MountKindSpec::FileSystem { kind, device, options };
                 }
@@ -259,11 +260,6 @@ async fn lock_volumes(stack: &Stack, record: &ContainerRecord) -> Result<Vec<Loc
     let locking = move || names.iter().map(|path| home::lock(path)).collect::<io::Result<Vec<_>>>();
     let locked = tokio::task::spawn_blocking(locking).await.map_err(|e| failed("lock a volume", &e))?;
     locked.map_err(|e| failed("lock a volume", &e))
-}
-
-/// Init process of a running container that has a volume, and where.
-fn user_of(stack: &Stack, volume: &str) -> Result<Option<(i32, String)>> {
-    remove::find_user(&stack.home, volume).map_err(|e| failed("find who has a volume", &e))
 }
 
 fn place(stack: &Stack, volume: &str) -> Result<Place> {

@@ -1,6 +1,6 @@
 //! `pause`, `unpause`, `wait`, `stats`: what is done with containers that run.
 
-use crate::common::{World, eventually};
+use crate::common::{Background, World, eventually};
 
 #[test]
 fn paused_containers_do_nothing_until_they_are_thawed() {
@@ -40,6 +40,16 @@ services:
     });
 }
 
+/// Until so many connections to the supervisor stand: its lease, and one for each container that is waited for.
+fn connected(waiting: &Background, count: usize) {
+    eventually("its connections", || {
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", waiting.pid())).into_iter().flatten().flatten();
+        let links = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+        let sockets = links.filter(|link| link.to_string_lossy().starts_with("socket:")).count();
+        (sockets >= count).then_some(())
+    });
+}
+
 #[test]
 fn wait_ends_with_the_last_of_its_containers() {
     World::with_busybox().run(|world| {
@@ -56,6 +66,7 @@ services:
         let (job, long) = (id("job"), id("long"));
         let waiting = project.spawn(&["wait", "job", "long"]);
         project.write("go/job", "");
+        connected(&waiting, 3);
         let first = format!("container \"{job}\" exited with status code 7\n");
         eventually("the first end", || (waiting.stdout() == first).then_some(()));
         project.write("go/long", "");
@@ -65,11 +76,13 @@ services:
         project.stack(&["wait"]).code(1);
         // What is removed while it is waited for has ended as well.
         let waiting = project.spawn(&["wait", "other"]);
+        connected(&waiting, 2);
         project.stack(&["rm", "-sf", "other"]).ok();
         waiting.wait(crate::common::PATIENCE).code(137);
         std::fs::remove_dir_all(project.directory.join("go")).unwrap();
         project.stack(&["up", "-d"]).ok();
         let waiting = project.spawn(&["wait", "--down-project", "job"]);
+        connected(&waiting, 2);
         project.write("go/job", "");
         waiting.wait(crate::common::PATIENCE).code(7);
         assert!(project.ps().is_empty(), "the project is down");

@@ -208,3 +208,37 @@ fn each_run_of_a_container_can_be_shown() {
         project.stack(&["logs", "-f", "--run", "0"]).code(1);
     });
 }
+
+#[test]
+fn a_million_lines_are_all_kept_in_order_and_followed() {
+    World::with_busybox().run(|world| {
+        let command = "command: [sh, -c, 'until test -e /go/now; do sleep 0.02; done; exec seq 1 1000000'], volumes: ['./go:/go']";
+        let project = world.project("million", &[("compose.yaml", &one(command))]);
+        project.stack(&["up", "-d"]).ok();
+        let followed = project.spawn(&["logs", "-f", "--no-log-prefix"]);
+        project.write("go/now", "");
+        // An end that is told twice, or too early, would show as a line too few.
+        let kept = |text: &str| text.lines().enumerate().all(|(at, line)| line == (at + 1).to_string());
+        let ran = followed.wait(3 * PATIENCE).ok();
+        assert!(kept(&ran.stdout), "followed out of order");
+        assert_eq!(ran.stdout.lines().count(), 1_000_000);
+        let ran = project.stack_with_patience(&[], &["logs", "--no-log-prefix"], 3 * PATIENCE).ok();
+        assert!(kept(&ran.stdout) && ran.stdout.lines().count() == 1_000_000, "read out of order");
+    });
+}
+
+#[test]
+fn a_reader_that_stands_still_holds_nobody_up() {
+    World::with_busybox().run(|world| {
+        let command = "command: [sh, -c, 'until test -e /go/now; do sleep 0.02; done; exec seq 1 50000'], volumes: ['./go:/go']";
+        let project = world.project("still", &[("compose.yaml", &one(command))]);
+        project.stack(&["up", "-d"]).ok();
+        let reader = project.spawn(&["logs", "-f", "--no-log-prefix"]);
+        reader.signal(Signal::STOP);
+        project.write("go/now", "");
+        eventually("it ends all the same", || (project.ps_field("web", "State") == "exited").then_some(()));
+        reader.signal(Signal::CONT);
+        let ran = reader.wait(PATIENCE).ok();
+        assert_eq!(ran.stdout.lines().count(), 50_000);
+    });
+}

@@ -463,7 +463,8 @@ fn without_a_registry_what_is_here_does() {
 #[test]
 fn only_what_is_removed_at_its_end_need_not_be_on_disk_by_then() {
     World::with_busybox().run(|world| {
-        let compose = "services: { web: { image: 'busybox:1', command: [sleep, '1000'], stop_signal: SIGKILL } }";
+        let compose =
+            "services: { web: { image: 'busybox:1', command: [sleep, '1000'], stop_signal: SIGKILL } }";
         let project = world.project("volatile", &[("compose.yaml", compose)]);
         let look = ["web", "grep", " / / ", "/proc/self/mountinfo"];
         let ran = project.stack(&[&["run", "--rm", "-T"][..], &look].concat()).ok();
@@ -471,5 +472,30 @@ fn only_what_is_removed_at_its_end_need_not_be_on_disk_by_then() {
         project.stack(&["up", "-d"]).ok();
         let ran = project.stack(&[&["exec", "-T"][..], &look].concat()).ok();
         assert!(ran.text().contains("overlay") && !ran.text().contains("volatile"), "{ran}");
+    });
+}
+
+#[test]
+fn an_image_goes_with_the_last_who_uses_it_and_dangles_when_its_name_moves_on() {
+    World::with_busybox().run(|world| {
+        let service = |rest: &str| {
+            format!("services: {{ web: {{ image: 'shop/own:1', command: [sleep, '1000'], stop_grace_period: 0s, {rest} }} }}")
+        };
+        let built = [("compose.yaml", &*service("build: .")), ("Dockerfile", "FROM busybox:1\nRUN echo one > /n\n")];
+        let first = world.project("first", &built);
+        first.stack(&["up", "-d"]).ok();
+        let second = world.project("second", &[("compose.yaml", &service("pull_policy: never"))]);
+        second.stack(&["up", "-d"]).ok();
+        first.stack(&["-f", "compose.yaml", "down", "--rmi", "all"]).ok().says("Image shop/own:1 Resource is still in use");
+        world.stack(&["image", "rm", "shop/own:1"]).code(1).says("is used by a container");
+        let listed = || world.stack(&["image", "ls"]).ok().stdout;
+        assert!(!listed().contains("<none>"), "{}", listed());
+        first.write("Dockerfile", "FROM busybox:1\nRUN echo two > /n\n");
+        first.stack(&["build"]).ok();
+        assert!(listed().contains("<none>"), "{}", listed());
+        assert_eq!(second.stack(&["exec", "-T", "web", "cat", "/n"]).ok().text(), "one", "its image stays");
+        second.stack(&["down"]).ok();
+        first.stack(&["-f", "compose.yaml", "down", "--rmi", "all"]).ok().says("Image shop/own:1 Removed");
+        assert!(!listed().contains("shop/own"), "{}", listed());
     });
 }

@@ -241,13 +241,15 @@ pub(super) fn image(context: &Context<'_>, image: &ImageMount) -> io::Result<()>
     Ok(move_mount(&part, "", path::open(context.root()?, target, OFlags::PATH)?, "", flags)?)
 }
 
-/// The mount of another container that is to be shared; `None` when that one has ended.
+/// The mount of another container that is to be shared; `None` when all that had it have ended.
 fn shared(options: &Options) -> io::Result<Option<OwnedFd>> {
-    let Some((pid, path)) = &options.shared_with else { return Ok(None) };
-    match taken(*pid, path) {
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
-        tree => tree.map(Some),
+    for (pid, path) in &options.shared_with {
+        match taken(*pid, path) {
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {}
+            tree => return tree.map(Some),
+        }
     }
+    Ok(None)
 }
 
 pub(super) fn shared_memory(context: &Context<'_>, pid: i32) -> io::Result<()> {

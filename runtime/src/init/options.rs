@@ -34,8 +34,8 @@ pub(super) struct Options {
     pub propagation: Vec<Propagation>,
     /// Options of the file system itself.
     pub data: Vec<(String, Option<String>)>,
-    /// Init process of a container and where it has the very same mount.
-    pub shared_with: Option<(i32, PathBuf)>,
+    /// Init processes of containers and where they have the very same mount.
+    pub shared_with: Vec<(i32, PathBuf)>,
     /// The source must not lead out of this directory.
     pub inside: Option<PathBuf>,
 }
@@ -100,7 +100,7 @@ impl Options {
             "remount" => self.remount = true,
             "tmpcopyup" => self.copy_up = true,
             _ if IDLE.contains(&option) => self.bind |= option == "bind",
-            _ if option.starts_with(SHARED_WITH) => self.shared_with = shared_with(option),
+            _ if option.starts_with(SHARED_WITH) => self.shared_with.extend(shared_with(option)),
             _ => match (option.strip_prefix("inside="), option.split_once('=')) {
                 (Some(dir), _) => self.inside = Some(dir.into()),
                 (None, Some((key, value))) => self.data.push((key.to_owned(), Some(value.to_owned()))),

@@ -16,12 +16,11 @@ pub(super) struct Before {
     links: Vec<String>,
     sysctls: Vec<String>,
     tables: String,
-    builds: Vec<String>,
 }
 
 impl Before {
     pub(super) fn look() -> Self {
-        Self { links: links(), sysctls: sysctls(), tables: tables(), builds: build_groups() }
+        Self { links: links(), sysctls: sysctls(), tables: tables() }
     }
 }
 
@@ -44,8 +43,7 @@ pub(super) fn find(world: &World) -> Vec<String> {
     if tables() != world.before.tables {
         found.push(format!("firewall tables: {}", tables()));
     }
-    let builds = build_groups().into_iter().filter(|group| !world.before.builds.contains(group));
-    found.extend(builds.map(|group| format!("cgroup {group}")));
+    found.extend(build_groups(&world.home).into_iter().map(|group| format!("cgroup {group}")));
     for project in &projects {
         cgroups(Path::new("/sys/fs/cgroup"), project, 0, &mut found);
         found.extend(files(&world.home.join("run").join(project)));
@@ -104,18 +102,16 @@ fn tables() -> String {
     output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default()
 }
 
-/// Groups of build steps in which nothing runs. They do not say whose they are: one of another test that is about to
-/// begin or to end is gone at the next look.
-fn build_groups() -> Vec<String> {
+/// Groups of build steps whose working directories are in this home: of builds that were killed.
+fn build_groups(home: &Path) -> Vec<String> {
+    let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let builds: Vec<_> = entries(&home.join("build/tmp")).collect();
+    let steps: Vec<_> = builds.iter().flat_map(|build| entries(build)).collect();
     let root = Path::new("/sys/fs/cgroup");
-    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
-    let all = hierarchies.chain([root.to_owned()]).map(|hierarchy| hierarchy.join("stack/build"));
-    let groups = all.flat_map(|builds| fs::read_dir(builds).into_iter().flatten().flatten());
-    let is_idle = |path: &std::path::PathBuf| {
-        fs::read_to_string(path.join("cgroup.procs")).is_ok_and(|processes| processes.is_empty())
-    };
-    let names = groups.map(|entry| entry.path()).filter(is_idle).map(|path| path.display().to_string());
-    names.collect()
+    let hierarchies: Vec<_> = entries(root).chain([root.to_owned()]).collect();
+    let group = |step: &Path, hierarchy: &Path| Some(hierarchy.join("stack/build").join(step.file_name()?));
+    let groups = steps.iter().flat_map(|step| hierarchies.iter().filter_map(|at| group(step, at)));
+    groups.filter(|path| path.is_dir()).map(|path| path.display().to_string()).collect()
 }
 
 fn cgroups(directory: &Path, project: &str, depth: u32, found: &mut Vec<String>) {
