@@ -452,7 +452,7 @@ fn devices_and_set_user_id_bits_in_a_layer_give_an_ordinary_user_nothing() {
         let ran = project.stack(&["run", "--rm", "-T", "--build", "web"]);
         assert!(!ran.stdout.contains("read") && !ran.stdout.contains("made"), "{ran}");
         // Whoever is not the owner gets to no file of a layer.
-        let mode = std::fs::metadata(&world.home).unwrap().permissions().mode();
+        let mode = std::fs::metadata(world.home.join("store/snapshots")).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{mode:o}");
         world.assert_no_leak();
     });

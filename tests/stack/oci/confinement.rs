@@ -153,7 +153,10 @@ fn the_runtimes_program_is_out_of_reach_for_writing() {
         let exec = ["exec", "--detach", &bundle.id].map(str::to_owned);
         let id = bundle.detach();
         let args: Vec<String> = exec.into_iter().chain(words(&pipes[1])).collect();
-        bed.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        // It keeps its streams, so nobody must wait for their end.
+        let mut command = bed.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let null = std::process::Stdio::null;
+        assert!(command.stdout(null()).stderr(null()).status().unwrap().success());
         assert_read_only_program(&pipes[1]);
         bed.ok(&["delete", "-f", id]);
         bundle.config["process"]["args"] = itself(&pipes[0]);
