@@ -129,7 +129,7 @@ services:
   built: { build: { dockerfile_inline: "FROM busybox:1" } }
 "#;
     with("scaled", compose, |project| {
-        let count = |service| project.stack(&["ps", "-q", service]).ok().stdout.lines().count();
+        let count = |service| project.ps().iter().filter(|row| row["Service"] == service).count();
         let counts = || (count("db"), count("api"), count("other"));
         project.stack(&["scale", "--no-deps", "api=2"]).ok();
         assert_eq!(counts(), (0, 2, 0));
