@@ -27,7 +27,7 @@ pub(super) enum Verb {
 pub(super) struct FileArgs {
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// An image config in JSON that stands for every image
+    /// An image config in JSON, or a file of it, that stands for every image
     #[arg(value_name = "BASE")]
     base: String,
 }
@@ -54,7 +54,19 @@ fn base(text: &str) -> Result<Document> {
         std::fs::read(text).map_err(failed("read the image config"))?
     };
     let wrong = |e| Failure::new(Kind::Project, format!("{text} is no image config: {e}"));
-    serde_json::from_slice(&bytes).map_err(wrong)
+    let value: Value = serde_json::from_slice(&bytes).map_err(wrong)?;
+    serde_json::from_value(whole(value)).map_err(wrong)
+}
+
+/// Its `config` alone (`{"Env": […]}`) will do: names of the document are in lower case, those of its part are not.
+fn whole(value: Value) -> Value {
+    let is_part = |object: &serde_json::Map<String, Value>| {
+        !object.is_empty() && object.keys().all(|key| key.starts_with(char::is_uppercase))
+    };
+    match &value {
+        Value::Object(object) if is_part(object) => json!({ "config": value }),
+        _ => value,
+    }
 }
 
 fn shown(understood: &Understood) -> Value {

@@ -343,6 +343,9 @@ fn what_the_readers_understood_is_shown() {
         ],
     });
     assert_eq!(shown, expected);
+    let part = r#"{"Env":["PATH=/p"],"User":"u"}"#;
+    let shown = place.stack(&["debug", "dockerfile", "Dockerfile", part]).out();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), expected);
     std::fs::write(place.path().join("base.json"), base).unwrap();
     std::fs::write(place.path().join("Dockerfile"), "FROM a\nNOPE").unwrap();
     place.stack(&["debug", "dockerfile", "Dockerfile", "base.json"]).fails_with("Dockerfile:2:1");
