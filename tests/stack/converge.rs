@@ -148,3 +148,17 @@ services:
         }
     });
 }
+
+#[test]
+fn of_replicas_with_one_port_one_runs() {
+    let compose = r#"
+services:
+  web: { image: "busybox:1", command: [sleep, "1000"], stop_signal: SIGKILL, scale: 3, ports: ["18080:80"] }
+"#;
+    with("clash", compose, |project| {
+        project.stack(&["up", "-d"]).code(1).says("port 18080 is taken by");
+        let mut states: Vec<_> = project.ps().iter().map(|row| row["State"].to_string()).collect();
+        states.sort();
+        assert_eq!(states, ["\"created\"", "\"created\"", "\"running\""]);
+    });
+}
