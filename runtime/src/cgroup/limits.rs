@@ -160,6 +160,9 @@ impl Writer<'_> {
         if let Some(low) = memory.reservation().filter(|low| *low != 0) {
             set(self, "memory reservation", "memory.low", low);
         }
+        if memory.swappiness().is_some() {
+            self.warnings.push("swappiness is not applied: cgroup v2 has no such setting".to_owned());
+        }
     }
 
     /// A kernel without swap accounting has no file for it; then the machine's swap is not limited, which only
